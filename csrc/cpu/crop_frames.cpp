@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "twostream/crop_frames.h"
+
+#include "core/crop_frames.h"
+#include "core/validate.h"
+#include "cpu/crop.h"
+
+using namespace twostream;
+
+int twostream_crop_frames_cpu(const twostream_crop_frames_args* args) {
+  if (!valid_batch(args->frames, args->output.height, args->output.width) || !is_float(args->output.dtype)) {
+    return TWOSTREAM_INVALID_ARGUMENT;
+  }
+  const auto channels = frame_channels(*args);
+  with_any_type(args->frames.dtype, [&](auto in) {
+    with_float_type(args->output.dtype, [&](auto out) {
+      crop_batch<decltype(in), decltype(out)>(args->frames, args->windows, args->windows_per_sample, channels,
+                                              args->output);
+    });
+  });
+  return TWOSTREAM_SUCCESS;
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Test-only: enough of CUDA for g++ to compile and run csrc/cuda/*.cu without a GPU (DESIGN.md, law 8).
+// A block runs at a time; its threads are fibers that hand over at every barrier, in an order that alternates from
+// stretch to stretch, so that a missing barrier or a wrong shared-memory index gives a wrong result.
+// It proves indexing, bounds, barriers and arithmetic; it proves neither speed nor the absence of races.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static  // one block at a time, so one copy is enough
+
+struct dim3 {
+  unsigned int x, y, z;
+  dim3(unsigned int x_ = 1, unsigned int y_ = 1, unsigned int z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+void __syncthreads();
+
+using cudaError_t = int;
+constexpr cudaError_t cudaSuccess = 0;
+constexpr cudaError_t cudaErrorInvalidConfiguration = 9;
+
+inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
+inline cudaError_t cudaDriverGetVersion(int* version) { return *version = 0, cudaSuccess; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline const char* cudaGetErrorName(cudaError_t error) {
+  return error == cudaErrorInvalidConfiguration ? "cudaErrorInvalidConfiguration" : "cudaErrorUnknown";
+}
+
+namespace twostream {
+
+// Runs thread(context) for every thread of every block.
+int run_grid(dim3 grid, dim3 block, void (*thread)(void*), void* context);
+
+template <typename... Parameters, typename... Arguments>
+int launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t /*shared*/, void* /*stream*/,
+           Arguments&&... arguments) {
+  struct Call {
+    void (*kernel)(Parameters...);
+    std::tuple<Parameters...> arguments;  // by value, as a launch takes them
+  } call{kernel, std::tuple<Parameters...>(arguments...)};
+  const auto thread = [](void* context) {
+    auto& each = *static_cast<Call*>(context);
+    std::apply(each.kernel, each.arguments);
+  };
+  return run_grid(grid, block, thread, &call);
+}
+
+}  // namespace twostream

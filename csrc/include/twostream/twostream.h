@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The whole C API. */
+#ifndef TWOSTREAM_TWOSTREAM_H_
+#define TWOSTREAM_TWOSTREAM_H_
+
+#include "twostream/common.h"
+#include "twostream/crop_frames.h"
+#include "twostream/dequantize_flow.h"
+#include "twostream/flow_stack.h"
+#include "twostream/mean_flow.h"
+#include "twostream/quantize_flow.h"
+#include "twostream/random_windows.h"
+#include "twostream/ten_crop_windows.h"
+#include "twostream/version.h"
+
+#endif

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What the operators demand of their tensors. Each error names the operator, the argument, what came and what is wanted.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "python/tensor.h"
+#include "twostream/common.h"
+
+namespace twostream::python {
+
+[[noreturn]] void refuse_value(const Argument& argument, const std::string& wanted, const std::string& got);
+[[noreturn]] void refuse_type(const Argument& argument, const std::string& wanted, const std::string& got);
+
+twostream_dtype dtype_of(const Tensor& tensor, const Argument& argument, bool allow_uint8, bool allow_float);
+
+// The shape must be `wanted`, where -1 stands for any length.
+void check_shape(const Tensor& tensor, const Argument& argument, const std::vector<int64_t>& wanted);
+void check_contiguous(const Tensor& tensor, const Argument& argument);
+void check_same_device(const Tensor& tensor, const Argument& argument, const Tensor& reference);
+
+// N samples, from one tensor [N, (L,) H, W, C] in a list of one, or from N tensors [(L,) H_i, W_i, C].
+struct Samples {
+  std::vector<twostream_sample> samples;
+  Tensor first;       // for its device
+  py::object object;  // the Python tensor of `first`, for its stream
+  int32_t length;
+  twostream_dtype dtype;
+
+  twostream_batch batch() const {
+    return {samples.data(), static_cast<int64_t>(samples.size()), length, dtype};
+  }
+};
+
+struct SampleRules {
+  bool has_fields;  // a dimension L, as flow has and frames have not
+  int components;
+  bool allow_uint8;
+  bool allow_float;
+};
+
+constexpr SampleRules any_flow{true, 2, true, true};
+constexpr SampleRules float_flow{true, 2, false, true};
+constexpr SampleRules coded_flow{true, 2, true, false};
+constexpr SampleRules any_frames{false, 3, true, true};
+
+Samples collect_samples(const py::sequence& objects, const Argument& argument, const SampleRules& rules);
+
+// Both batches have the same N, L and sizes.
+void check_same_sizes(const Samples& samples, const Argument& argument, const Samples& reference);
+
+// An optional contiguous float32 tensor [N, L, 2] beside `samples`; NULL for None.
+float* optional_per_field(const py::object& object, const Argument& argument, const Samples& samples);
+float* required_per_field(const py::object& object, const Argument& argument, const Samples& samples);
+
+// lo and step: both for uint8 fields, neither for float fields.
+struct Coding {
+  float* lo;
+  float* step;
+};
+Coding check_coding(const char* op, const py::object& lo, const py::object& step, const Samples& samples);
+
+// Windows and the stack they fill: windows [N, 3] with out [N, C, h, w], or [N, K, 3] with [N, K, C, h, w].
+struct CropTarget {
+  const int32_t* windows;
+  int32_t windows_per_sample;
+  twostream_stack stack;
+};
+CropTarget check_crop(const char* op, const py::object& windows, const py::object& out, const Samples& samples,
+                      int64_t channels);
+
+// int64 [N, 2] contiguous, and the int32 output [N, (K,) 3] beside it.
+struct WindowsTarget {
+  Tensor sizes;
+  int32_t* windows;
+};
+WindowsTarget check_windows_target(const char* op, const py::object& sizes, int64_t height, int64_t width,
+                                   const py::object& out, const std::vector<int64_t>& wanted);
+
+void raise_status(const char* op, int status);
+
+// Runs the operator where its tensors live, on the current stream, with the GIL released.
+template <typename Args>
+void run(const char* op, int (*on_cpu)(const Args*), int (*on_cuda)(const Args*, int, void*), const Args& args,
+         const py::object& object, const Tensor& reference) {
+  void* stream = current_stream(object, reference);
+#if defined(TWOSTREAM_CUDA_ON_HOST)
+  const bool cuda = true;
+  (void)on_cpu;
+#else
+  const bool cuda = reference.on_cuda();
+#endif
+  int status = 0;
+  {
+    const py::gil_scoped_release released;
+    status = cuda ? on_cuda(&args, reference.view.device.device_id, stream) : on_cpu(&args);
+  }
+  raise_status(op, status);
+}
+
+}  // namespace twostream::python

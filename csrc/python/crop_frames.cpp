@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "twostream/crop_frames.h"
+
+#include "python/check.h"
+#include "python/operators.h"
+
+#include <pybind11/stl.h>
+
+namespace twostream::python {
+namespace {
+
+constexpr const char* op = "crop_frames";
+
+void crop_frames(const py::sequence& frames, const py::object& windows, const std::vector<float>& mean,
+                 const std::vector<float>& deviation, const py::object& shift, const py::object& out) {
+  const Samples samples = collect_samples(frames, {op, "frames"}, any_frames);
+  if (mean.size() != 3) {
+    refuse_value({op, "mean"}, "3 numbers", std::to_string(mean.size()));
+  }
+  if (deviation.size() != 3) {
+    refuse_value({op, "std"}, "3 numbers", std::to_string(deviation.size()));
+  }
+  twostream_crop_frames_args args{};
+  args.frames = samples.batch();
+  for (size_t component = 0; component < 3; ++component) {
+    if (!(deviation[component] > 0.0f)) {
+      refuse_value({op, "std"}, "positive", std::to_string(deviation[component]));
+    }
+    args.mean[component] = mean[component];
+    args.deviation[component] = deviation[component];
+  }
+  if (!shift.is_none()) {
+    const Argument argument{op, "shift"};
+    const Tensor tensor = view_tensor(shift, argument);
+    if (dtype_of(tensor, argument, false, true) != TWOSTREAM_FLOAT32) {
+      refuse_type(argument, "float32", describe(tensor.view.dtype));
+    }
+    check_shape(tensor, argument, {static_cast<int64_t>(samples.samples.size()), 3});
+    check_contiguous(tensor, argument);
+    check_same_device(tensor, argument, samples.first);
+    args.shift = tensor.data<float>();
+  }
+  const CropTarget target = check_crop(op, windows, out, samples, 3);
+  args.windows = target.windows;
+  args.windows_per_sample = target.windows_per_sample;
+  args.output = target.stack;
+  run(op, twostream_crop_frames_cpu, twostream_crop_frames_cuda, args, samples.object, samples.first);
+}
+
+}  // namespace
+
+void bind_crop_frames(py::module_& module) {
+  module.def(op, &crop_frames, py::arg("frames"), py::arg("windows"), py::arg("mean"), py::arg("std"),
+             py::arg("shift"), py::arg("out"));
+}
+
+}  // namespace twostream::python

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// twostream_ext._C: what the operators of twostream_ext.ops call. It checks; it allocates nothing.
+#include <pybind11/pybind11.h>
+
+#include "python/operators.h"
+#include "twostream/common.h"
+
+#if !defined(TWOSTREAM_MODULE_NAME)
+#define TWOSTREAM_MODULE_NAME _C
+#endif
+
+PYBIND11_MODULE(TWOSTREAM_MODULE_NAME, module) {
+  using namespace twostream::python;
+  module.def("version", &twostream_version);
+  module.def("cuda_architectures", &twostream_cuda_architectures);
+  module.def("cuda_device_count", &twostream_cuda_device_count);
+  module.def("cuda_driver_version", &twostream_cuda_driver_version);
+  bind_flow_stack(module);
+  bind_crop_frames(module);
+  bind_mean_flow(module);
+  bind_quantize_flow(module);
+  bind_dequantize_flow(module);
+  bind_random_windows(module);
+  bind_ten_crop_windows(module);
+}

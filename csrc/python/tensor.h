@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A borrowed view of a tensor, taken through the DLPack C exchange API (no capsule, no copy, no link to torch).
+#pragma once
+
+#include <dlpack/dlpack.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "twostream/common.h"
+
+namespace twostream::python {
+
+namespace py = pybind11;
+
+// Names an argument in error messages: "flow_stack: windows".
+struct Argument {
+  const char* op;
+  const char* name;
+  int64_t index = -1;  // in a list of tensors
+
+  std::string text() const;
+};
+
+// Valid while the Python object lives, which the caller of the binding sees to.
+struct Tensor {
+  DLTensor view;
+
+  int ndim() const { return view.ndim; }
+  int64_t shape(int dimension) const { return view.shape[dimension]; }
+  int64_t stride(int dimension) const { return view.strides[dimension]; }
+  bool on_cuda() const { return view.device.device_type == kDLCUDA; }
+  template <typename T = void>
+  T* data() const {
+    return reinterpret_cast<T*>(static_cast<char*>(view.data) + view.byte_offset);
+  }
+};
+
+Tensor view_tensor(py::handle object, const Argument& argument);
+std::vector<Tensor> view_tensors(const py::sequence& objects, const Argument& argument);
+
+// The stream on which the tensors' framework runs at present (NULL on the CPU).
+void* current_stream(py::handle object, const Tensor& tensor);
+
+// "[2, 10, 256, 340, 2] uint8 on cuda:0"
+std::string describe(const Tensor& tensor);
+std::string describe(const DLDataType& type);
+
+}  // namespace twostream::python

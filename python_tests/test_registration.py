@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The operators as torch sees them: fake kernels, schemas, torch.compile, torch.export."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from twostream_ext import ops
+
+CODES = torch.randint(0, 256, (2, 3, 12, 14, 2), dtype=torch.uint8)
+FLOW = torch.randn(2, 3, 12, 14, 2)
+RANGES = torch.rand(2, 3, 2)
+WINDOWS = torch.tensor([[0, 1, 1], [2, 0, 0]], dtype=torch.int32)
+SIZES = torch.tensor([[12, 14], [11, 12]])
+FRAMES = torch.randint(0, 256, (2, 12, 14, 3), dtype=torch.uint8)
+COLOUR = ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+
+twostream = torch.ops.twostream
+CASES = {
+    "flow_stack": (
+        twostream.flow_stack.default,
+        ([CODES], WINDOWS, [8, 9], RANGES, RANGES, True, None, torch.float16, False),
+    ),
+    "flow_stack list": (
+        twostream.flow_stack.default,
+        ([FLOW[0], FLOW[1, :, :10]], WINDOWS[:, None], [8, 9], None, None, False, RANGES, torch.float32, True),
+    ),
+    "mean_flow": (twostream.mean_flow.default, ([CODES], RANGES, RANGES)),
+    "quantize_flow": (twostream.quantize_flow.default, ([FLOW], 2.0)),
+    "dequantize_flow": (twostream.dequantize_flow.default, ([CODES], RANGES, RANGES, torch.bfloat16)),
+    "crop_frames": (
+        twostream.crop_frames.default,
+        ([FRAMES], WINDOWS, [8, 9], *COLOUR, torch.rand(2, 3), torch.float32, False),
+    ),
+    "random_windows": (twostream.random_windows.default, (SIZES, 8, 9, 0.5, 3, 4)),
+    "ten_crop_windows": (twostream.ten_crop_windows.default, (SIZES, 8, 9)),
+}
+OUT_CASES = {
+    "flow_stack.out": (
+        twostream.flow_stack.out,
+        ([CODES], WINDOWS, RANGES, RANGES, True, None),
+        {"out": torch.zeros(2, 6, 8, 9)},
+    ),
+    "mean_flow.out": (twostream.mean_flow.out, ([FLOW], None, None), {"out": torch.zeros(2, 3, 2)}),
+    "crop_frames.out": (
+        twostream.crop_frames.out,
+        ([FRAMES], WINDOWS, *COLOUR, None),
+        {"out": torch.zeros(2, 3, 8, 9)},
+    ),
+    "random_windows.out": (
+        twostream.random_windows.out,
+        (SIZES, 8, 9, 0.5, 3, 4),
+        {"out": torch.zeros(2, 3, dtype=torch.int32)},
+    ),
+    "ten_crop_windows.out": (
+        twostream.ten_crop_windows.out,
+        (SIZES, 8, 9),
+        {"out": torch.zeros(2, 10, 3, dtype=torch.int32)},
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("case", CASES)
+def test_opcheck(case):
+    operator, arguments = CASES[case]
+    torch.library.opcheck(operator, arguments)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("case", OUT_CASES)
+def test_opcheck_out(case):
+    operator, arguments, keywords = OUT_CASES[case]
+    torch.library.opcheck(operator, arguments, keywords)
+
+
+class Pipeline(torch.nn.Module):
+    def forward(self, flow, frames, sizes):
+        codes, lo, step, mean = ops.quantize_flow(flow)
+        windows = ops.random_windows(sizes, 8, seed=1)
+        stack = ops.flow_stack(codes, windows, 8, lo=lo, step=step, mean=mean)
+        restored = ops.dequantize_flow(codes, lo, step)
+        colours = ops.crop_frames(frames, ops.ten_crop_windows(sizes, 8), 8, mean=COLOUR[0], std=COLOUR[1])
+        return stack.sum(1), ops.mean_flow(restored), colours.mean(1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compile_traces_through():
+    module, arguments = Pipeline(), (FLOW, FRAMES, SIZES)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    for got, expected in zip(compiled(*arguments), module(*arguments), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_export():
+    module, arguments = Pipeline(), (FLOW, FRAMES, SIZES)
+    exported = torch.export.export(module, arguments)
+    for got, expected in zip(exported.module()(*arguments), module(*arguments), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_a_gradient_is_never_lost_in_silence():
+    flow = FLOW.clone().requires_grad_()
+    with pytest.raises(RuntimeError, match="flow_stack: no gradient is computed"):
+        ops.flow_stack(flow, WINDOWS, 8)
+    with torch.no_grad():
+        assert not ops.flow_stack(flow, WINDOWS, 8).requires_grad
+
+
+def test_ops_import_nothing_but_torch():
+    script = (
+        "import sys, twostream_ext.ops\n"
+        "heavy = {'cv2', 'sklearn', 'matplotlib', 'tensorboard', 'safetensors'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Two-stream convolutional networks for action recognition in videos (Simonyan & Zisserman, NIPS 2014).
+
+The rooms are imported when they are first used, so that a project that wants the kernels alone pays for nothing else:
+`ops` (kernels), `flow`, `data`, `models`, `engine`, `report`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from twostream_ext import _C
+from twostream_ext.locations import cmake_prefix_path, get_include, get_library
+
+__version__: str = _C.version()
+
+_ROOMS = ("data", "engine", "flow", "models", "ops", "report")
+
+__all__ = ["__version__", "cmake_prefix_path", "get_include", "get_library", *_ROOMS]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})

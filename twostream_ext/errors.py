@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What can go wrong with a user's files and settings: each error is one line that names its place."""
+
+from __future__ import annotations
+
+
+class TwoStreamError(Exception):
+    """Base of every error that a user can cause; its text is one line."""
+
+
+class VideoError(TwoStreamError):
+    """A video is missing, unreadable or too short."""
+
+
+class ListError(TwoStreamError):
+    """A split list or class list is missing or wrong; names the file and the line."""
+
+
+class FlowStoreError(TwoStreamError):
+    """A file of a flow or frame store is missing or damaged; names the file and the fault."""
+
+
+class ExtractionError(TwoStreamError):
+    """Some videos could not be extracted; names each with its reason."""
+
+
+class CheckpointError(TwoStreamError):
+    """A checkpoint or score file is missing, damaged or of another model."""
+
+
+class SettingsError(TwoStreamError):
+    """An option has a value that cannot be used, or contradicts what is already on disk."""

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The kernels: pure functions of tensors, on the CPU and on CUDA, registered as `torch.ops.twostream`.
+
+This room needs torch alone. Shapes, units and the conventions of windows and codes: see each function.
+"""
+
+from twostream_ext.ops.crop_frames import crop_frames
+from twostream_ext.ops.dequantize_flow import dequantize_flow
+from twostream_ext.ops.flow_stack import flow_stack
+from twostream_ext.ops.mean_flow import mean_flow
+from twostream_ext.ops.quantize_flow import QuantizedFlow, quantize_flow
+from twostream_ext.ops.random_windows import random_windows
+from twostream_ext.ops.ten_crop_windows import ten_crop_windows
+
+__all__ = [
+    "QuantizedFlow",
+    "crop_frames",
+    "dequantize_flow",
+    "flow_stack",
+    "mean_flow",
+    "quantize_flow",
+    "random_windows",
+    "ten_crop_windows",
+]

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Cropped, normalised frames: what the spatial ConvNet sees (paper, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from twostream_ext import _C
+from twostream_ext.ops import _registration as registration
+
+_SAMPLE_DIMENSIONS = 3  # [H, W, 3]
+
+
+def crop_frames(
+    frames: registration.Arrays,
+    windows: torch.Tensor,
+    size: int | Sequence[int],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    shift: torch.Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Crop, flip, shift in colour and normalise frames: (pixel - mean + shift) / std.
+
+    Args:
+        frames: uint8 or float, `[N, H, W, 3]` with any strides, or N tensors `[H_i, W_i, 3]`.
+        windows: int32 `[N, 3]` or `[N, K, 3]` of (top, left, flip); a flip mirrors left-right. Outside its frame, a
+            window is an error on the CPU and is clamped on CUDA.
+        size: height and width of a window.
+        mean, std: three numbers each, in the units of the pixels.
+        shift: float32 `[N, 3]`, the RGB jitter of each frame, in the units of the pixels.
+        dtype: float32, float16 or bfloat16, of the result.
+        channels_last: give the result in the channels-last memory format.
+        out: fill and return this tensor; `dtype` and `channels_last` are then its own.
+
+    Returns:
+        `[N, 3, h, w]`, or `[N, K, 3, h, w]` for windows `[N, K, 3]`.
+
+    Raises:
+        ValueError, TypeError: an argument of the wrong shape, dtype, device or value; names it.
+    """
+    images = registration.to_list(frames)
+    windows = registration.to_tensor(windows).contiguous()
+    shift = registration.to_contiguous(shift)
+    registration.refuse_gradient("crop_frames", [*images, shift])
+    means, deviations = [float(each) for each in mean], [float(each) for each in std]
+    if out is not None:
+        torch.ops.twostream.crop_frames.out(
+            images, windows, means, deviations, shift, out=registration.to_tensor(out)
+        )
+        return out
+    pair = registration.to_pair("crop_frames", size)
+    result: torch.Tensor = torch.ops.twostream.crop_frames(
+        images, windows, pair, means, deviations, shift, dtype, channels_last
+    )
+    return result
+
+
+def _allocate(
+    frames: list[torch.Tensor],
+    windows: torch.Tensor,
+    size: Sequence[int],
+    mean: list[float],
+    std: list[float],
+    shift: torch.Tensor | None,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> torch.Tensor:
+    count = registration.batch_size(frames, _SAMPLE_DIMENSIONS)
+    return registration.allocate_stack(frames[0], count, windows, 3, size, dtype, channels_last)
+
+
+def _fill(
+    frames: list[torch.Tensor],
+    windows: torch.Tensor,
+    mean: list[float],
+    std: list[float],
+    shift: torch.Tensor | None,
+    *,
+    out: torch.Tensor,
+) -> None:
+    _C.crop_frames(frames, windows, mean, std, shift, out)
+
+
+def _compute(
+    frames: list[torch.Tensor],
+    windows: torch.Tensor,
+    size: Sequence[int],
+    mean: list[float],
+    std: list[float],
+    shift: torch.Tensor | None,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> torch.Tensor:
+    if not frames:
+        raise ValueError(
+            "crop_frames: frames must be [N, H, W, 3] or a list of [H, W, 3], got an empty list"
+        )
+    out = _allocate(frames, windows, size, mean, std, shift, dtype, channels_last)
+    _fill(frames, windows, mean, std, shift, out=out)
+    return out
+
+
+registration.register(
+    "crop_frames(Tensor[] frames, Tensor windows, SymInt[] size, float[] mean, float[] std, Tensor? shift,"
+    " ScalarType dtype, bool channels_last) -> Tensor",
+    _compute,
+    _allocate,
+)
+registration.register(
+    "crop_frames.out(Tensor[] frames, Tensor windows, float[] mean, float[] std, Tensor? shift, *,"
+    " Tensor(a!) out) -> ()",
+    _fill,
+    registration.nothing,
+)
