@@ -10,9 +10,8 @@ def flow_stack(displacements, windows, size, subtract_mean=False):
     """displacements: list of N float64 arrays [L, H, W, 2]; windows int [N, K, 3] -> [N, K, 2L, h, w]."""
     height, width = size
     batch = []
-    for fields, places in zip(displacements, windows, strict=True):
-        if subtract_mean:
-            fields = fields - fields.mean(axis=(1, 2), keepdims=True)
+    for given, places in zip(displacements, windows, strict=True):
+        fields = given - given.mean(axis=(1, 2), keepdims=True) if subtract_mean else given
         stacks = []
         for top, left, flip in places:
             crop = fields[:, top : top + height, left : left + width, :]

@@ -25,8 +25,7 @@ class Batch(NamedTuple):
         if self.lo is None:
             return [sample.double().numpy() for sample in self.samples]
         return [
-            low.double().numpy()[:, None, None, :]
-            + steps.double().numpy()[:, None, None, :] * sample.double().numpy()
+            low.double().numpy()[:, None, None, :] + steps.double().numpy()[:, None, None, :] * sample.double().numpy()
             for sample, low, steps in zip(self.samples, self.lo, self.step, strict=True)
         ]
 

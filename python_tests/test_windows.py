@@ -25,12 +25,8 @@ def test_philox_known_answers():
 def test_random_windows_against_the_definition(device, data, seed, offset, flip):
     size = data.draw(st.tuples(st.integers(1, 30), st.integers(1, 30)))
     extra = st.integers(0, 40)
-    sizes = [
-        (size[0] + data.draw(extra), size[1] + data.draw(extra)) for _ in range(data.draw(st.integers(1, 5)))
-    ]
-    windows = ops.random_windows(
-        torch.tensor(sizes, device=device), size, flip=flip, seed=seed, offset=offset
-    ).tolist()
+    sizes = [(size[0] + data.draw(extra), size[1] + data.draw(extra)) for _ in range(data.draw(st.integers(1, 5)))]
+    windows = ops.random_windows(torch.tensor(sizes, device=device), size, flip=flip, seed=seed, offset=offset).tolist()
     for sample, (window, extent) in enumerate(zip(windows, sizes, strict=True)):
         random = philox((offset + sample) % 2**64, seed)
         top, left = (number * (e - s + 1) >> 32 for number, e, s in zip(random, extent, size, strict=False))

@@ -17,7 +17,18 @@ __version__: str = _C.version()
 
 _ROOMS = ("data", "engine", "flow", "models", "ops", "report")
 
-__all__ = ["__version__", "cmake_prefix_path", "get_include", "get_library", *_ROOMS]
+__all__ = [
+    "__version__",
+    "cmake_prefix_path",
+    "data",
+    "engine",
+    "flow",
+    "get_include",
+    "get_library",
+    "models",
+    "ops",
+    "report",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -37,8 +37,7 @@ void crop_batch(const twostream_batch& batch, const int32_t* windows, int32_t wi
     const twostream_sample& sample = batch.samples[index];
     const Window window =
         load_window(windows + (index * windows_per_sample + place) * 3, sample, output.height, output.width);
-    const In* source = static_cast<const In*>(sample.data) +
-                       channel / Channels::components * sample.field_stride +
+    const In* source = static_cast<const In*>(sample.data) + channel / Channels::components * sample.field_stride +
                        channel % Channels::components * sample.component_stride;
     Out* target = static_cast<Out*>(output.data) + index * output.sample_stride + place * output.window_stride +
                   channel * output.channel_stride;

@@ -32,9 +32,8 @@ int twostream_mean_flow_cpu(const twostream_mean_flow_args* args) {
     for_each_component(args->flow, [&](int64_t index, int64_t field, int component, int64_t output) {
       const twostream_sample& sample = args->flow.samples[index];
       const double sum = plane_sum(component_plane<const decltype(in)>(sample, field, component), sample);
-      args->output[output] =
-          mean_displacement(sum, static_cast<int64_t>(sample.height) * sample.width, coded ? args->lo : nullptr,
-                            coded ? args->step : nullptr, output);
+      args->output[output] = mean_displacement(sum, static_cast<int64_t>(sample.height) * sample.width,
+                                               coded ? args->lo : nullptr, coded ? args->step : nullptr, output);
     });
   });
   return TWOSTREAM_SUCCESS;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The kernel that flow_stack and crop_frames share; its twin is cpu/crop.h.
-// A thread makes one output pixel of one plane: blocks run over the pixels (x), the windows' planes (y), the samples (z).
+// A thread makes one output pixel of one plane: blocks run over the pixels (x), the windows' planes (y), the samples
+// (z).
 #pragma once
 
 #include "core/affine.h"

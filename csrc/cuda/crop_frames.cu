@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "twostream/crop_frames.h"
-
 #include "core/crop_frames.h"
 #include "core/validate.h"
 #include "cuda/crop.cuh"
+#include "twostream/crop_frames.h"
 
 using namespace twostream;
 

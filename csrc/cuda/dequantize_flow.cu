@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "twostream/dequantize_flow.h"
-
 #include "core/affine.h"
 #include "core/validate.h"
 #include "cuda/fields.cuh"
+#include "twostream/dequantize_flow.h"
 
 using namespace twostream;
 

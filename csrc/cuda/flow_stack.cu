@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "twostream/flow_stack.h"
-
 #include "core/flow_stack.h"
 #include "core/validate.h"
 #include "cuda/crop.cuh"
+#include "twostream/flow_stack.h"
 
 using namespace twostream;
 

@@ -17,7 +17,8 @@ namespace twostream {
 
 #if !defined(TWOSTREAM_CUDA_ON_HOST)
 template <typename... Parameters, typename... Arguments>
-int launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, void* stream, Arguments&&... arguments) {
+int launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, void* stream,
+           Arguments&&... arguments) {
   kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(std::forward<Arguments>(arguments)...);
   return static_cast<int>(cudaGetLastError());
 }
@@ -50,7 +51,8 @@ class DeviceGuard {
 };
 
 // The samples of a batch travel to the kernel by value, a chunk a launch: no device memory, no copy to wait for, and
-// the launch can be captured in a CUDA graph. Two chunks of 32 stay under the 4 kB that every driver takes as parameters.
+// the launch can be captured in a CUDA graph. Two chunks of 32 stay under the 4 kB that every driver takes as
+// parameters.
 struct SampleChunk {
   static constexpr int capacity = 32;
   twostream_sample samples[capacity];

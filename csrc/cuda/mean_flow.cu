@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "twostream/mean_flow.h"
-
 #include "core/mean_flow.h"
 #include "core/validate.h"
 #include "cuda/fields.cuh"
+#include "twostream/mean_flow.h"
 
 using namespace twostream;
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "twostream/quantize_flow.h"
-
 #include "core/quantize_flow.h"
 #include "core/validate.h"
 #include "cuda/fields.cuh"
+#include "twostream/quantize_flow.h"
 
 using namespace twostream;
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "twostream/random_windows.h"
-
 #include "core/random_windows.h"
 #include "cuda/launch.h"
+#include "twostream/random_windows.h"
 
 using namespace twostream;
 

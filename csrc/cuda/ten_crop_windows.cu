@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "twostream/ten_crop_windows.h"
-
 #include "core/ten_crop_windows.h"
 #include "cuda/launch.h"
+#include "twostream/ten_crop_windows.h"
 
 using namespace twostream;
 

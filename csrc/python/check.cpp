@@ -118,8 +118,7 @@ void check_contiguous(const Tensor& tensor, const Argument& argument) {
 
 void check_same_device(const Tensor& tensor, const Argument& argument, const Tensor& reference) {
   const DLDevice& device = tensor.view.device;
-  if (device.device_type != reference.view.device.device_type ||
-      device.device_id != reference.view.device.device_id) {
+  if (device.device_type != reference.view.device.device_type || device.device_id != reference.view.device.device_id) {
     refuse_value(argument, "on the device of the first argument, " + describe(reference), describe(tensor));
   }
 }
@@ -148,8 +147,8 @@ Samples collect_samples(const py::sequence& objects, const Argument& argument, c
     const int64_t sample_bytes = tensor.stride(0) * (tensor.view.dtype.bits / 8);
     samples.samples.reserve(static_cast<size_t>(tensor.shape(0)));
     for (int64_t index = 0; index < tensor.shape(0); ++index) {
-      samples.samples.push_back(sample_at(tensor, tensor.data<char>() + index * sample_bytes,
-                                          rules.has_fields ? 2 : 1, rules, whole));
+      samples.samples.push_back(
+          sample_at(tensor, tensor.data<char>() + index * sample_bytes, rules.has_fields ? 2 : 1, rules, whole));
     }
     return samples;
   }
@@ -176,8 +175,7 @@ void check_same_sizes(const Samples& samples, const Argument& argument, const Sa
            samples.samples[index].width == reference.samples[index].width;
   }
   if (!same) {
-    refuse_value(argument, "of the sizes of the first argument, " + describe(reference.first),
-                 describe(samples.first));
+    refuse_value(argument, "of the sizes of the first argument, " + describe(reference.first), describe(samples.first));
   }
 }
 
@@ -251,10 +249,10 @@ CropTarget check_crop(const char* op, const py::object& windows, const py::objec
   for (size_t index = 0; index < samples.samples.size(); ++index) {
     const twostream_sample& sample = samples.samples[index];
     if (sample.height < target.stack.height || sample.width < target.stack.width) {
-      refuse_value({op, "size"},
-                   "at most the size of sample " + std::to_string(index) + ", " +
-                       describe_size(sample.height, sample.width),
-                   describe_size(target.stack.height, target.stack.width));
+      refuse_value(
+          {op, "size"},
+          "at most the size of sample " + std::to_string(index) + ", " + describe_size(sample.height, sample.width),
+          describe_size(target.stack.height, target.stack.width));
     }
   }
   if (!window_tensor.on_cuda()) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What the operators demand of their tensors. Each error names the operator, the argument, what came and what is wanted.
+// What the operators demand of their tensors. Each error names the operator, the argument, what came and what is
+// wanted.
 #pragma once
 
 #include <string>
@@ -28,9 +29,7 @@ struct Samples {
   int32_t length;
   twostream_dtype dtype;
 
-  twostream_batch batch() const {
-    return {samples.data(), static_cast<int64_t>(samples.size()), length, dtype};
-  }
+  twostream_batch batch() const { return {samples.data(), static_cast<int64_t>(samples.size()), length, dtype}; }
 };
 
 struct SampleRules {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "twostream/crop_frames.h"
 
+#include <pybind11/stl.h>
+
 #include "python/check.h"
 #include "python/operators.h"
-
-#include <pybind11/stl.h>
 
 namespace twostream::python {
 namespace {
@@ -50,8 +50,8 @@ void crop_frames(const py::sequence& frames, const py::object& windows, const st
 }  // namespace
 
 void bind_crop_frames(py::module_& module) {
-  module.def(op, &crop_frames, py::arg("frames"), py::arg("windows"), py::arg("mean"), py::arg("std"),
-             py::arg("shift"), py::arg("out"));
+  module.def(op, &crop_frames, py::arg("frames"), py::arg("windows"), py::arg("mean"), py::arg("std"), py::arg("shift"),
+             py::arg("out"));
 }
 
 }  // namespace twostream::python

@@ -14,12 +14,8 @@ void flow_stack(const py::sequence& flow, const py::object& windows, const py::o
   const Samples samples = collect_samples(flow, {op, "flow"}, any_flow);
   const Coding coding = check_coding(op, lo, step, samples);
   const CropTarget target = check_crop(op, windows, out, samples, 2 * int64_t{samples.length});
-  const twostream_flow_stack_args args{samples.batch(),
-                                       target.windows,
-                                       target.windows_per_sample,
-                                       coding.lo,
-                                       coding.step,
-                                       optional_per_field(mean, {op, "mean"}, samples),
+  const twostream_flow_stack_args args{samples.batch(), target.windows, target.windows_per_sample,
+                                       coding.lo,       coding.step,    optional_per_field(mean, {op, "mean"}, samples),
                                        target.stack};
   run(op, twostream_flow_stack_cpu, twostream_flow_stack_cuda, args, samples.object, samples.first);
 }

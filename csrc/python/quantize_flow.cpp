@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "twostream/quantize_flow.h"
 
-#include "python/check.h"
-#include "python/operators.h"
-
 #include <pybind11/stl.h>
 
 #include <limits>
 #include <optional>
+
+#include "python/check.h"
+#include "python/operators.h"
 
 namespace twostream::python {
 namespace {

@@ -63,8 +63,7 @@ std::vector<Tensor> view_tensors(const py::sequence& objects, const Argument& ar
   std::vector<Tensor> tensors;
   tensors.reserve(objects.size());
   for (py::handle object : objects) {
-    tensors.push_back(
-        view_tensor(object, {argument.op, argument.name, static_cast<int64_t>(tensors.size())}));
+    tensors.push_back(view_tensor(object, {argument.op, argument.name, static_cast<int64_t>(tensors.size())}));
   }
   return tensors;
 }

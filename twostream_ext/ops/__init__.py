@@ -4,6 +4,7 @@
 This room needs torch alone. Shapes, units and the conventions of windows and codes: see each function.
 """
 
+from twostream_ext import _C
 from twostream_ext.ops.crop_frames import crop_frames
 from twostream_ext.ops.dequantize_flow import dequantize_flow
 from twostream_ext.ops.flow_stack import flow_stack
@@ -14,6 +15,7 @@ from twostream_ext.ops.ten_crop_windows import ten_crop_windows
 
 __all__ = [
     "QuantizedFlow",
+    "built_with_cuda",
     "crop_frames",
     "dequantize_flow",
     "flow_stack",
@@ -22,3 +24,8 @@ __all__ = [
     "random_windows",
     "ten_crop_windows",
 ]
+
+
+def built_with_cuda() -> bool:
+    """Tell whether the kernels were compiled for CUDA too."""
+    return bool(_C.cuda_architectures())

@@ -12,19 +12,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
+import torch.utils.dlpack
 
 Arrays: TypeAlias = torch.Tensor | Sequence[torch.Tensor]
 
 # Operators live as long as this object does.
-library = torch.library.Library("twostream", "DEF")
+library = torch.library.Library("twostream", "DEF")  # type: ignore[no-untyped-call]
 
 
 def register(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> None:
     """Define `twostream::<schema>` with one implementation for CPU and CUDA tensors and one for fake tensors."""
     name = schema[: schema.index("(")]
-    library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    library.impl(name, implementation, "CPU")
-    library.impl(name, implementation, "CUDA")
+    library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
+    for backend in ("CPU", "CUDA"):
+        library.impl(name, implementation, backend)  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"twostream::{name}", fake, lib=library)
 
 
@@ -37,7 +38,7 @@ def to_tensor(array: Any) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
         return array
     if hasattr(array, "__dlpack__"):
-        return torch.from_dlpack(array)
+        return torch.utils.dlpack.from_dlpack(array)
     raise TypeError(f"expected a tensor or an array that supports DLPack, got {type(array).__name__}")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Cropped, normalised frames: what the spatial ConvNet sees (paper, section 4)."""
+"""Cropped, normalised frames: what the spatial ConvNet sees (paper, section 5)."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def crop_frames(
     registration.refuse_gradient("crop_frames", [*images, shift])
     means, deviations = [float(each) for each in mean], [float(each) for each in std]
     if out is not None:
-        torch.ops.twostream.crop_frames.out(
-            images, windows, means, deviations, shift, out=registration.to_tensor(out)
-        )
+        torch.ops.twostream.crop_frames.out(images, windows, means, deviations, shift, out=registration.to_tensor(out))
         return out
     pair = registration.to_pair("crop_frames", size)
     result: torch.Tensor = torch.ops.twostream.crop_frames(
@@ -98,9 +96,7 @@ def _compute(
     channels_last: bool,
 ) -> torch.Tensor:
     if not frames:
-        raise ValueError(
-            "crop_frames: frames must be [N, H, W, 3] or a list of [H, W, 3], got an empty list"
-        )
+        raise ValueError("crop_frames: frames must be [N, H, W, 3] or a list of [H, W, 3], got an empty list")
     out = _allocate(frames, windows, size, mean, std, shift, dtype, channels_last)
     _fill(frames, windows, mean, std, shift, out=out)
     return out

@@ -55,17 +55,13 @@ def dequantize_flow(
     low, steps = registration.to_tensor(lo).contiguous(), registration.to_tensor(step).contiguous()
     registration.refuse_gradient("dequantize_flow", [low, steps])
     if out is not None:
-        torch.ops.twostream.dequantize_flow.out(
-            coded, low, steps, out=registration.to_list(out)
-        )
+        torch.ops.twostream.dequantize_flow.out(coded, low, steps, out=registration.to_list(out))
         return out
     fields: list[torch.Tensor] = torch.ops.twostream.dequantize_flow(coded, low, steps, dtype)
     return fields if isinstance(codes, (list, tuple)) else fields[0]
 
 
-def _fill(
-    codes: list[torch.Tensor], lo: torch.Tensor, step: torch.Tensor, *, out: list[torch.Tensor]
-) -> None:
+def _fill(codes: list[torch.Tensor], lo: torch.Tensor, step: torch.Tensor, *, out: list[torch.Tensor]) -> None:
     _C.dequantize_flow(codes, lo, step, out)
 
 
@@ -75,9 +71,7 @@ def _allocate(
     return [field.new_empty(field.shape, dtype=dtype) for field in codes]
 
 
-def _compute(
-    codes: list[torch.Tensor], lo: torch.Tensor, step: torch.Tensor, dtype: torch.dtype
-) -> list[torch.Tensor]:
+def _compute(codes: list[torch.Tensor], lo: torch.Tensor, step: torch.Tensor, dtype: torch.dtype) -> list[torch.Tensor]:
     out = _allocate(codes, lo, step, dtype)
     _fill(codes, lo, step, out=out)
     return out

@@ -80,9 +80,7 @@ def _allocate(
 ) -> torch.Tensor:
     length = flow[0].shape[-4]
     count = registration.batch_size(flow, _SAMPLE_DIMENSIONS)
-    return registration.allocate_stack(
-        flow[0], count, windows, 2 * length, size, dtype, channels_last
-    )
+    return registration.allocate_stack(flow[0], count, windows, 2 * length, size, dtype, channels_last)
 
 
 def _fill(
@@ -122,9 +120,7 @@ def _check_flow(flow: list[torch.Tensor]) -> None:
     """Before the result is allocated: its shape needs the dimensions of the first field."""
     if not flow or flow[0].dim() < _SAMPLE_DIMENSIONS:
         got = tuple(flow[0].shape) if flow else "an empty list"
-        raise ValueError(
-            f"flow_stack: flow must be [N, L, H, W, 2] or a list of [L, H, W, 2], got {got}"
-        )
+        raise ValueError(f"flow_stack: flow must be [N, L, H, W, 2] or a list of [L, H, W, 2], got {got}")
 
 
 registration.register(

@@ -60,23 +60,17 @@ def _fill(
     _C.mean_flow(flow, lo, step, out)
 
 
-def _compute(
-    flow: list[torch.Tensor], lo: torch.Tensor | None, step: torch.Tensor | None
-) -> torch.Tensor:
+def _compute(flow: list[torch.Tensor], lo: torch.Tensor | None, step: torch.Tensor | None) -> torch.Tensor:
     out = allocate_per_field(flow)
     _fill(flow, lo, step, out=out)
     return out
 
 
-def _allocate(
-    flow: list[torch.Tensor], lo: torch.Tensor | None, step: torch.Tensor | None
-) -> torch.Tensor:
+def _allocate(flow: list[torch.Tensor], lo: torch.Tensor | None, step: torch.Tensor | None) -> torch.Tensor:
     return allocate_per_field(flow)
 
 
-registration.register(
-    "mean_flow(Tensor[] flow, Tensor? lo, Tensor? step) -> Tensor", _compute, _allocate
-)
+registration.register("mean_flow(Tensor[] flow, Tensor? lo, Tensor? step) -> Tensor", _compute, _allocate)
 registration.register(
     "mean_flow.out(Tensor[] flow, Tensor? lo, Tensor? step, *, Tensor(a!) out) -> ()",
     _fill,

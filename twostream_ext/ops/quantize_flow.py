@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Flow fields as 8-bit codes (paper, section 4: components are rescaled to [0, 255] and back to their own range)."""
+"""Flow fields as 8-bit codes (paper, section 5: components are rescaled to [0, 255] and back to their own range)."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ def quantize_flow(
     ragged = isinstance(flow, (list, tuple))
     if out is not None:
         codes = registration.to_list(out.codes)
-        torch.ops.twostream.quantize_flow.out(
-            fields, bound, codes=codes, lo=out.lo, step=out.step, mean=out.mean
-        )
+        torch.ops.twostream.quantize_flow.out(fields, bound, codes=codes, lo=out.lo, step=out.step, mean=out.mean)
         return out
     coded, lo, step, mean = torch.ops.twostream.quantize_flow(fields, bound)
     return QuantizedFlow(coded if ragged else coded[0], lo, step, mean)

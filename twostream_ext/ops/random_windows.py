@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Random crops and flips for training (paper, section 4)."""
+"""Random crops and flips for training (paper, section 5)."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def random_windows(
             extents, height, width, flip, seed, offset, out=registration.to_tensor(out)
         )
         return out
-    result: torch.Tensor = torch.ops.twostream.random_windows(
-        extents, height, width, flip, seed, offset
-    )
+    result: torch.Tensor = torch.ops.twostream.random_windows(extents, height, width, flip, seed, offset)
     return result
 
 
@@ -77,15 +75,11 @@ def _fill(
     _C.random_windows(sizes, height, width, flip, seed, offset, out)
 
 
-def _allocate(
-    sizes: torch.Tensor, height: int, width: int, flip: float, seed: int, offset: int
-) -> torch.Tensor:
+def _allocate(sizes: torch.Tensor, height: int, width: int, flip: float, seed: int, offset: int) -> torch.Tensor:
     return sizes.new_empty([sizes.shape[0], 3], dtype=torch.int32)
 
 
-def _compute(
-    sizes: torch.Tensor, height: int, width: int, flip: float, seed: int, offset: int
-) -> torch.Tensor:
+def _compute(sizes: torch.Tensor, height: int, width: int, flip: float, seed: int, offset: int) -> torch.Tensor:
     out = _allocate(sizes, height, width, flip, seed, offset)
     _fill(sizes, height, width, flip, seed, offset, out=out)
     return out

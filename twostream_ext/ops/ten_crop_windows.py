@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The ten crops of the test protocol (paper, section 4)."""
+"""The ten crops of the test protocol (paper, section 5)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def ten_crop_windows(
     extents = to_sizes(sizes)
     height, width = registration.to_pair("ten_crop_windows", size)
     if out is not None:
-        torch.ops.twostream.ten_crop_windows.out(
-            extents, height, width, out=registration.to_tensor(out)
-        )
+        torch.ops.twostream.ten_crop_windows.out(extents, height, width, out=registration.to_tensor(out))
         return out
     result: torch.Tensor = torch.ops.twostream.ten_crop_windows(extents, height, width)
     return result
@@ -57,9 +55,7 @@ def _compute(sizes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return out
 
 
-registration.register(
-    "ten_crop_windows(Tensor sizes, SymInt height, SymInt width) -> Tensor", _compute, _allocate
-)
+registration.register("ten_crop_windows(Tensor sizes, SymInt height, SymInt width) -> Tensor", _compute, _allocate)
 registration.register(
     "ten_crop_windows.out(Tensor sizes, SymInt height, SymInt width, *, Tensor(a!) out) -> ()",
     _fill,

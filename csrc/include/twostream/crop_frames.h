@@ -9,7 +9,7 @@ extern "C" {
 #endif
 
 /*
- * Frames cropped, flipped, shifted in colour and normalised (Simonyan & Zisserman 2014, section 4):
+ * Frames cropped, flipped, shifted in colour and normalised (Simonyan & Zisserman 2014, section 5):
  *   output[n, k, c, y, x] = (pixel - mean[c] + shift[n, c]) / deviation[c]
  * computed as fmaf(pixel, 1 / deviation, (shift - mean) * (1 / deviation)).
  */

@@ -10,13 +10,13 @@ extern "C" {
 
 /*
  * Stacks of L flow fields, cropped, flipped, decoded and mean-subtracted (Simonyan & Zisserman 2014, section 3, eq. 1):
- * channel 2l of the output is the x displacement of field l, channel 2l + 1 its y. A flip mirrors left-right and negates x.
- *   output[n, k, 2l + c, y, x] = sign * (lo + step * code - mean)
- * For uint8 fields `lo` and `step` are required; for float fields they are ignored and the code is the displacement.
+ * channel 2l of the output is the x displacement of field l, channel 2l + 1 its y. A flip mirrors left-right and
+ * negates x. output[n, k, 2l + c, y, x] = sign * (lo + step * code - mean) For uint8 fields `lo` and `step` are
+ * required; for float fields they are ignored and the code is the displacement.
  */
 typedef struct twostream_flow_stack_args {
   twostream_batch flow;
-  const int32_t* windows; /* [N, K, 3] contiguous: top, left, flip; positions outside a field are clamped into it */
+  const int32_t* windows;     /* [N, K, 3] contiguous: top, left, flip; positions outside a field are clamped into it */
   int32_t windows_per_sample; /* K */
   const float* lo;            /* [N, L, 2] contiguous, or NULL */
   const float* step;          /* [N, L, 2] contiguous, or NULL */

@@ -9,7 +9,7 @@ extern "C" {
 #endif
 
 /*
- * Float fields to 8-bit codes (section 4, "Optical flow"): value = lo + step * code.
+ * Float fields to 8-bit codes (section 5, "Optical flow"): value = lo + step * code.
  * bound < 0: each component of each field keeps its own range. bound > 0: values are clipped to [-bound, bound].
  * The range and the mean are taken over the finite values; NaN is coded as the value nearest to 0.
  */

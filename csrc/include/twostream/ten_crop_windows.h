@@ -9,7 +9,7 @@ extern "C" {
 #endif
 
 /*
- * The ten windows of the test protocol (section 4, "Testing"): top left, top right, bottom left, bottom right, centre,
+ * The ten windows of the test protocol (section 5, "Testing"): top left, top right, bottom left, bottom right, centre,
  * then the same five flipped.
  */
 typedef struct twostream_ten_crop_windows_args {
@@ -21,7 +21,8 @@ typedef struct twostream_ten_crop_windows_args {
 } twostream_ten_crop_windows_args;
 
 TWOSTREAM_API int twostream_ten_crop_windows_cpu(const twostream_ten_crop_windows_args* args);
-TWOSTREAM_API int twostream_ten_crop_windows_cuda(const twostream_ten_crop_windows_args* args, int device, void* stream);
+TWOSTREAM_API int twostream_ten_crop_windows_cuda(const twostream_ten_crop_windows_args* args, int device,
+                                                  void* stream);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Training batches: right fields, same draws whatever the workers, and clean ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from twostream_ext.data import (
+    FrameStore,
+    Video,
+    class_uniform_draws,
+    flow_batches,
+    frame_batches,
+    write_frame_clip,
+)
+from twostream_ext.data.batches import FlowBatchItem, FrameBatchItem
+from twostream_ext.errors import FlowStoreError, SettingsError
+from twostream_ext.flow import FlowStore, write_flow_clip
+from twostream_ext.ops import QuantizedFlow
+
+SIZES = {"a/0": (16, 24), "a/1": (20, 16), "b/2": (17, 31), "c/3": (16, 16)}
+FRAMES = {"a/0": 7, "a/1": 9, "b/2": 20, "c/3": 8}
+VIDEOS = [Video(f"{name}.avi", name, "abc".index(name[0])) for name in SIZES]
+
+
+def field(video: int, direction: int, number: int, size: tuple[int, int]) -> QuantizedFlow:
+    """One field, coded so that its place can be told from its pixels and from its numbers."""
+    codes = np.zeros((*size, 2), np.uint8)
+    codes[..., 0], codes[..., 1] = number, 100 * direction + video
+    codes[0, 0] = size
+    mark = np.array([number, 10 * direction + video], np.float32)
+    return QuantizedFlow(codes, mark, mark + 0.25, mark + 0.5)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def flow_store(tmp_path_factory: pytest.TempPathFactory) -> FlowStore:
+    root = tmp_path_factory.mktemp("flow")
+    for index, (name, size) in enumerate(SIZES.items()):
+        numbers = range(FRAMES[name])
+        write_flow_clip(
+            root / f"{name}.safetensors",
+            forward=[field(index, 0, number, size) for number in numbers[:-1]],
+            backward=[field(index, 1, number, size) for number in numbers[1:]],
+            codec="raw",
+        )
+    return FlowStore.open(root)
+
+
+@pytest.fixture(scope="module")
+def frame_store(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
+    root = tmp_path_factory.mktemp("frames")
+    for index, (name, size) in enumerate(SIZES.items()):
+        frames = [np.full((*size, 3), (10 * number, 40 * index, 100), np.uint8) for number in range(FRAMES[name])]
+        write_frame_clip(root / f"{name}.safetensors", frames, quality=100)
+    return FrameStore.open(root)
+
+
+def same(one: FlowBatchItem | FrameBatchItem, other: FlowBatchItem | FrameBatchItem) -> bool:
+    tensors = ([t for part in item for t in (part if isinstance(part, list) else [part])] for item in (one, other))
+    return all(torch.equal(a, b) for a, b in zip(*tensors, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stacks_are_the_fields_drawn(flow_store: FlowStore, workers: int) -> None:
+    length = 4
+    batches = list(
+        flow_batches(
+            flow_store,
+            VIDEOS,
+            length=length,
+            batch_size=5,
+            iterations=12,
+            start_iteration=2,
+            seed=3,
+            workers=workers,
+        )
+    )
+    assert len(batches) == 10
+    for iteration, item in enumerate(batches, 2):
+        draws = class_uniform_draws([video.label for video in VIDEOS], 3, iteration, 5)
+        assert item.labels.dtype == torch.int64
+        assert item.labels.tolist() == [VIDEOS[video].label for video, _ in draws]
+        assert item.lo.shape == item.step.shape == item.mean.shape == (5, length, 2)
+        for sample, (video, position) in enumerate(draws):
+            name = VIDEOS[video].name
+            start = int(position * (FRAMES[name] - length))
+            numbers = list(range(start, start + length))
+            flow = item.flow[sample]
+            assert flow.dtype == torch.uint8
+            assert flow.shape == (length, *SIZES[name], 2)
+            assert flow.permute(0, 3, 1, 2).is_contiguous()
+            assert flow[:, 1, 1, 0].tolist() == numbers
+            assert flow[:, 1, 1, 1].tolist() == [video] * length
+            assert flow[:, 0, 0].tolist() == [list(SIZES[name])] * length
+            assert item.lo[sample].tolist() == [[number, video] for number in numbers]
+            assert torch.equal(item.step, item.lo + 0.25)
+            assert torch.equal(item.mean, item.lo + 0.5)
+
+
+def test_bidirectional_stacks(flow_store: FlowStore) -> None:
+    """d_tau, d_tau+1, d_tau+2, then b_tau, b_tau-1, b_tau-2 (nearest first)."""
+    seen = set()
+    batches = flow_batches(
+        flow_store,
+        VIDEOS[:1],
+        length=6,
+        batch_size=4,
+        iterations=3,
+        seed=0,
+        workers=0,
+        bidirectional=True,
+    )
+    for item in batches:
+        for flow, lo in zip(item.flow, item.lo, strict=True):
+            tau = int(lo[0, 0])
+            assert lo[:, 0].tolist() == [tau, tau + 1, tau + 2, tau, tau - 1, tau - 2]
+            assert lo[:, 1].tolist() == [0, 0, 0, 10, 10, 10]
+            assert flow[:, 1, 1, 0].tolist() == lo[:, 0].tolist()
+            assert flow[:, 1, 1, 1].tolist() == [0, 0, 0, 100, 100, 100]
+            seen.add(tau)
+    assert seen == {3}  # 7 frames leave one place
+
+
+def test_every_start_is_drawn(flow_store: FlowStore) -> None:
+    for bidirectional, expected in ((False, set(range(5))), (True, set(range(2, 7)))):
+        starts = set()
+        for item in flow_batches(
+            flow_store,
+            VIDEOS[1:2],
+            length=4,
+            batch_size=16,
+            iterations=6,
+            seed=1,
+            workers=0,
+            bidirectional=bidirectional,
+        ):
+            starts |= {int(lo[0, 0]) for lo in item.lo}
+        assert starts == expected
+
+
+def test_frames(frame_store: FrameStore) -> None:
+    batches = list(frame_batches(frame_store, VIDEOS, batch_size=6, iterations=8, start_iteration=1, seed=4, workers=1))
+    assert len(batches) == 7
+    for iteration, item in enumerate(batches, 1):
+        draws = class_uniform_draws([video.label for video in VIDEOS], 4, iteration, 6)
+        assert item.labels.tolist() == [VIDEOS[video].label for video, _ in draws]
+        for frame, (video, position) in zip(item.frames, draws, strict=True):
+            name = VIDEOS[video].name
+            assert frame.dtype == torch.uint8
+            assert frame.shape == (*SIZES[name], 3)
+            colour = (10 * int(position * FRAMES[name]), 40 * video, 100)
+            assert np.abs(frame.numpy().astype(int) - colour).max() <= 4
+
+
+def test_batches_depend_on_seed_and_iteration_alone(flow_store: FlowStore, frame_store: FrameStore) -> None:
+    def flow(workers: int, seed: int = 7, start: int = 0) -> list[FlowBatchItem]:
+        return list(
+            flow_batches(
+                flow_store,
+                VIDEOS,
+                length=5,
+                batch_size=3,
+                iterations=6,
+                start_iteration=start,
+                seed=seed,
+                workers=workers,
+            )
+        )
+
+    def frames(workers: int) -> list[FrameBatchItem]:
+        return list(frame_batches(frame_store, VIDEOS, batch_size=3, iterations=6, seed=7, workers=workers))
+
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    alone = flow(0)
+    torch.manual_seed(2)
+    for other in (flow(1), flow(2)):
+        assert all(map(same, alone, other))
+    assert all(map(same, alone[4:], flow(2, start=4)))
+    assert not all(map(same, alone, flow(0, seed=8)))
+    assert all(map(same, frames(0), frames(2)))
+    torch.manual_seed(1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_callers_random_state_is_left(flow_store: FlowStore) -> None:
+    before = torch.random.get_rng_state()
+    for workers in (0, 1):
+        next(stream(flow_store, workers=workers))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def stream(store: FlowStore, **changes: int) -> Generator[FlowBatchItem]:
+    options = {"length": 4, "batch_size": 2, "iterations": 1000, "seed": 0, "workers": 0}
+    return flow_batches(store, VIDEOS, **{**options, **changes})  # type: ignore[arg-type,return-value]
+
+
+def test_early_end_leaves_no_process(flow_store: FlowStore) -> None:
+    batches = stream(flow_store, workers=2)
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    batches.close()
+    assert not multiprocessing.active_children()
+    other = stream(flow_store, workers=1)
+    next(other)
+    del other
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_needs_few_open_files(flow_store: FlowStore) -> None:
+    """One for the shared memory of each batch at hand, however many stacks it has."""
+    batches = stream(flow_store, workers=1, batch_size=200)
+    next(batches)
+    held = [next(batches) for _ in range(5)]
+    assert len(list(Path("/proc/self/fd").iterdir())) < 200
+    assert len({flow.untyped_storage().data_ptr() for flow in held[0].flow}) == 1
+
+
+def test_no_iterations_left(flow_store: FlowStore) -> None:
+    assert not list(stream(flow_store, iterations=3, start_iteration=3))
+    assert not list(stream(flow_store, iterations=3, start_iteration=5, workers=1))
+
+
+def test_stores_of_jpegs_are_read_by_workers_after_the_parent(tmp_path: Path) -> None:
+    """OpenCV, once used with threads in the parent, must not hang in the children."""
+    size = (128, 176)
+    write_flow_clip(tmp_path / "a/0.safetensors", forward=[field(0, 0, number, size) for number in range(8)])
+    store = FlowStore.open(tmp_path)
+    options = {"length": 4, "batch_size": 4, "iterations": 4, "seed": 0}
+    alone = list(flow_batches(store, VIDEOS[:1], workers=0, **options))  # type: ignore[arg-type]
+    others = list(flow_batches(store, VIDEOS[:1], workers=2, **options))  # type: ignore[arg-type]
+    assert all(map(same, alone, others))
+
+
+def test_readers_can_be_sent_to_spawned_processes(flow_store: FlowStore) -> None:
+    from twostream_ext.data.batches import _FlowReader
+
+    read = _FlowReader(flow_store, VIDEOS, 2, 0, 4, False)
+    copy = pickle.loads(pickle.dumps(read))
+    assert all(torch.equal(a, b) for a, b in zip(read(3), copy(3), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"length": 0}, "length is 0, expected at least 1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"workers": -1}, "workers is -1"),
+        ({"length": 3, "bidirectional": True}, "length is 3, expected an even number"),
+        ({"length": 7}, r"a/0: has 7 frames, a stack of 7 flow fields needs 8"),
+        ({"length": 8, "bidirectional": True}, r"a/0: has 7 frames, .* 8 flow fields needs 9"),
+    ],
+)
+def test_wrong_settings(flow_store: FlowStore, changes: dict[str, int], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        stream(flow_store, **changes)
+
+
+def test_no_videos_and_no_backward_flow(flow_store: FlowStore, frame_store: FrameStore, tmp_path: Path) -> None:
+    with pytest.raises(FlowStoreError, match="holds no video 'z/9'"):
+        frame_batches(frame_store, [Video("", "z/9", 0)], batch_size=1, iterations=1, seed=0, workers=0)
+    with pytest.raises(SettingsError, match="no videos"):
+        next(flow_batches(flow_store, [], length=4, batch_size=1, iterations=1, seed=0, workers=0))
+    write_flow_clip(tmp_path / "x.safetensors", forward=[field(0, 0, n, (16, 16)) for n in range(9)])
+    with pytest.raises(SettingsError, match=r"x.safetensors: has no backward flow"):
+        flow_batches(
+            FlowStore.open(tmp_path),
+            [Video("", "x", 0)],
+            length=4,
+            batch_size=1,
+            iterations=1,
+            seed=0,
+            workers=0,
+            bidirectional=True,
+        )
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damage_found_by_a_worker_is_one_line(tmp_path: Path, workers: int) -> None:
+    path = tmp_path / "a/0.safetensors"
+    write_flow_clip(path, forward=[field(0, 0, number, (16, 16)) for number in range(8)])
+    store = FlowStore.open(tmp_path)
+    batches = stream_of_one(store, workers)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FlowStoreError) as caught:
+        next(batches)
+    assert "a/0.safetensors: is damaged" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def stream_of_one(store: FlowStore, workers: int) -> Generator[FlowBatchItem]:
+    return flow_batches(  # type: ignore[return-value]
+        store, VIDEOS[:1], length=4, batch_size=2, iterations=9, seed=0, workers=workers
+    )

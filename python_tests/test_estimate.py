@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Optical flow between two frames: what it measures, its sign, and threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+from videos import moving_frames, texture
+
+from twostream_ext.errors import SettingsError, VideoError
+from twostream_ext.flow import METHODS, estimate_flow
+
+
+def grey(frame: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("step", [(3, 0), (0, 2), (-2, 1), (0, 0)])
+def test_known_motion(method: str, step: tuple[int, int]) -> None:
+    frames = moving_frames(2, size=(80, 96), step=step)
+    previous, following = map(grey, frames)
+    flow = estimate_flow(previous, following, method)
+    assert flow.shape == (80, 96, 2)
+    assert flow.dtype == np.float32
+    inside = flow[16:-16, 16:-16].reshape(-1, 2)
+    np.testing.assert_allclose(np.median(inside, axis=0), step, atol=0.15)
+    back = estimate_flow(following, previous, method)[16:-16, 16:-16].reshape(-1, 2)
+    np.testing.assert_allclose(np.median(back, axis=0), np.negative(step), atol=0.15)
+
+
+def test_flow_points_from_a_pixel_to_where_it_went() -> None:
+    """Fetching the next frame at p + flow(p) gives the previous one."""
+    first = grey(texture(90, 120, seed=3))
+    y, x = np.mgrid[:90, :120].astype(np.float32)
+    wave = np.stack([1.5 * np.sin(y / 15), 1.5 * np.cos(x / 20)], axis=2)
+    second = cv2.remap(first, x - wave[..., 0], y - wave[..., 1], cv2.INTER_CUBIC)
+    for method in METHODS:
+        flow = estimate_flow(first, second, method)
+        fetched = cv2.remap(second, x + flow[..., 0], y + flow[..., 1], cv2.INTER_CUBIC)
+        error = np.abs(fetched.astype(float) - first)[12:-12, 12:-12].mean()
+        unmoved = np.abs(second.astype(float) - first)[12:-12, 12:-12].mean()
+        assert error < 0.25 * unmoved
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_neither_threads_nor_earlier_calls_change_the_result(method: str) -> None:
+    frames = [grey(frame) for frame in moving_frames(12, size=(64, 80), step=(2, -1))]
+    pairs = list(pairwise(frames))
+    alone = [estimate_flow(*pair, method) for pair in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda pair: estimate_flow(*pair, method), pairs * 3))
+    for index, flow in enumerate(together):
+        np.testing.assert_array_equal(flow, alone[index % len(alone)])
+    small = [grey(frame) for frame in moving_frames(2, size=(20, 24), step=(1, 0))]
+    first = estimate_flow(small[0], small[1], method)  # OpenCV adapts its search to these
+    np.testing.assert_array_equal(estimate_flow(*pairs[0], method), alone[0])
+    np.testing.assert_array_equal(estimate_flow(small[0], small[1], method), first)
+
+
+def test_wrong_arguments() -> None:
+    frame = np.zeros((32, 32), np.uint8)
+    with pytest.raises(SettingsError, match=r"'brox'.*dis, farneback"):
+        estimate_flow(frame, frame, "brox")
+    with pytest.raises(ValueError, match=r"previous is float32 \[32, 32\], expected uint8"):
+        estimate_flow(frame.astype(np.float32), frame)
+    with pytest.raises(ValueError, match=r"next is uint8 \[32, 32, 3\]"):
+        estimate_flow(frame, np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"next is \[32, 30\], previous is \[32, 32\]"):
+        estimate_flow(frame, np.zeros((32, 30), np.uint8))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (7, 300), (11, 11)])
+def test_frames_too_small_for_dis(size: tuple[int, int]) -> None:
+    frame = np.zeros(size, np.uint8)
+    with pytest.raises(VideoError, match=f"{size[1]}x{size[0]} pixels are too small for dis"):
+        estimate_flow(frame, frame)

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Videos to flow and frame stores: right, resumable, and clear about what cannot be read."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from safetensors import safe_open
+from videos import decode, moving_frames, write_video
+
+from twostream_ext.data import FrameStore
+from twostream_ext.errors import ExtractionError, SettingsError, VideoError
+from twostream_ext.flow import FlowSettings, FlowStore, extract
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """Four videos in two classes, 6 to 9 frames of 48x64."""
+    folder = tmp_path / "videos"
+    for index, name in enumerate(("A/v_a.avi", "A/v_b!#&().avi", "B/v_c.d.avi", "B/v_e.AVI")):
+        write_video(folder / name, moving_frames(6 + index, step=(2 - index, 1), seed=index))
+    (folder / "readme.txt").write_text("no video")
+    return folder
+
+
+def quiet_extract(videos: Path, out: Path, **options: Any) -> FlowStore:
+    return extract(videos, out, **{"smallest_side": 32, **options})
+
+
+def reference_flow(path: Path, size: tuple[int, int]) -> list[np.ndarray]:
+    """Forward flow with OpenCV alone, of frames rescaled to `size`."""
+    height, width = size
+    scaled = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in decode(path)]
+    greys = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in scaled]
+    return [dis_flow(one, other) for one, other in pairwise(greys)]
+
+
+def dis_flow(previous: np.ndarray, following: np.ndarray) -> np.ndarray:
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return search.calc(previous, following, None)
+
+
+def test_store_holds_the_flow_of_the_videos(videos: Path, tmp_path: Path) -> None:
+    store = quiet_extract(videos, tmp_path / "flow", quality=100)
+    assert list(store) == ["A/v_a", "A/v_b!#&()", "B/v_c.d", "B/v_e"]
+    assert store.settings == FlowSettings("dis", 32, "jpeg", 100, ("forward",))
+    for name, file in (("A/v_a", "A/v_a.avi"), ("B/v_e", "B/v_e.AVI")):
+        references = reference_flow(videos / file, (32, 43))
+        clip = store[name]
+        assert (clip.size, clip.source_size, clip.fps) == ((32, 43), (48, 64), 25.0)
+        assert clip.length() == len(references) == clip.frame_count - 1
+        fields = clip.read(0, clip.length())
+        for index, reference in enumerate(references):
+            lo, step, mean = (part[index].numpy().astype(float) for part in fields[1:])
+            np.testing.assert_allclose(lo, reference.min((0, 1)), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(lo + 255 * step, reference.max((0, 1)), rtol=1e-5)
+            np.testing.assert_allclose(mean, reference.astype(float).mean((0, 1)), rtol=1e-4)
+            decoded = lo + step * fields.codes[index].numpy()
+            assert (np.abs(decoded - reference) <= 4 * step).all()  # rounding and JPEG
+
+
+def test_backward_is_the_flow_to_the_frame_before(videos: Path, tmp_path: Path) -> None:
+    store = quiet_extract(videos, tmp_path / "flow", backward=True, names=["A/v_a.avi"])
+    assert list(store) == ["A/v_a"]
+    clip = store["A/v_a"]
+    assert clip.directions == store.settings.directions == ("forward", "backward")
+    frames = [cv2.resize(f, (43, 32), interpolation=cv2.INTER_AREA) for f in decode(videos / "A/v_a.avi")]
+    greys = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames]
+    for t in range(1, clip.frame_count):
+        reference = dis_flow(greys[t], greys[t - 1])
+        field = clip.read(t, 1, "backward")
+        decoded = field.lo.numpy() + field.step.numpy() * field.codes[0].numpy()
+        assert np.abs(decoded - reference).mean() < 3 * field.step.max()
+        ahead = clip.read(t - 1, 1)
+        assert field.mean.sign().tolist() == (-ahead.mean.sign()).tolist()
+
+
+def test_frames_of_the_same_pass(videos: Path, tmp_path: Path) -> None:
+    quiet_extract(videos, tmp_path / "flow", frames_out=tmp_path / "frames")
+    store = FrameStore.open(tmp_path / "frames")
+    assert list(store) == list(FlowStore.open(tmp_path / "flow"))
+    clip = store["B/v_c.d"]
+    references = decode(videos / "B/v_c.d.avi")
+    assert (len(clip), clip.size, clip.source_size) == (len(references), (32, 43), (48, 64))
+    for index, reference in enumerate(references):
+        scaled = cv2.resize(reference, (43, 32), interpolation=cv2.INTER_AREA)
+        assert np.abs(clip.read(index).astype(float) - scaled[..., ::-1]).mean() < 12
+
+
+def test_neither_threads_nor_company_change_a_byte(videos: Path, tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    for name in ("A/v_a.avi", "B/v_c.d.avi"):
+        quiet_extract(videos, alone, names=[name], workers=1, progress=False)
+    threads = cv2.getNumThreads()
+    quiet_extract(videos, together, workers=3)
+    assert cv2.getNumThreads() == threads
+    for file in alone.rglob("*.safetensors"):
+        assert file.read_bytes() == (together / file.relative_to(alone)).read_bytes()
+
+
+def versions(folder: Path) -> dict[str, int]:
+    return {str(file): file.stat().st_mtime_ns for file in sorted(folder.rglob("*.safetensors"))}
+
+
+def test_second_call_makes_what_is_missing(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "flow"
+    quiet_extract(videos, out)
+    made = versions(out)
+    quiet_extract(videos, out)
+    assert versions(out) == made
+
+    missing, damaged = out / "A" / "v_a.safetensors", out / "B" / "v_e.safetensors"
+    whole = damaged.read_bytes()
+    missing.unlink()
+    damaged.write_bytes(whole[:-100])
+    (out / "A" / ".v_a.safetensors.77.tmp").write_bytes(b"left by a killed run")
+    store = quiet_extract(videos, out, frames_out=tmp_path / "frames")
+    again = versions(out)
+    assert list(again) == list(made)
+    assert {Path(f).name for f in made if made[f] != again[f]} == {missing.name, damaged.name}
+    assert damaged.read_bytes() == whole
+    assert len(store) == len(FrameStore.open(tmp_path / "frames")) == 4
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"smallest_side": 40}, "was made with smallest_side 32, not 40"),
+        ({"smallest_side": None}, "was made with smallest_side 32, not None"),
+        ({"quality": 50}, "was made with quality 90, not 50"),
+        ({"method": "farneback"}, "was made with method dis, not farneback"),
+        ({"backward": True}, "was made with directions forward, not forward and backward"),
+    ],
+)
+def test_store_of_other_settings(videos: Path, tmp_path: Path, option: dict[str, Any], message: str) -> None:
+    out = tmp_path / "flow"
+    quiet_extract(videos, out, names=["A/v_a.avi"])
+    made = versions(out)
+    with pytest.raises(SettingsError, match=f"flow: {message}"):
+        quiet_extract(videos, out, **option)
+    (out / "store.json").unlink()
+    with pytest.raises(SettingsError, match=f"v_a.safetensors: {message}"):
+        quiet_extract(videos, out, **option)
+    assert versions(out) == made
+
+
+def test_store_of_frames_with_other_settings(videos: Path, tmp_path: Path) -> None:
+    names = ["A/v_a.avi"]
+    quiet_extract(videos, tmp_path / "flow", names=names, frames_out=tmp_path / "frames")
+    with pytest.raises(SettingsError, match="frames: was made with smallest_side 32, not 40"):
+        quiet_extract(videos, tmp_path / "other", smallest_side=40, frames_out=tmp_path / "frames")
+    with pytest.raises(SettingsError, match="flow: was made with kind flow, not frames"):
+        quiet_extract(videos, tmp_path / "other2", frames_out=tmp_path / "flow")
+
+
+def test_videos_that_cannot_be_read(videos: Path, tmp_path: Path) -> None:
+    (videos / "A" / "text.avi").write_text("no video")
+    (videos / "A" / "empty.mp4").write_bytes(b"")
+    write_video(videos / "B" / "one.avi", moving_frames(1))
+    write_video(videos / "B" / "tiny.avi", moving_frames(4, size=(16, 16)))
+    with pytest.raises(ExtractionError) as caught:
+        quiet_extract(videos, tmp_path / "flow", smallest_side=8, names=None)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("8 of 8 videos could not be extracted: ")
+    assert "pixels are too small for dis" in message
+
+    with pytest.raises(ExtractionError) as caught:
+        quiet_extract(videos, tmp_path / "other", frames_out=tmp_path / "frames")
+    message = str(caught.value)
+    assert message.startswith("3 of 8 videos could not be extracted: ")
+    assert "text.avi: is not a video that OpenCV can read" in message
+    assert "empty.mp4: is not a video that OpenCV can read" in message
+    assert "one.avi: has 1 frame, flow needs at least 2" in message
+    assert len(FlowStore.open(tmp_path / "other")) == 5  # the others are there
+    assert len(FrameStore.open(tmp_path / "frames")) == 5
+
+
+def test_long_lists_of_failures_are_cut(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for index in range(25):
+        (videos / f"{index}.avi").write_text("no video")
+    with pytest.raises(ExtractionError, match=r"^25 of 25 videos .*; and 15 more$"):
+        quiet_extract(videos, tmp_path / "flow")
+
+
+def test_nothing_to_extract(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    out = tmp_path / "flow"
+    with pytest.raises(VideoError, match=r"none: no videos \(.*\.avi"):
+        quiet_extract(tmp_path / "none", out)
+    with pytest.raises(VideoError, match="nowhere: no such directory"):
+        quiet_extract(tmp_path / "nowhere", out)
+    with pytest.raises(VideoError, match="names: no videos"):
+        quiet_extract(videos, out, names=[])
+    for name in ("../A/v_a.avi", str(videos / "A/v_a.avi")):
+        with pytest.raises(SettingsError, match="is not inside"):
+            quiet_extract(videos, out, names=[name])
+    assert not out.exists()
+    with pytest.raises(ExtractionError, match=r"1 of 1 .* A/x.avi|x.avi: no such file"):
+        quiet_extract(videos, out, names=["A/x.avi"])
+
+
+def test_two_videos_of_one_name(videos: Path, tmp_path: Path) -> None:
+    (videos / "A" / "v_a.mp4").write_bytes(b"")
+    with pytest.raises(VideoError, match=r"A/v_a.mp4: would be stored as v_a.avi is"):
+        quiet_extract(videos, tmp_path / "flow")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"method": "brox"}, "method is 'brox', expected one of dis, farneback"),
+        ({"quality": 0}, "quality is 0, expected a number from 1 to 100"),
+        ({"smallest_side": 0}, "smallest_side is 0"),
+        ({"workers": 0}, "workers is 0, expected at least 1"),
+    ],
+)
+def test_wrong_options(videos: Path, tmp_path: Path, option: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        quiet_extract(videos, tmp_path / "flow", **option)
+    assert not (tmp_path / "flow").exists()
+
+
+def test_no_progress_bar_in_a_file(videos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    extract(videos, tmp_path / "flow", smallest_side=32)
+    assert capfd.readouterr() == ("", "")
+
+
+def limited(size: int, call: Callable[[], object]) -> None:
+    """Call with a limit on the size of files, which stands for a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        call()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_full_disk(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "flow"
+    with pytest.raises(ExtractionError) as caught:
+        limited(2000, lambda: quiet_extract(videos, out))
+    assert "safetensors: cannot be written: File too large" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert [file.name for file in out.rglob("*") if file.is_file()] == ["store.json"]
+    with pytest.raises(ExtractionError, match="other: cannot be written: File too large"):
+        limited(10, lambda: quiet_extract(videos, tmp_path / "other"))
+    assert not [file for file in (tmp_path / "other").rglob("*") if file.is_file()]
+
+
+def test_output_that_is_a_file(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "flow").write_text("")
+    with pytest.raises(ExtractionError, match="flow: cannot be written"):
+        quiet_extract(videos, tmp_path / "flow")
+
+
+KILLED = """
+import sys
+from twostream_ext.flow import extract
+extract(sys.argv[1], sys.argv[2], smallest_side=32, frames_out=sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_killed_run_leaves_whole_files_and_goes_on(tmp_path: Path, kind: signal.Signals) -> None:
+    videos, flow, frames = tmp_path / "videos", tmp_path / "flow", tmp_path / "frames"
+    first = write_video(videos / "v00.avi", moving_frames(20))
+    for index in range(1, 40):
+        (videos / f"v{index:02d}.avi").write_bytes(first.read_bytes())
+    command = [sys.executable, "-c", KILLED, str(videos), str(flow), str(frames)]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as run:
+        while len(list(frames.glob("*.safetensors"))) < 3:
+            assert run.poll() is None
+            time.sleep(0.005)
+        run.send_signal(kind)
+        assert run.wait(timeout=20) != 0
+    done = versions(flow)
+    assert 3 <= len(done) < 40
+    if kind == signal.SIGINT:
+        assert not list(flow.glob(".*.tmp"))
+    for file in done:
+        with safe_open(file, framework="numpy") as opened:
+            assert opened.get_tensor("forward.lo").shape == (19, 2)
+    store = quiet_extract(videos, flow, frames_out=frames)
+    assert len(store) == len(FrameStore.open(frames)) == 40
+    after = versions(flow)
+    assert all(after[file] == made for file, made in done.items())
+    for name in store:
+        assert store[name].frame_count == 20
+
+
+def test_real_clips(shared_data: Path, tmp_path: Path) -> None:
+    names = ["HandShaking/v_HandShaking_g01_c01.mp4", "Punching/v_Punching_g05_c01.mp4"]
+    store = quiet_extract(shared_data / "ut-interaction", tmp_path / "flow", smallest_side=48, names=names)
+    assert len(store) == 2
+    for file, name in zip(names, store, strict=True):
+        assert store[name].frame_count == len(decode(shared_data / "ut-interaction" / file))
+        fields = store[name].read(10, 10)
+        assert float(fields.step.max()) > 0

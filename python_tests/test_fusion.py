@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fusion against NumPy in float64 and scikit-learn itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.svm import LinearSVC
+from torch import Tensor
+
+from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.models import SVMFusion, fuse_average, top1
+
+
+def two_streams(seed: int, videos: int = 120, side: int = 3, noise: float = 1.0) -> tuple[list[Tensor], Tensor]:
+    """Classes are pairs (i, j); one stream sees only i, the other only j."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, side * side, videos)
+    streams = []
+    classes = np.arange(side * side)
+    for groups in (classes // side, classes % side):
+        right = groups[None] == groups[labels][:, None]
+        logits = 3.0 * right + noise * random.normal(size=(videos, side * side))
+        streams.append(torch.from_numpy(logits).float().softmax(1))
+    return streams, torch.from_numpy(labels)
+
+
+def features_reference(scores: list[Tensor]) -> np.ndarray:
+    parts = [s.numpy().astype(np.float64) for s in scores]
+    return np.concatenate([p / np.sqrt((p**2).sum(1, keepdims=True)) for p in parts], axis=1)
+
+
+def test_average_is_the_mean_of_the_probabilities() -> None:
+    scores, _ = two_streams(0)
+    expected = np.mean([s.numpy().astype(np.float64) for s in scores], axis=0)
+    np.testing.assert_allclose(fuse_average(scores).numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cost", [0.1, 1.0, 10.0])
+def test_svm_predicts_what_scikit_learn_predicts(cost: float) -> None:
+    train, train_labels = two_streams(1)
+    test, _ = two_streams(2)
+    judge = LinearSVC(multi_class="crammer_singer", C=cost, random_state=0, max_iter=100_000)
+    judge.fit(features_reference(train), train_labels.numpy())
+    expected = judge.predict(features_reference(test))
+    assert SVMFusion(C=cost).fit(train, train_labels).predict(test).tolist() == expected.tolist()
+
+
+def test_fusion_beats_either_stream() -> None:
+    train, train_labels = two_streams(3, 300, noise=0.5)
+    test, labels = two_streams(4, 300, noise=0.5)
+    single = max(top1(stream, labels) for stream in test)
+    assert top1(fuse_average(test), labels) > single + 0.3
+    assert top1(SVMFusion().fit(train, train_labels).predict(test), labels) > single + 0.3
+
+
+def test_each_stream_is_normalised_on_its_own() -> None:
+    """Scaling one stream's rows changes nothing; with joint normalisation it would."""
+    train, labels = two_streams(5)
+    test, _ = two_streams(6)
+    plain = SVMFusion().fit(train, labels).predict(test)
+    scaled = SVMFusion().fit([train[0] * 8, train[1]], labels).predict([test[0] * 8, test[1]])
+    assert torch.equal(plain, scaled)
+
+
+def test_two_classes_and_labels_that_do_not_count_from_zero() -> None:
+    generator = torch.Generator().manual_seed(7)
+    labels = torch.randint(0, 2, (60,), generator=generator) * 3 + 2  # 2 or 5
+    logits = torch.randn(60, 6, generator=generator)
+    logits[torch.arange(60), labels] += 4
+    scores = [logits.softmax(1), logits.flip(1).softmax(1)]
+    judge = LinearSVC(multi_class="crammer_singer", C=1.0, random_state=0, max_iter=100_000)
+    expected = judge.fit(features_reference(scores), labels.numpy()).predict(features_reference(scores))
+    predicted = SVMFusion().fit(scores, labels).predict(scores)
+    assert predicted.tolist() == expected.tolist()
+    assert set(predicted.tolist()) == {2, 5}
+
+
+def test_a_saved_machine_predicts_the_same(tmp_path: Path) -> None:
+    train, labels = two_streams(8)
+    test, _ = two_streams(9)
+    fusion = SVMFusion(C=2.0).fit(train, labels)
+    fusion.save(tmp_path / "svm.safetensors")
+    again = SVMFusion.load(tmp_path / "svm.safetensors")
+    assert again.C == 2.0
+    assert torch.equal(again.predict(test), fusion.predict(test))
+    assert [path.name for path in tmp_path.iterdir()] == ["svm.safetensors"]
+
+
+def test_fitting_is_deterministic() -> None:
+    train, labels = two_streams(10)
+    np.random.seed(1)  # noqa: NPY002  scikit-learn would use it
+    first = SVMFusion().fit(train, labels)
+    np.random.seed(2)  # noqa: NPY002
+    second = SVMFusion().fit(train, labels)
+    assert np.array_equal(first._weights, second._weights)  # type: ignore[arg-type]
+
+
+def test_top1_counts() -> None:
+    scores = torch.tensor([[0.6, 0.4], [0.1, 0.9], [0.7, 0.3], [0.2, 0.8]])
+    labels = torch.tensor([0, 1, 1, 0])
+    assert top1(scores, labels) == 0.5
+    assert top1(torch.tensor([0, 1, 1, 1]), labels) == 0.75
+
+
+def test_wrong_shapes_are_named() -> None:
+    good = torch.full((4, 3), 1 / 3)
+    with pytest.raises(SettingsError, match=r"got \[4, 3\] and \[4, 2\]"):
+        fuse_average([good, good[:, :2]])
+    with pytest.raises(SettingsError, match=r"got \[4, 3\] and \[3, 3\]"):
+        SVMFusion().fit([good, good[:3]], torch.arange(4))
+    with pytest.raises(SettingsError, match=r"labels must be \[4\].*got \[3\]"):
+        SVMFusion().fit([good, good], torch.arange(3))
+    with pytest.raises(SettingsError, match="two classes or more"):
+        SVMFusion().fit([good, good], torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(SettingsError, match="a list with the scores"):
+        fuse_average([])
+    with pytest.raises(SettingsError, match="must be finite"):
+        fuse_average([good, good * float("nan")])
+    with pytest.raises(SettingsError, match="same videos, at least one"):
+        top1(good, torch.arange(3))
+    with pytest.raises(SettingsError, match="C must be above 0, got 0"):
+        SVMFusion(C=0)
+
+
+def test_predict_wants_a_fitted_machine_and_as_many_scores() -> None:
+    scores, labels = two_streams(11)
+    with pytest.raises(SettingsError, match="call fit or load first"):
+        SVMFusion().predict(scores)
+    fusion = SVMFusion().fit(scores, labels)
+    with pytest.raises(SettingsError, match="fitted on 18 stacked scores a video, got 9"):
+        fusion.predict(scores[:1])
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"missing\.safetensors: cannot be read"):
+        SVMFusion.load(tmp_path / "missing.safetensors")
+    (tmp_path / "noise.safetensors").write_bytes(b"noise" * 100)
+    with pytest.raises(CheckpointError, match=r"noise\.safetensors: cannot be read"):
+        SVMFusion.load(tmp_path / "noise.safetensors")

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The whole slice, small: videos in, a table, a report and predictions out; broken off, it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from twostream_ext import data, engine, report
+from twostream_ext.errors import CheckpointError, SettingsError, VideoError
+
+DEMO = engine.RECIPES["demo"]
+TINY = replace(
+    DEMO,
+    width=0.125,
+    spatial=replace(DEMO.spatial, iterations=12, batch_size=8),
+    temporal=replace(DEMO.temporal, iterations=12, batch_size=8),
+    frames=2,
+    crops=1,
+)
+
+
+def run(clips: Path, out: Path, **options):
+    return engine.run_pipeline(clips, clips, out, recipe=TINY, workers=0, say=lambda _: None, **options)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    data.make_clips(folder, seed=5, train_per_class=2, test_per_class=1, frames=14)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(clips, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    run(clips, out)
+    return out
+
+
+def test_summary(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert list(summary["top1"]) == ["spatial", "temporal", "average", "svm"]
+    assert all(0 <= value <= 1 for value in summary["top1"].values())
+    assert summary["videos"] == {"train": 32, "test": 16}
+    # The same numbers, computed anew from the score files.
+    files = [
+        engine.load_scores(finished / "scores" / f"{stream}_test.safetensors") for stream in ("spatial", "temporal")
+    ]
+    assert files[0].names == files[1].names
+    for scores, stream in zip(files, ("spatial", "temporal"), strict=True):
+        assert torch.allclose(scores.scores.sum(1), torch.ones(16), atol=1e-5)
+        right = (scores.scores.argmax(1) == scores.labels).float().mean().item()
+        assert summary["top1"][stream] == pytest.approx(right, abs=1e-4)
+    fused = (files[0].scores + files[1].scores).argmax(1)
+    assert summary["top1"]["average"] == pytest.approx((fused == files[0].labels).float().mean().item(), abs=1e-4)
+
+
+def test_a_finished_run_is_not_done_again(clips, finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
+    started = time.perf_counter()
+    assert run(clips, finished) == json.loads((finished / "summary.json").read_text())
+    assert time.perf_counter() - started < 10
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")} == before
+
+
+def test_other_settings_in_the_same_directory(clips, finished):
+    with pytest.raises(SettingsError, match="was made with seed 0, not 1"):
+        run(clips, finished, seed=1)
+
+
+def test_killed_runs_go_on_and_end_alike(clips, finished, tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[3]); from pathlib import Path; import test_pipeline;"
+        "test_pipeline.run(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", script, str(clips), str(tmp_path), str(Path(__file__).parent)]
+    milestones = ["flow/store.json", "spatial/checkpoint.safetensors", "scores/spatial_train.safetensors"]
+    for milestone in milestones:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while not (tmp_path / milestone).exists():
+            assert process.poll() is None, process.stderr.read().decode()
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+        assert not (tmp_path / "summary.json").exists()
+    run(clips, tmp_path)
+    for name in ("spatial_test", "temporal_test", "temporal_train"):
+        expected = engine.load_scores(finished / "scores" / f"{name}.safetensors").scores
+        assert torch.equal(engine.load_scores(tmp_path / "scores" / f"{name}.safetensors").scores, expected)
+
+
+def test_report(finished):
+    page = report.write_report(finished)
+    text = page.read_text()
+    summary = json.loads((finished / "summary.json").read_text())
+    for value in summary["top1"].values():
+        assert f"<td>{100 * value:.1f}</td>" in text
+    assert text.count("data:image/png;base64,") == 3
+    for name in ("examples", "confusion", "recall"):
+        picture = cv2.imread(str(finished / "figures" / f"{name}.png"))
+        assert picture.std() > 10  # not an empty canvas
+    table = report.format_table(summary)
+    assert f"{100 * summary['top1']['svm']:5.1f}" in table
+
+
+def test_report_without_a_run(tmp_path):
+    with pytest.raises(CheckpointError, match=r"summary\.json: cannot be read"):
+        report.write_report(tmp_path)
+
+
+def test_predict_agrees_with_the_run(clips, finished):
+    scores = engine.load_scores(finished / "scores" / "temporal_test.safetensors")
+    prediction = engine.predict_video(clips / f"{scores.names[0]}.mp4", finished)
+    # The training data went through the store with the same settings: the scores are the same.
+    torch.testing.assert_close(prediction.temporal, scores.scores[0], rtol=1e-5, atol=1e-6)
+    assert prediction.average.sum().item() == pytest.approx(1, abs=1e-5)
+    assert 0 <= prediction.svm < 16
+
+
+def test_predict_on_real_video(real_clips, finished, tmp_path):
+    video = real_clips / "carphone_pristine.mp4"
+    prediction = engine.predict_video(video, finished)
+    assert len(prediction.average) == 16
+    out = tmp_path / "annotated.mp4"
+    report.write_annotated_video(video, out, ["DottedBobbing 0.5"], smallest_side=72)
+    frames = list(data.read_video(out, smallest_side=None))
+    assert len(frames) == 119  # a flow field less than frames
+    assert frames[0].shape[1] >= 2 * 88
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_wrong_videos(finished, tmp_path):
+    with pytest.raises(VideoError, match="no such file"):
+        engine.predict_video(tmp_path / "none.mp4", finished)
+    (tmp_path / "text.mp4").write_text("not a video")
+    with pytest.raises(Exception, match=r"text\.mp4"):
+        engine.predict_video(tmp_path / "text.mp4", finished)
+    with pytest.raises(CheckpointError, match="holds no run"):
+        engine.predict_video(tmp_path / "text.mp4", tmp_path)
+    with pytest.raises(VideoError, match=r"written as \.mp4"):
+        report.write_annotated_video(tmp_path / "text.mp4", tmp_path / "out.avi", [])

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Training: the schedule by hand, one step by hand, resuming bit for bit, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from twostream_ext.engine.checkpoint import load_model, save_model
+from twostream_ext.engine.settings import TrainSettings
+from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, train
+from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.models import SpatialNet, StreamNet, TemporalNet
+
+SETTINGS = TrainSettings(iterations=8, batch_size=4, checkpoint_every=3)
+
+
+class Batch(NamedTuple):
+    inputs: Tensor
+    labels: Tensor
+
+
+class Killed(Exception):  # noqa: N818
+    """Stands for the process being killed."""
+
+
+def small_net(classes: int = 3, dropout: float = 0.5, width: float = 0.04) -> SpatialNet:
+    torch.manual_seed(11)
+    return SpatialNet(classes, width=width, input_size=57, dropout=dropout)
+
+
+def batch(iteration: int, count: int = 4) -> Batch:
+    """Learnable: the class is the brightest colour. Depends on the iteration alone."""
+    generator = torch.Generator().manual_seed(1000 + iteration)
+    labels = torch.randint(0, 3, (count,), generator=generator)
+    inputs = torch.randn(count, 3, 57, 57, generator=generator)
+    inputs[torch.arange(count), labels] += 1
+    return Batch(inputs, labels)
+
+
+def endless(start: int) -> Iterator[Batch]:
+    while True:
+        yield batch(start)
+        start += 1
+
+
+def killed_before(end: int, start: int) -> Iterator[Batch]:
+    for iteration in range(start, end):
+        yield batch(iteration)
+    raise Killed
+
+
+def prepare(item: Batch, *, seed: int, iteration: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed * 100_003 + iteration)
+    return item.inputs + 0.1 * torch.randn(item.inputs.shape, generator=generator), item.labels
+
+
+def run(net: StreamNet, out: Path, settings: TrainSettings = SETTINGS, batches=endless, **more) -> None:  # type: ignore[no-untyped-def]
+    train(net, batches, prepare=prepare, settings=settings, out_dir=out, **more)
+
+
+def same(first: StreamNet, second: StreamNet) -> bool:
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ---- the schedule --------------------------------------------------------------------------------
+
+
+def test_the_scratch_schedule_is_the_paper_s() -> None:
+    settings = TrainSettings(iterations=80_000)
+    rates = {i: settings.learning_rate_at(i) for i in (0, 49_999, 50_000, 69_999, 70_000, 79_999)}
+    assert rates == pytest.approx({0: 1e-2, 49_999: 1e-2, 50_000: 1e-3, 69_999: 1e-3, 70_000: 1e-4, 79_999: 1e-4})
+
+
+def test_the_fine_tuning_schedule_is_the_paper_s() -> None:
+    settings = TrainSettings(iterations=20_000, schedule="fine_tune")
+    rates = [settings.learning_rate_at(i) for i in (0, 13_999, 14_000, 19_999)]
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3])
+
+
+def test_the_schedule_scales_with_the_iterations() -> None:
+    settings = TrainSettings(iterations=16, learning_rate=0.5)
+    rates = [settings.learning_rate_at(i) for i in range(16)]
+    assert rates == pytest.approx([0.5] * 10 + [0.05] * 4 + [0.005] * 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("iterations", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("momentum", 1.0),
+        ("weight_decay", -1e-4),
+        ("schedule", "cosine"),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("checkpoint_every", 0),
+    ],
+)
+def test_settings_are_checked(name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} must be .*got "):
+        replace(SETTINGS, **{name: value})  # type: ignore[arg-type]
+
+
+def test_settings_survive_json() -> None:
+    settings = TrainSettings(iterations=7, learning_rate=0.3, schedule="fine_tune", seed=2**40)
+    assert TrainSettings.from_json(settings.to_json()) == settings
+    with pytest.raises(SettingsError, match="not the JSON of TrainSettings"):
+        TrainSettings.from_json(json.dumps({"iterations": 3, "optimizer": "adam"}))
+
+
+# ---- what a step does ----------------------------------------------------------------------------
+
+
+def test_two_steps_follow_the_formula(tmp_path: Path) -> None:
+    """v <- 0.9 v + (gradient + decay w), w <- w - rate v; from v = 0."""
+    settings = TrainSettings(iterations=2, batch_size=4, learning_rate=0.1, weight_decay=0.01)
+    net, judge = small_net(dropout=0.0), small_net(dropout=0.0)
+    run(net, tmp_path, settings)
+
+    velocity = {name: torch.zeros_like(p) for name, p in judge.named_parameters()}
+    for iteration, rate in ((0, 0.1), (1, 0.1)):
+        inputs, labels = prepare(batch(iteration), seed=0, iteration=iteration)
+        logits = judge(inputs)
+        loss = (logits.logsumexp(1) - logits[torch.arange(4), labels]).mean()
+        gradients = torch.autograd.grad(loss, list(judge.parameters()))
+        with torch.no_grad():
+            for (name, p), gradient in zip(judge.named_parameters(), gradients, strict=True):
+                velocity[name] = 0.9 * velocity[name] + gradient + 0.01 * p
+                p.sub_(rate * velocity[name])
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(p, judge.get_parameter(name), rtol=1e-4, atol=1e-6)
+
+
+def test_a_small_net_learns_from_scratch(tmp_path: Path) -> None:
+    net = small_net(width=0.1)
+    settings = TrainSettings(iterations=60, batch_size=16)
+    run(net, tmp_path, settings, batches=lambda start: (batch(i, 16) for i in range(start, 60)))
+    test = batch(10_000, 100)
+    right = net.eval()(test.inputs).argmax(1) == test.labels
+    assert right.float().mean() > 0.95
+
+
+def test_the_log_holds_loss_rate_and_speed(tmp_path: Path) -> None:
+    run(small_net(), tmp_path, TrainSettings(iterations=45, batch_size=4, checkpoint_every=100))
+    log = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in log.Scalars("loss")] == [19, 39, 44]
+    assert [event.value for event in log.Scalars("learning_rate")] == pytest.approx([1e-2, 1e-3, 1e-4])
+    assert all(event.value > 0 for event in log.Scalars("samples_per_second"))
+
+
+def test_nothing_is_printed_where_there_is_no_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(small_net(), tmp_path)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_the_caller_s_random_state_is_left_alone(tmp_path: Path) -> None:
+    net = small_net()
+    before = torch.get_rng_state()
+    run(net, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# ---- resuming ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kill", [1, 4, 7])
+def test_a_killed_and_resumed_run_ends_with_the_same_bits(tmp_path: Path, kill: int) -> None:
+    whole = small_net()
+    run(whole, tmp_path / "whole")
+
+    broken = small_net()
+    with pytest.raises(Killed):
+        run(broken, tmp_path / "broken", batches=lambda start: killed_before(kill, start))
+
+    torch.manual_seed(99)  # nothing of the first process is left
+    resumed = SpatialNet(3, width=0.04, input_size=57) if kill >= 3 else small_net()
+    starts: list[int] = []
+
+    def batches(start: int) -> Iterator[Batch]:
+        starts.append(start)
+        torch.rand(5)  # as a data loader does when it starts
+        return endless(start)
+
+    run(resumed, tmp_path / "broken", batches=batches)
+    assert starts == [kill // 3 * 3]
+    assert same(resumed, whole)
+
+
+def test_the_momentum_is_resumed_too(tmp_path: Path) -> None:
+    run(small_net(), tmp_path)
+    with safe_open(tmp_path / CHECKPOINT_FILE, framework="pt") as file:
+        names = set(file.keys())
+    weights = {name for name, _ in small_net().named_parameters()}
+    assert names == {f"net.{n}" for n in weights} | {f"momentum.{n}" for n in weights}
+
+
+def test_dropout_differs_from_iteration_to_iteration_and_with_the_seed(tmp_path: Path) -> None:
+    draws: list[Tensor] = []  # of the generator that dropout draws from, when it is about to
+    for seed in (0, 1):
+        net = small_net()
+        net.backbone.drop6.register_forward_pre_hook(lambda *_: draws.append(torch.rand(3)))
+        run(net, tmp_path / str(seed), replace(SETTINGS, iterations=2, seed=seed))
+    assert len({tuple(draw.tolist()) for draw in draws}) == 4
+
+
+def test_a_finished_run_is_over_at_once(tmp_path: Path) -> None:
+    whole = small_net()
+    run(whole, tmp_path)
+    again = small_net()
+    run(again, tmp_path, batches=lambda start: killed_before(0, start))
+    assert same(again, whole)
+
+
+def test_without_resume_it_starts_over(tmp_path: Path) -> None:
+    run(small_net(), tmp_path)
+    starts: list[int] = []
+
+    def batches(start: int) -> Iterator[Batch]:
+        starts.append(start)
+        return endless(start)
+
+    run(small_net(), tmp_path, batches=batches, resume=False)
+    assert starts == [0]
+
+
+def test_how_often_checkpoints_are_written_may_change(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(small_net(), tmp_path, batches=lambda start: killed_before(5, start))
+    whole, resumed = small_net(), small_net()
+    run(whole, tmp_path / "whole")
+    run(resumed, tmp_path, replace(SETTINGS, checkpoint_every=2))
+    assert same(resumed, whole)
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "net", "message"),
+    [
+        (replace(SETTINGS, learning_rate=0.02), {}, "made with learning_rate 0.01, now .* 0.02"),
+        (replace(SETTINGS, iterations=9), {}, "made with iterations 8, now asked for 9"),
+        (SETTINGS, {"dropout": 0.9}, "made with dropout 0.5, now asked for 0.9"),
+        (SETTINGS, {"classes": 4}, "made with classes {'default': 3}, now .*{'default': 4}"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(
+    tmp_path: Path, settings: TrainSettings, net: dict[str, float], message: str
+) -> None:
+    run(small_net(), tmp_path)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        run(small_net(**net), tmp_path, settings)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / CHECKPOINT_FILE) in str(caught.value)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    run(small_net(), tmp_path)
+    path = tmp_path / CHECKPOINT_FILE
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: cannot be read"):
+        run(small_net(), tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_is_not_saved(tmp_path: Path) -> None:
+    def broken(start: int) -> Iterator[Batch]:
+        for iteration in range(start, 8):
+            item = batch(iteration)
+            yield item._replace(inputs=item.inputs * (float("nan") if iteration == 4 else 1))
+
+    with pytest.raises(DivergenceError, match="loss is nan at iteration 5 with learning rate"):
+        run(small_net(), tmp_path, batches=broken)
+    with safe_open(tmp_path / CHECKPOINT_FILE, framework="pt") as file:
+        assert json.loads(file.metadata()["description"])["iteration"] == 3
+        assert all(file.get_tensor(name).isfinite().all() for name in file.keys())  # noqa: SIM118
+
+
+def test_batches_that_end_early_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="batches ended after 5 of 8 iterations"):
+        run(small_net(), tmp_path, batches=lambda start: iter([batch(i) for i in range(start, 5)]))
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    with pytest.raises(Killed):
+        run(small_net(), tmp_path, batches=lambda start: killed_before(5, start))
+    before = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: cannot be written"):
+            run(small_net(), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT_FILE, "tensorboard"]
+
+
+# ---- model files ---------------------------------------------------------------------------------
+
+
+def test_a_model_file_says_all_that_prediction_needs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = TemporalNet(3, length=4, width=0.05, input_size=60, dropout=0.7, bidirectional=True).eval()
+    path = tmp_path / "model.safetensors"
+    save_model(path, net, ["Run", "Jump", "Ñandú"])
+    state = torch.get_rng_state()
+    again, classes = load_model(path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert isinstance(again, TemporalNet)
+    assert again.settings == net.settings
+    assert classes == {"default": ["Run", "Jump", "Ñandú"]}
+    assert not again.training
+    x = torch.randn(2, 8, 60, 60)
+    assert torch.equal(again(x), net(x))
+    again(x).sum().backward()  # can be trained on
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_model_of_several_data_sets_keeps_their_classes(tmp_path: Path) -> None:
+    net = TemporalNet({"a": 2, "b": 3}, length=1, width=0.05, input_size=57)
+    names = {"a": ["x", "y"], "b": ["p", "q", "r"]}
+    save_model(tmp_path / "m.safetensors", net, names)
+    assert load_model(tmp_path / "m.safetensors").classes == names
+
+
+def test_class_names_must_fit_the_net(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"the net has {'default': 3} classes"):
+        save_model(tmp_path / "m.safetensors", small_net(), ["only", "two"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_is_not_a_model(tmp_path: Path) -> None:
+    run(small_net(), tmp_path)
+    with pytest.raises(CheckpointError, match="expected a file of kind 'twostream model 1'"):
+        load_model(tmp_path / CHECKPOINT_FILE)
+    with pytest.raises(CheckpointError, match=r"nothing\.safetensors: cannot be read"):
+        load_model(tmp_path / "nothing.safetensors")

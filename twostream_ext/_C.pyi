@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: BSD-3-Clause
+from collections.abc import Sequence
+
+from torch import Tensor
+
+def version() -> str: ...
+def cuda_architectures() -> str: ...
+def cuda_device_count() -> int: ...
+def cuda_driver_version() -> int: ...
+def flow_stack(
+    flow: Sequence[Tensor],
+    windows: Tensor,
+    lo: Tensor | None,
+    step: Tensor | None,
+    mean: Tensor | None,
+    out: Tensor,
+) -> None: ...
+def crop_frames(
+    frames: Sequence[Tensor],
+    windows: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    shift: Tensor | None,
+    out: Tensor,
+) -> None: ...
+def mean_flow(flow: Sequence[Tensor], lo: Tensor | None, step: Tensor | None, out: Tensor) -> None: ...
+def quantize_flow(
+    flow: Sequence[Tensor],
+    bound: float | None,
+    codes: Sequence[Tensor],
+    lo: Tensor,
+    step: Tensor,
+    mean: Tensor,
+) -> None: ...
+def dequantize_flow(codes: Sequence[Tensor], lo: Tensor, step: Tensor, out: Sequence[Tensor]) -> None: ...
+def random_windows(
+    sizes: Tensor, height: int, width: int, flip: float, seed: int, offset: int, out: Tensor
+) -> None: ...
+def ten_crop_windows(sizes: Tensor, height: int, width: int, out: Tensor) -> None: ...

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`twostream demo`: the whole pipeline on generated clips."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from twostream_ext.cli.options import add_out, add_run_options
+from twostream_ext.cli.run import run_and_report
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "demo",
+        help="make a small set of video files and run the whole pipeline on it",
+        description="Make a small set of video files (16 classes: 4 appearances x 4 motions, so that neither stream "
+        "alone can tell them apart), run the whole pipeline on it, and show the table.",
+    )
+    add_out(parser, "twostream-demo")
+    add_run_options(parser)
+    return parser
+
+
+def execute(options: argparse.Namespace) -> None:
+    from twostream_ext.data import make_clips
+    from twostream_ext.engine import RECIPES
+
+    videos = options.out / "videos"
+    print(f"generated clips in {videos} ...", flush=True)
+    make_clips(videos, seed=options.seed)
+    run_and_report(options, videos, videos, RECIPES["demo"], split=1)

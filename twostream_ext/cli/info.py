@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`twostream info`: the build, the machine, the optional parts."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import platform
+from typing import Any
+
+import twostream_ext
+from twostream_ext import _C
+
+_PARTS = ("numpy", "opencv-python", "safetensors", "scikit-learn", "matplotlib", "tensorboard", "tqdm")
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "info",
+        help="version, build, devices and parts",
+        description="Show what this installation is and what it finds on the machine.",
+    )
+    return parser
+
+
+def execute(_: argparse.Namespace) -> None:
+    import torch
+
+    driver = _C.cuda_driver_version()
+    rows = {
+        "twostream_ext": twostream_ext.__version__,
+        "library": twostream_ext.get_library(),
+        "CUDA architectures": _C.cuda_architectures().replace(";", " ") or "none (built without CUDA)",
+        "CUDA driver": f"{driver // 1000}.{driver % 1000 // 10}" if driver else "none",
+        "CUDA devices": ", ".join(_device_names()) or "none",
+        "SIMD level": "baseline (what every processor of this kind has)",
+        "python": platform.python_version(),
+        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
+        **{name: _version(name) for name in _PARTS},
+    }
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:{width}}  {value}")
+
+
+def _device_names() -> list[str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        count = _C.cuda_device_count()
+        return [f"{count}, but this torch cannot use them"] if count else []
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Options that several subcommands share, and their types."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+
+def whole_number(text: str) -> int:
+    """An argparse type: 0, 1, 2, ..."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
+    return number
+
+
+def positive_number(text: str) -> int:
+    """An argparse type: 1, 2, ..."""
+    if whole_number(text) == 0:
+        raise argparse.ArgumentTypeError("expected a whole number from 1, got '0'")
+    return int(text)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Options of whatever trains."""
+    parser.add_argument("--seed", type=whole_number, default=0, help="of all random draws (0)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    parser.add_argument(
+        "--workers",
+        type=whole_number,
+        default=min(8, os.cpu_count() or 1),
+        help="processes that read training batches ahead (the processors there are, at most 8)",
+    )
+
+
+def add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """The directory of the run."""
+    words = "directory of the run" + (f" ({default})" if default else "")
+    parser.add_argument("--out", type=Path, required=default is None, default=default, help=words)

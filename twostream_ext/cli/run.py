@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`twostream run`: from a folder of videos to a two-stream result."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twostream_ext.cli.options import add_out, add_run_options, positive_number
+
+if TYPE_CHECKING:
+    from twostream_ext.engine import Recipe
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "run",
+        help="flow, both nets, evaluation, fusion and a report on your own videos",
+        description="Compute flow, train both nets, score the test videos, fuse and report. Run again, it goes on "
+        "where it stopped.",
+    )
+    parser.add_argument("--videos", type=Path, required=True, help="directory of <class>/<video> files")
+    parser.add_argument(
+        "--lists",
+        type=Path,
+        required=True,
+        help="directory of classInd.txt, trainlist0N.txt and testlist0N.txt, as UCF-101's",
+    )
+    parser.add_argument("--split", type=positive_number, default=1, help="N of the lists (1)")
+    add_out(parser)
+    parser.add_argument(
+        "--recipe",
+        choices=("auto", "paper", "small"),
+        default="auto",
+        help="paper: full CNN-M-2048, 80,000 iterations; small: a quarter of the width and of the pixels; "
+        "auto: paper on a GPU, small without (auto)",
+    )
+    add_run_options(parser)
+    return parser
+
+
+def execute(options: argparse.Namespace) -> None:
+    from twostream_ext.engine import default_recipe, find_device, find_recipe
+
+    name = options.recipe
+    if name == "auto":
+        name = default_recipe(find_device(options.device))
+        print(f"recipe: {name}")
+    run_and_report(options, options.videos, options.lists, find_recipe(name), options.split)
+
+
+def run_and_report(options: argparse.Namespace, videos: Path, lists: Path, recipe: Recipe, split: int) -> None:
+    """Run the pipeline and show its table and where the report is."""
+    from twostream_ext.engine import find_device, run_pipeline
+    from twostream_ext.report import format_table, write_report
+
+    summary = run_pipeline(
+        videos,
+        lists,
+        options.out,
+        recipe=recipe,
+        split=split,
+        seed=options.seed,
+        device=find_device(options.device),
+        workers=options.workers,
+        say=_say,
+    )
+    page = write_report(options.out)
+    print(f"\n{format_table(summary)}\n\nreport: {page}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Videos, their lists, and training batches of them; generated clips."""
+
+from twostream_ext.data.batches import FlowBatchItem, FrameBatchItem, flow_batches, frame_batches
+from twostream_ext.data.clips import make_clips
+from twostream_ext.data.frames import FrameClip, FrameStore, write_frame_clip
+from twostream_ext.data.lists import Split, Video, read_ucf_lists
+from twostream_ext.data.sampling import class_uniform_draws, equally_spaced
+from twostream_ext.data.video import VIDEO_EXTENSIONS, read_video, video_fps
+
+__all__ = [
+    "VIDEO_EXTENSIONS",
+    "FlowBatchItem",
+    "FrameBatchItem",
+    "FrameClip",
+    "FrameStore",
+    "Split",
+    "Video",
+    "class_uniform_draws",
+    "equally_spaced",
+    "flow_batches",
+    "frame_batches",
+    "make_clips",
+    "read_ucf_lists",
+    "read_video",
+    "video_fps",
+    "write_frame_clip",
+]

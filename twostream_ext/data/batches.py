@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Training batches read by worker processes; what they hold depends on seed and iteration alone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from twostream_ext.data.lists import Video
+from twostream_ext.data.sampling import class_uniform_draws
+from twostream_ext.errors import SettingsError, TwoStreamError
+from twostream_ext.flow.frames import FrameStore
+from twostream_ext.flow.store import FlowClip, FlowFields, FlowStore
+
+Item = TypeVar("Item")
+
+_ALIGNMENT = 16  # bytes, of each tensor in a packed batch
+
+
+class FlowBatchItem(NamedTuple):
+    """Flow of N videos, L fields of each; displacement = lo + step * code, in pixels."""
+
+    flow: list[Tensor]  # N of uint8 [L, H_i, W_i, 2], views of planes [L, 2, H_i, W_i]
+    lo: Tensor  # float32 [N, L, 2]
+    step: Tensor  # float32 [N, L, 2]
+    mean: Tensor  # float32 [N, L, 2]
+    labels: Tensor  # int64 [N]
+
+
+class FrameBatchItem(NamedTuple):
+    """One frame of each of N videos."""
+
+    frames: list[Tensor]  # N of uint8 RGB [H_i, W_i, 3]
+    labels: Tensor  # int64 [N]
+
+
+def flow_batches(
+    store: FlowStore,
+    videos: Sequence[Video],
+    *,
+    length: int,
+    batch_size: int,
+    iterations: int,
+    start_iteration: int = 0,
+    seed: int,
+    workers: int,
+    bidirectional: bool = False,
+) -> Iterator[FlowBatchItem]:
+    """Batches start_iteration .. iterations - 1 of flow stacks, for the temporal net.
+
+    Videos are drawn uniformly across classes and of each a stack at random (paper, section 5): the
+    fields d_t .. d_(t + length - 1), or if `bidirectional`, the fields d_t, d_(t + 1), ... and then
+    b_t, b_(t - 1), ..., half as many each way.
+
+    workers: processes that read ahead; with 0 the caller reads. Batch i depends on `seed` and i,
+    and neither on `start_iteration` nor on `workers`.
+
+    SettingsError, before anything is read, if a number cannot be, a video has fewer than length + 1
+    frames or the store has no backward flow; FlowStoreError if a video is not in the store or
+    damaged.
+    """
+    _check_numbers(length=length, batch_size=batch_size)
+    if bidirectional and length % 2:
+        raise SettingsError(f"length is {length}, expected an even number if bidirectional")
+    for video in videos:
+        _check_flow(store.peek(video.name), length, bidirectional)
+    read = _FlowReader(store, videos, batch_size, seed, length, bidirectional)
+    return _items(_loader(read, range(start_iteration, iterations), workers), _flow_item)
+
+
+def frame_batches(
+    store: FrameStore,
+    videos: Sequence[Video],
+    *,
+    batch_size: int,
+    iterations: int,
+    start_iteration: int = 0,
+    seed: int,
+    workers: int,
+) -> Iterator[FrameBatchItem]:
+    """Batches start_iteration .. iterations - 1 of frames, for the spatial net.
+
+    Videos are drawn uniformly across classes and of each one frame at random (paper, section 5).
+    See `flow_batches` for the rest.
+    """
+    _check_numbers(batch_size=batch_size)
+    for video in videos:
+        store.peek(video.name)
+    read = _FrameReader(store, videos, batch_size, seed)
+    return _items(_loader(read, range(start_iteration, iterations), workers), _frame_item)
+
+
+@dataclass(frozen=True)
+class _FlowReader:
+    """Reads batch number `iteration`: lo, step, mean, labels, then the planes of each video."""
+
+    store: FlowStore
+    videos: Sequence[Video]
+    batch_size: int
+    seed: int
+    length: int
+    bidirectional: bool
+
+    def __call__(self, iteration: int) -> list[Tensor]:
+        draws = _draw(self.videos, self.seed, iteration, self.batch_size)
+        fields = [self._read(self.store[video.name], position) for video, position in draws]
+        codes, lo, step, mean = zip(*fields, strict=True)
+        planes = [code.permute(0, 3, 1, 2) for code in codes]
+        return [torch.stack(lo), torch.stack(step), torch.stack(mean), _labels(draws), *planes]
+
+    def _read(self, clip: FlowClip, position: float) -> FlowFields:
+        start = _scale(position, clip.frame_count - self.length)
+        if not self.bidirectional:
+            return clip.read(start, self.length)
+        half = self.length // 2
+        ahead = clip.read(start + half, half, "forward")
+        behind = clip.read(start + 1, half, "backward")
+        return FlowFields(*(torch.cat([a, b.flip(0)]) for a, b in zip(ahead, behind, strict=True)))
+
+
+@dataclass(frozen=True)
+class _FrameReader:
+    """Reads batch number `iteration`: labels, then the frame of each video."""
+
+    store: FrameStore
+    videos: Sequence[Video]
+    batch_size: int
+    seed: int
+
+    def __call__(self, iteration: int) -> list[Tensor]:
+        draws = _draw(self.videos, self.seed, iteration, self.batch_size)
+        clips = [self.store[video.name] for video, _ in draws]
+        frames = [
+            torch.from_numpy(clip.read(_scale(position, len(clip))))
+            for clip, (_, position) in zip(clips, draws, strict=True)
+        ]
+        return [_labels(draws), *frames]
+
+
+class _Packed(NamedTuple):
+    """Tensors in one buffer: each that a worker sends costs an open file of shared memory."""
+
+    buffer: Tensor  # uint8
+    parts: list[tuple[torch.dtype, tuple[int, ...]]]
+
+
+class _Iterations(Dataset[_Packed | TwoStreamError]):
+    """The batches by iteration. An error is handed over, as the loader would wrap it in traces."""
+
+    def __init__(self, read: Callable[[int], list[Tensor]]) -> None:
+        self._read = read
+
+    def __getitem__(self, iteration: int) -> _Packed | TwoStreamError:
+        try:
+            return _pack(self._read(iteration))
+        except TwoStreamError as error:
+            return error
+
+
+def _loader(
+    read: Callable[[int], list[Tensor]], iterations: range, workers: int
+) -> DataLoader[_Packed | TwoStreamError]:
+    if workers < 0:
+        raise SettingsError(f"workers is {workers}, expected at least 0")
+    return DataLoader(
+        _Iterations(read),
+        batch_size=None,
+        sampler=iterations,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        worker_init_fn=_leave_interrupts_to_parent,
+        generator=torch.Generator(),  # else it would draw from the caller's
+    )
+
+
+def _items(loader: DataLoader[_Packed | TwoStreamError], item: Callable[[list[Tensor]], Item]) -> Iterator[Item]:
+    """When it ends or is closed, the loader's iterator goes and takes the workers with it."""
+    for packed in loader:
+        if isinstance(packed, TwoStreamError):
+            raise packed
+        yield item(_unpack(packed))
+
+
+def _unchanged(packed: Any) -> Any:
+    return packed
+
+
+def _leave_interrupts_to_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _pack(tensors: Sequence[Tensor]) -> _Packed:
+    parts = [(tensor.dtype, tuple(tensor.shape)) for tensor in tensors]
+    spans = _spans(parts)
+    buffer = torch.empty(spans[-1][1], dtype=torch.uint8)
+    for tensor, (begin, end) in zip(tensors, spans, strict=True):
+        buffer[begin:end] = tensor.contiguous().flatten().view(torch.uint8)
+    return _Packed(buffer, parts)
+
+
+def _unpack(packed: _Packed) -> list[Tensor]:
+    """Views of the buffer."""
+    return [
+        packed.buffer[begin:end].view(dtype).view(shape)
+        for (dtype, shape), (begin, end) in zip(packed.parts, _spans(packed.parts), strict=True)
+    ]
+
+
+def _spans(parts: Sequence[tuple[torch.dtype, tuple[int, ...]]]) -> list[tuple[int, int]]:
+    """First and last byte of each tensor in the buffer."""
+    spans, end = [], 0
+    for dtype, shape in parts:
+        begin = -(-end // _ALIGNMENT) * _ALIGNMENT
+        end = begin + prod(shape) * dtype.itemsize
+        spans.append((begin, end))
+    return spans
+
+
+def _flow_item(tensors: list[Tensor]) -> FlowBatchItem:
+    lo, step, mean, labels, *planes = tensors
+    return FlowBatchItem([plane.permute(0, 2, 3, 1) for plane in planes], lo, step, mean, labels)
+
+
+def _frame_item(tensors: list[Tensor]) -> FrameBatchItem:
+    labels, *frames = tensors
+    return FrameBatchItem(frames, labels)
+
+
+def _draw(videos: Sequence[Video], seed: int, iteration: int, batch_size: int) -> list[tuple[Video, float]]:
+    labels = [video.label for video in videos]
+    draws = class_uniform_draws(labels, seed, iteration, batch_size)
+    return [(videos[index], position) for index, position in draws]
+
+
+def _labels(draws: Sequence[tuple[Video, float]]) -> Tensor:
+    return torch.tensor([video.label for video, _ in draws], dtype=torch.int64)
+
+
+def _scale(position: float, count: int) -> int:
+    """One of 0 .. count - 1, from 0 <= position < 1; the product may round up to count."""
+    return min(int(position * count), count - 1)
+
+
+def _check_numbers(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise SettingsError(f"{name} is {number}, expected at least 1")
+
+
+def _check_flow(clip: FlowClip, length: int, bidirectional: bool) -> None:
+    if bidirectional:
+        clip.length("backward")
+    if clip.frame_count < length + 1:
+        raise SettingsError(
+            f"{clip.name}: has {clip.frame_count} frames, a stack of {length} flow fields needs {length + 1}"
+        )

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Generated clips: real video files whose classes need both streams.
+
+A class is an appearance (the texture of one object) and a motion (how that object moves). Whatever
+its class, a clip draws the horizontal, vertical, angular and size phase of its object from the same
+distributions; the motion only decides which of the four phases advances with time. So one frame
+says nothing about the motion. All else is drawn alike for every class: outline, colours, size,
+speed, background, camera pan and distractors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from twostream_ext.errors import SettingsError, VideoError
+from twostream_ext.files import atomic_write
+
+APPEARANCES = ("Dotted", "Marbled", "Shaded", "Striped")
+MOTIONS = ("Bobbing", "Pulsing", "Sliding", "Spinning")
+CLASSES = tuple(appearance + motion for appearance in APPEARANCES for motion in MOTIONS)
+FRAMES_PER_SECOND = 25.0
+
+_SETTINGS_FILE = "clips.json"
+_RENDERING = 1  # to be raised whenever the same seed gives other pixels
+_SPRITE_SIDE = 64  # pixels
+_PERIODS = {  # frames in which the advancing phase makes a full turn
+    "Bobbing": (14.0, 22.0),
+    "Pulsing": (14.0, 22.0),
+    "Sliding": (14.0, 22.0),
+    "Spinning": (28.0, 48.0),
+}
+
+FloatArray = npt.NDArray[np.float32]
+Frame = npt.NDArray[np.uint8]
+
+
+class _Pose(NamedTuple):
+    x: float  # of the centre, in frame heights from the middle of the frame, right
+    y: float  # the same, down
+    angle: float  # radians
+    radius: float  # frame heights
+
+
+class _Sprite(NamedTuple):
+    """A moving thing; its picture spans [-1, 1] in units of its radius."""
+
+    colour: Frame  # [side, side, 3]
+    opacity: FloatArray  # [side, side]
+    pose: Callable[[int], _Pose]
+
+
+class _Clip(NamedTuple):
+    """One video to make: its class, its name without folder, and the key of its random draws."""
+
+    label: int
+    name: str
+    draw: np.random.SeedSequence
+
+
+def render_clip(
+    label: int, draw: np.random.SeedSequence, *, size: tuple[int, int] = (96, 128), frames: int = 24
+) -> Iterator[Frame]:
+    """Yield the `frames` frames, uint8 RGB [H, W, 3], of a clip of class `CLASSES[label]`.
+
+    Everything random comes from `draw`: the same draw gives the same pixels.
+    """
+    random = np.random.default_rng(draw)
+    appearance, motion = APPEARANCES[label // len(MOTIONS)], MOTIONS[label % len(MOTIONS)]
+    height, width = size
+    pan = random.uniform(-0.08, 0.08, 2) * [1.25, 1.0]  # way of the camera, in frame heights
+    background = _background(random, height, width)
+    sprites = [_distractor(random, frames) for _ in range(random.integers(2, 5))]
+    sprites.append(_object(random, appearance, motion))
+    for index in range(frames):
+        camera = pan * (index / frames - 0.5)
+        picture = _seen(background, camera, height, width)
+        for sprite in sprites:
+            _paint(picture, sprite, camera, index)
+        yield picture
+
+
+def _object(random: np.random.Generator, appearance: str, motion: str) -> _Sprite:
+    """The object that carries the class."""
+    x, y = _sprite_coordinates()
+    pattern = _soft_step(4 * _TEXTURES[appearance](random, x, y))
+    dark, light = random.uniform(10, 90, 3), random.uniform(165, 250, 3)
+    colour = dark + (light - dark) * pattern[..., None]
+    middle = random.uniform(-0.05, 0.05, 2)
+    reach = random.uniform(0.10, 0.16, 2)  # of the horizontal and the vertical swing
+    size, growth = random.uniform(0.29, 0.36), random.uniform(0.22, 0.32)
+    phases = random.uniform(0, 2 * math.pi, 4)
+    rate = random.choice([-1, 1]) * 2 * math.pi / random.uniform(*_PERIODS[motion])
+    advancing = np.array([motion == name for name in ("Sliding", "Bobbing", "Spinning", "Pulsing")])
+
+    def pose(index: int) -> _Pose:
+        across, down, angle, swelling = phases + advancing * rate * index
+        return _Pose(
+            x=middle[0] + reach[0] * math.sin(across),
+            y=middle[1] + reach[1] * math.sin(down),
+            angle=angle,
+            radius=size * (1 + growth * math.sin(swelling)),
+        )
+
+    return _Sprite(colour.astype(np.uint8), _outline(random, x, y), pose)
+
+
+def _distractor(random: np.random.Generator, frames: int) -> _Sprite:
+    """A small plain thing that drifts in a straight line."""
+    x, y = _sprite_coordinates()
+    colour = np.tile(random.uniform(20, 235, 3), (*x.shape, 1))
+    middle = random.uniform([-0.65, -0.48], [0.65, 0.48])
+    way = random.uniform(-0.2, 0.2, 2)
+    angle, radius = random.uniform(0, 2 * math.pi), random.uniform(0.06, 0.11)
+
+    def pose(index: int) -> _Pose:
+        place = middle + way * (index / frames - 0.5)
+        return _Pose(place[0], place[1], angle, radius)
+
+    return _Sprite(colour.astype(np.uint8), _outline(random, x, y), pose)
+
+
+def _sprite_coordinates() -> tuple[FloatArray, FloatArray]:
+    line = np.linspace(-1, 1, _SPRITE_SIDE, dtype=np.float32)
+    x, y = np.meshgrid(line, line)
+    return x, y
+
+
+def _soft_step(value: FloatArray) -> FloatArray:
+    """0 below -1/2, 1 above 1/2, straight between."""
+    return np.asarray(np.clip(value + 0.5, 0, 1), dtype=np.float32)
+
+
+def _wave(random: np.random.Generator, frequency: float, position: FloatArray) -> FloatArray:
+    """A sine of random phase with `frequency` periods in one radius."""
+    phase = random.uniform(0, 2 * math.pi)
+    wave = np.sin(2 * math.pi * frequency * position + phase)
+    return np.asarray(wave, dtype=np.float32)
+
+
+def _dotted(random: np.random.Generator, x: FloatArray, y: FloatArray) -> FloatArray:
+    frequency = random.uniform(1.6, 2.2)
+    return _wave(random, frequency, x) + _wave(random, frequency, y) - 0.8
+
+
+def _shaded(random: np.random.Generator, x: FloatArray, y: FloatArray) -> FloatArray:
+    return np.float32(random.uniform(0.12, 0.2)) * x
+
+
+def _striped(random: np.random.Generator, x: FloatArray, y: FloatArray) -> FloatArray:
+    return _wave(random, random.uniform(1.6, 2.6), x)
+
+
+def _marbled(random: np.random.Generator, x: FloatArray, y: FloatArray) -> FloatArray:
+    noise = random.standard_normal(x.shape, dtype=np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), random.uniform(3.0, 4.5))
+    return np.asarray(2 * (smooth - smooth.mean()) / smooth.std(), dtype=np.float32)
+
+
+# Each gives a value for every pixel of the sprite: light where positive, dark where negative.
+_TEXTURES = {
+    "Dotted": _dotted,
+    "Marbled": _marbled,
+    "Shaded": _shaded,
+    "Striped": _striped,
+}
+
+
+def _outline(random: np.random.Generator, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Opacity of a blob that touches neither edge of the sprite."""
+    direction = np.arctan2(y, x)
+    waves = [
+        random.uniform(0, 0.09) * np.sin(count * direction + random.uniform(0, 2 * math.pi)) for count in (2, 3, 4)
+    ]
+    border = 0.7 + np.sum(waves, axis=0)
+    return _soft_step((border - np.hypot(x, y)) * _SPRITE_SIDE / 4)
+
+
+def _background(random: np.random.Generator, height: int, width: int) -> Frame:
+    """A low-contrast cloudy wall, a quarter larger than the frame on each side."""
+    rows, columns = height * 3 // 2, width * 3 // 2
+    wall = np.tile(random.uniform(70, 180, 3).astype(np.float32), (rows, columns, 1))
+    for cells, contrast in ((3, 20.0), (9, 14.0), (30, 9.0)):
+        shape = (cells, cells * columns // rows)
+        noise = random.normal(0, contrast, (*shape, 1))  # mostly grey
+        noise = noise + random.normal(0, contrast / 2, (*shape, 3))
+        wall += cv2.resize(noise.astype(np.float32), (columns, rows), interpolation=cv2.INTER_CUBIC)
+    return np.clip(wall, 0, 255).astype(np.uint8)
+
+
+def _seen(wall: Frame, camera: npt.NDArray[np.float64], height: int, width: int) -> Frame:
+    """The part of the wall that the camera sees, [height, width, 3]; `camera` is in heights."""
+    x, y = camera * height - [width / 4, height / 4]
+    matrix = np.array([[1, 0, x], [0, 1, y]])
+    return np.asarray(cv2.warpAffine(wall, matrix, (width, height)), dtype=np.uint8)
+
+
+def _paint(picture: Frame, sprite: _Sprite, camera: npt.NDArray[np.float64], index: int) -> None:
+    """Lay a sprite over frame number `index`, in place."""
+    height, width = picture.shape[:2]
+    pose = sprite.pose(index)
+    radius = pose.radius * height
+    x = (pose.x + camera[0]) * height + (width - 1) / 2
+    y = (pose.y + camera[1]) * height + (height - 1) / 2
+    # The outline stays inside the circle of one radius, so this box holds all of it.
+    left, right = max(math.floor(x - radius), 0), min(math.ceil(x + radius) + 1, width)
+    top, bottom = max(math.floor(y - radius), 0), min(math.ceil(y + radius) + 1, height)
+    if left >= right or top >= bottom:
+        return
+    scale = 2 * radius / _SPRITE_SIDE
+    cosine, sine = scale * math.cos(pose.angle), scale * math.sin(pose.angle)
+    centre = (_SPRITE_SIDE - 1) / 2
+    matrix = np.array(
+        [
+            [cosine, -sine, x - left - (cosine - sine) * centre],
+            [sine, cosine, y - top - (sine + cosine) * centre],
+        ]
+    )
+    box_size = (right - left, bottom - top)
+    colour = cv2.warpAffine(sprite.colour, matrix, box_size, borderMode=cv2.BORDER_REPLICATE)
+    opacity = cv2.warpAffine(sprite.opacity, matrix, box_size)
+    box = picture[top:bottom, left:right]
+    box[:] = cv2.blendLinear(box, colour, 1 - opacity, opacity)
+
+
+def make_clips(
+    out_dir: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    train_per_class: int = 24,
+    test_per_class: int = 8,
+    size: tuple[int, int] = (96, 128),
+    frames: int = 24,
+) -> None:
+    """Write a set of video files and its lists in UCF-101's format.
+
+    `out_dir` receives `<Class>/v_<Class>_gGG_c01.mp4` for each of the 16 `CLASSES`, `classInd.txt`,
+    `trainlist01.txt` and `testlist01.txt`. Groups count from 1 and the first are the test videos,
+    as in UCF-101; every video is a group of its own, drawn independently of all others.
+    `size` is (height, width) in pixels, both even; the videos have `frames` frames.
+
+    Videos that are already there are kept, so a broken-off call can be repeated and a call on a
+    whole set returns at once. A folder that holds anything but a set of the same settings raises
+    `SettingsError`; a video that cannot be written raises `VideoError`.
+    """
+    _check_settings(train_per_class, test_per_class, size, frames)
+    root = Path(out_dir)
+    _claim_folder(
+        root,
+        {
+            "rendering": _RENDERING,
+            "seed": seed,
+            "train_per_class": train_per_class,
+            "test_per_class": test_per_class,
+            "size": list(size),
+            "frames": frames,
+        },
+    )
+    train_draw, test_draw = np.random.SeedSequence(seed).spawn(2)
+    test = _plan(test_draw, test_per_class, first_group=1)
+    train = _plan(train_draw, train_per_class, first_group=test_per_class + 1)
+    missing = [clip for clip in train + test if not (root / _listed_name(clip)).exists()]
+    with TemporaryDirectory(dir=root, prefix=".") as scratch:
+        for clip in missing:
+            pictures = render_clip(clip.label, clip.draw, size=size, frames=frames)
+            _write_video(root / _listed_name(clip), Path(scratch), pictures, size, frames)
+    _write_lines(root / "classInd.txt", [f"{i} {name}" for i, name in enumerate(CLASSES, 1)])
+    _write_lines(root / "trainlist01.txt", [f"{_listed_name(clip)} {clip.label + 1}" for clip in train])
+    _write_lines(root / "testlist01.txt", [_listed_name(clip) for clip in test])
+
+
+def _check_settings(train: int, test: int, size: tuple[int, int], frames: int) -> None:
+    for name, value, least in (
+        ("train_per_class", train, 1),
+        ("test_per_class", test, 1),
+        ("frames", frames, 2),
+    ):
+        if value < least:
+            raise SettingsError(f"make_clips: {name} is {value}, expected at least {least}")
+    if min(size) < 32 or size[0] % 2 or size[1] % 2:
+        raise SettingsError(f"make_clips: size is {size}, expected even numbers of at least 32")
+
+
+def _claim_folder(root: Path, settings: dict[str, int | list[int]]) -> None:
+    """Note the settings in the folder, or check that it was begun with the same ones."""
+    path = root / _SETTINGS_FILE
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+        except ValueError as error:
+            raise SettingsError(f"{path}: not the settings of generated clips") from error
+        for name, value in settings.items():
+            if found.get(name) != value:
+                raise SettingsError(
+                    f"{root}: holds generated clips with {name} {found.get(name)}, not {value}; use another folder"
+                )
+        return
+    if root.exists() and any(not entry.name.startswith(".") for entry in root.iterdir()):
+        raise SettingsError(f"{root}: expected an empty folder or generated clips")
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(settings) + "\n")
+
+
+def _plan(draw: np.random.SeedSequence, per_class: int, *, first_group: int) -> list[_Clip]:
+    draws = iter(draw.spawn(len(CLASSES) * per_class))
+    return [
+        _Clip(label, f"v_{name}_g{group:02d}_c01", next(draws))
+        for label, name in enumerate(CLASSES)
+        for group in range(first_group, first_group + per_class)
+    ]
+
+
+def _listed_name(clip: _Clip) -> str:
+    return f"{CLASSES[clip.label]}/{clip.name}.mp4"
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text("".join(line + "\n" for line in lines))
+
+
+def _write_video(path: Path, scratch: Path, pictures: Iterator[Frame], size: tuple[int, int], frames: int) -> None:
+    # OpenCV takes the container from the file's extension and hides a full disk: hence the scratch
+    # file and the count.
+    unfinished = scratch / path.name
+    code = cv2.VideoWriter.fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(unfinished), code, FRAMES_PER_SECOND, (size[1], size[0]))
+    for picture in pictures:
+        writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    writer.release()
+    reader = cv2.VideoCapture(str(unfinished))
+    written = int(reader.get(cv2.CAP_PROP_FRAME_COUNT))
+    reader.release()
+    if written != frames:
+        raise VideoError(f"{path}: could not be written ({max(written, 0)} of {frames} frames)")
+    with atomic_write(path) as temporary:
+        unfinished.replace(temporary)

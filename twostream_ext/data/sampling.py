@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which videos and which frames: for training at random, for testing at equal spacing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from twostream_ext.errors import SettingsError
+
+
+def class_uniform_draws(labels: Sequence[int], seed: int, iteration: int, batch_size: int) -> list[tuple[int, float]]:
+    """Videos of one mini-batch, drawn uniformly across the classes (paper, section 5).
+
+    labels: class of each video. Each draw takes a class at random, a video of it at random, and a
+    number u, 0 <= u < 1, that is to choose the frame; they are independent, with replacement.
+    Returns (index of the video in `labels`, u) for each of the `batch_size` draws; the same for the
+    same `seed` and `iteration`, whoever asks. SettingsError if there are no labels.
+    """
+    if not len(labels):
+        raise SettingsError("there are no videos to draw from")
+    ordered = np.argsort(labels, kind="stable")
+    _, first, count = np.unique(np.asarray(labels)[ordered], return_index=True, return_counts=True)
+    random = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, iteration])))
+    chosen = random.integers(len(first), size=batch_size)
+    videos = ordered[first[chosen] + random.integers(count[chosen])]
+    positions = random.random(batch_size)
+    return list(zip(videos.tolist(), positions.tolist(), strict=True))
+
+
+def equally_spaced(count: int, positions: int) -> npt.NDArray[np.int64]:
+    """`count` of the positions 0 .. positions - 1 at equal spacing, from first to last, int64.
+
+    The paper tests 25 frames of a video. A single one is the middle; if there are fewer positions,
+    some come more than once. ValueError if either number is below 1.
+    """
+    if count < 1 or positions < 1:
+        raise ValueError(f"equally_spaced: got {count} of {positions}, expected at least 1 of 1")
+    if count == 1:
+        return np.array([(positions - 1) // 2])
+    return np.rint(np.linspace(0, positions - 1, count)).astype(np.int64)

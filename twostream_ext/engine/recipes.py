@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""All the numbers of a run from videos to a two-stream result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from twostream_ext import ops
+from twostream_ext.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class StreamRecipe:
+    """How one net is trained; the schedule is the paper's, scaled to `iterations`."""
+
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    dropout: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `run_pipeline` does, in numbers."""
+
+    smallest_side: int  # of frames and flow fields, in pixels
+    input_size: int  # side of the nets' square input, in pixels
+    width: float  # of CNN-M-2048; 1 is the paper's
+    length: int  # L, flow fields in a stack
+    spatial: StreamRecipe
+    temporal: StreamRecipe
+    frames: int = 25  # taken from a test video
+    crops: int = 10  # of each
+    flow_method: str = "dis"
+    jpeg_quality: int = 90
+
+
+RECIPES = {
+    # The paper's, from scratch (section 5): days on one GPU.
+    "paper": Recipe(
+        smallest_side=256,
+        input_size=224,
+        width=1.0,
+        length=10,
+        spatial=StreamRecipe(80_000, 256, 1e-2, dropout=0.9),
+        temporal=StreamRecipe(80_000, 256, 1e-2, dropout=0.9),
+    ),
+    # A quarter of the width and of the pixels, for a hundred videos or so on two processors.
+    "small": Recipe(
+        smallest_side=128,
+        input_size=112,
+        width=0.25,
+        length=10,
+        spatial=StreamRecipe(800, 32, 1e-2, dropout=0.5),
+        temporal=StreamRecipe(3000, 32, 1e-2, dropout=0.5),
+    ),
+    # For the generated clips of `twostream demo`.
+    "demo": Recipe(
+        smallest_side=72,
+        input_size=64,
+        width=0.25,
+        length=10,
+        spatial=StreamRecipe(900, 32, 1e-2, dropout=0.5),
+        temporal=StreamRecipe(500, 32, 1e-2, dropout=0.5),
+        frames=5,
+    ),
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """Look up a recipe; SettingsError for an unknown name."""
+    if name not in RECIPES:
+        raise SettingsError(f"recipe is {name!r}, expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def default_recipe(device: torch.device) -> str:
+    """Name the recipe that suits a device: the paper's needs a GPU."""
+    return "paper" if device.type == "cuda" else "small"
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """Choose where to compute: "auto" takes a GPU where torch and our kernels can both use it.
+
+    SettingsError for an unknown device, or one that is not there.
+    """
+    usable = torch.cuda.is_available() and ops.built_with_cuda()
+    if name == "auto":
+        return torch.device("cuda" if usable else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SettingsError(f"device is {name!r}, expected auto, cpu or cuda") from None
+    if device.type not in ("cpu", "cuda"):
+        raise SettingsError(f"device is {name!r}, expected auto, cpu or cuda")
+    if device.type == "cuda" and not usable:
+        why = "torch finds no GPU" if ops.built_with_cuda() else "twostream_ext is built without CUDA"
+        raise SettingsError(f"device is {name!r}, but {why}")
+    return device

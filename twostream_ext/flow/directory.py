@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A directory of containers that mirrors a tree of videos, and the settings they were made with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from twostream_ext.errors import FlowStoreError, SettingsError
+from twostream_ext.files import atomic_write
+from twostream_ext.flow.container import Container, Identity, open_container
+
+SUFFIX = ".safetensors"
+SETTINGS_FILE = "store.json"
+
+Clip = TypeVar("Clip")
+
+
+class Store(ABC, Generic[Clip]):
+    """The clips of a directory by name, "<class>/<video>" without extension, in sorted order.
+
+    Opening it lists the directory and reads no clip. A clip is compared with its checksum the first
+    time it is taken in a process, which reads its whole file once.
+    """
+
+    kind: ClassVar[str]  # of its containers
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """`path`: the directory. FlowStoreError if it is missing or holds no clip."""
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise FlowStoreError(f"{self.path}: no such directory")
+        self._names = dict.fromkeys(_list_names(self.path))
+        if not self._names:
+            raise FlowStoreError(f"{self.path}: holds no {self.kind} files (*{SUFFIX})")
+        self._trusted: set[Identity] = set()
+
+    @abstractmethod
+    def _clip(self, name: str, container: Container) -> Clip: ...
+
+    def __getitem__(self, name: str) -> Clip:
+        """FlowStoreError if there is no such clip or it is damaged."""
+        return self._clip(name, self._open(name, self._trusted))
+
+    def peek(self, name: str) -> Clip:
+        """The clip, without comparing its checksum: reads the header alone."""
+        return self._clip(name, self._open(name, None))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, {len(self)} videos)"
+
+    def _open(self, name: str, trusted: set[Identity] | None) -> Container:
+        if name not in self._names:
+            raise FlowStoreError(f"{self.path}: holds no video {name!r}")
+        return open_container(clip_path(self.path, name), self.kind, trusted=trusted)
+
+
+def clip_path(root: Path, name: str) -> Path:
+    """The file of a clip; names may contain dots."""
+    return root / f"{name}{SUFFIX}"
+
+
+def claim_directory(root: Path, kind: str, settings: Mapping[str, Any]) -> None:
+    """Note the settings of a store in its directory, or check that they are those noted.
+
+    SettingsError, naming the directory and the setting, if they differ.
+    """
+    path = root / SETTINGS_FILE
+    if not path.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps({"kind": kind, **settings}, indent=1) + "\n")
+        return
+    noted = read_settings(root)
+    compare_settings(root, noted, {"kind": kind, **settings})
+
+
+def read_settings(root: Path) -> dict[str, Any]:
+    """What was noted in a directory; FlowStoreError if that is damaged."""
+    path = root / SETTINGS_FILE
+    try:
+        noted = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise FlowStoreError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(noted, dict):
+        raise FlowStoreError(f"{path}: does not hold the settings of a store")
+    return noted
+
+
+def compare_settings(place: Path, noted: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """SettingsError, naming the place and the setting, if something wanted is noted otherwise."""
+    for name, value in wanted.items():
+        if noted.get(name) != value:
+            raise SettingsError(
+                f"{place}: was made with {name} {_shown(noted.get(name))}, not {_shown(value)}; "
+                "use another directory or the same setting"
+            )
+
+
+def settings_dict(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as JSON gives it back."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
+    return plain
+
+
+def _shown(value: Any) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _list_names(root: Path) -> list[str]:
+    names = []
+    for folder, _, files in os.walk(root, followlinks=True):
+        prefix = Path(folder).relative_to(root).as_posix()
+        for file in files:
+            if file.endswith(SUFFIX) and not file.startswith("."):
+                stem = file.removesuffix(SUFFIX)
+                names.append(stem if prefix == "." else f"{prefix}/{stem}")
+    return sorted(names)

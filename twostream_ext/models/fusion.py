@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fusion of the two streams (section 2 of the paper): averaging, or a linear SVM."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from twostream_ext.errors import SettingsError
+from twostream_ext.tensor_files import read_tensors, write_tensors
+
+_KIND = "twostream svm fusion 1"
+_ITERATIONS = 100_000  # of the solver; far above what it needs on softmax scores
+
+
+def fuse_average(scores: Sequence[Tensor]) -> Tensor:
+    """Mean of the softmax scores of several streams: [N, C] each -> [N, C]."""
+    _check_scores(scores)
+    return torch.stack(list(scores)).mean(0)
+
+
+def top1(scores: Tensor, labels: Tensor) -> float:
+    """Fraction of videos whose highest score [N, C], or predicted class [N], is their label [N]."""
+    predicted = scores.argmax(1) if scores.ndim == 2 else scores
+    if predicted.shape != labels.shape or not len(labels):
+        raise SettingsError(
+            f"top1: scores {list(scores.shape)} and labels {list(labels.shape)} must be of the "
+            "same videos, at least one"
+        )
+    return (predicted == labels).double().mean().item()
+
+
+class SVMFusion:
+    """Multi-class linear SVM (Crammer & Singer 2001) on the stacked scores of the streams.
+
+    Each stream's softmax scores [N, C] are divided by their L2 norm, video by video, before they
+    are stacked to [N, streams * C].
+
+    C: the SVM's C. The paper does not state its value; 1 is LIBLINEAR's default.
+    """
+
+    def __init__(self, C: float = 1.0) -> None:  # noqa: N803  named as in scikit-learn
+        if not C > 0:
+            raise SettingsError(f"SVMFusion: C must be above 0, got {C}")
+        self.C = C
+        self._weights: npt.NDArray[np.float64] | None = None  # [classes, streams * C]
+        self._intercepts: npt.NDArray[np.float64]  # [classes]
+        self._classes: npt.NDArray[np.int64]  # [classes]
+
+    def fit(self, scores: Sequence[Tensor], labels: Tensor) -> SVMFusion:
+        """Learn from the scores [N, C] of each stream on the training videos, labels int [N]."""
+        features = _stacked(scores)
+        if labels.shape != (len(features),):
+            raise SettingsError(
+                f"SVMFusion.fit: labels must be [{len(features)}], one for each row of scores, got {list(labels.shape)}"
+            )
+        if not (labels != labels[:1]).any():
+            raise SettingsError("SVMFusion.fit: labels must be of two classes or more")
+        from sklearn.svm import LinearSVC
+
+        machine = LinearSVC(multi_class="crammer_singer", C=self.C, random_state=0, max_iter=_ITERATIONS)
+        machine.fit(features, labels.cpu().numpy())
+        weights, intercepts = machine.coef_, machine.intercept_
+        if len(weights) == 1:  # two classes come as one difference
+            weights = np.concatenate([np.zeros_like(weights), weights])
+            intercepts = np.append(0.0, intercepts)
+        self._weights = weights.astype(np.float64)
+        self._intercepts = intercepts.astype(np.float64)
+        self._classes = machine.classes_.astype(np.int64)
+        return self
+
+    def predict(self, scores: Sequence[Tensor]) -> Tensor:
+        """Classes int64 [N] of videos with the scores [N, C] of the same streams in that order."""
+        features = _stacked(scores)
+        if self._weights is None:
+            raise SettingsError("SVMFusion.predict: call fit or load first")
+        if features.shape[1] != self._weights.shape[1]:
+            raise SettingsError(
+                f"SVMFusion.predict: fitted on {self._weights.shape[1]} stacked scores a video, got {features.shape[1]}"
+            )
+        decisions = features @ self._weights.T + self._intercepts
+        return torch.from_numpy(self._classes[decisions.argmax(1)])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted machine to a safetensors file, whole or not at all."""
+        if self._weights is None:
+            raise SettingsError("SVMFusion.save: call fit first")
+        tensors = {
+            "weights": torch.from_numpy(self._weights),
+            "intercepts": torch.from_numpy(self._intercepts),
+            "classes": torch.from_numpy(self._classes),
+        }
+        write_tensors(path, _KIND, tensors, {"C": self.C})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SVMFusion:
+        """What `save` wrote; CheckpointError if the file is missing, damaged or another."""
+        tensors, description = read_tensors(path, _KIND)
+        fusion = cls(C=description["C"])
+        fusion._weights = tensors["weights"].numpy()
+        fusion._intercepts = tensors["intercepts"].numpy()
+        fusion._classes = tensors["classes"].numpy()
+        return fusion
+
+
+def _stacked(scores: Sequence[Tensor]) -> npt.NDArray[np.float64]:
+    """float64 [N, streams * C]: each stream's rows with L2 norm 1, side by side."""
+    _check_scores(scores)
+    normalised = [torch.nn.functional.normalize(s.detach().cpu().double(), dim=1) for s in scores]
+    return torch.cat(normalised, dim=1).numpy()
+
+
+def _check_scores(scores: Sequence[Tensor]) -> None:
+    if isinstance(scores, Tensor) or not scores:
+        raise SettingsError("scores must be a list with the scores [N, C] of each stream")
+    shapes = [list(s.shape) for s in scores]
+    if scores[0].ndim != 2 or any(shape != shapes[0] for shape in shapes):
+        raise SettingsError(
+            "scores of the streams must all be [N, C] for the same videos and classes, got "
+            + " and ".join(map(str, shapes))
+        )
+    if not all(torch.isfinite(s).all() for s in scores):
+        raise SettingsError("scores must be finite, got a NaN or an infinity")

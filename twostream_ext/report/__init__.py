@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a run found, as a table, figures and a page."""
+
+from twostream_ext.report.figures import draw_confusion, draw_examples, draw_recall
+from twostream_ext.report.page import write_report
+from twostream_ext.report.table import format_table
+from twostream_ext.report.video import write_annotated_video
+
+__all__ = [
+    "draw_confusion",
+    "draw_examples",
+    "draw_recall",
+    "format_table",
+    "write_annotated_video",
+    "write_report",
+]

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Safetensors files of a known kind: named tensors and a description in JSON, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from twostream_ext.errors import CheckpointError
+from twostream_ext.files import atomic_write
+
+
+class TensorFile(NamedTuple):
+    tensors: dict[str, Tensor]
+    description: dict[str, Any]
+
+
+def write_tensors(
+    path: str | os.PathLike[str],
+    kind: str,
+    tensors: Mapping[str, Tensor],
+    description: Mapping[str, Any],
+) -> None:
+    """Write the file whole or not at all. `kind` says what it holds and in which version.
+
+    CheckpointError if it cannot be written (no space left, say).
+    """
+    metadata = {"kind": kind, "description": json.dumps(description)}
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    try:
+        with atomic_write(path) as temporary:
+            save_file(contiguous, temporary, metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be written: {error}") from error
+
+
+def read_tensors(path: str | os.PathLike[str], kind: str) -> TensorFile:
+    """What `write_tensors` wrote, on the CPU.
+
+    CheckpointError if the file is missing, damaged or of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("kind") != kind:
+                raise CheckpointError(f"{path}: expected a file of kind {kind!r}, got {metadata.get('kind')!r}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return TensorFile(tensors, json.loads(metadata["description"]))
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
