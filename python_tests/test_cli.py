@@ -52,10 +52,10 @@ def test_info(capsys):
         assert word in shown
 
 
-def test_module_and_help():
+def test_module_and_help(tmp_path):
     for command in (["--help"], ["demo", "--help"], ["run", "--help"], ["predict", "--help"], ["info", "--help"]):
         done = subprocess.run(
-            [sys.executable, "-m", "twostream_ext", *command], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "twostream_ext", *command], cwd=tmp_path, capture_output=True, text=True, check=True
         )
         assert done.stdout.startswith("usage: twostream")
 
@@ -136,7 +136,7 @@ def test_no_space_left(tmp_path, clips):
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     command = [sys.executable, "-m", "twostream_ext", *run_command(clips, tmp_path / "out")]
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, preexec_fn=limit, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("twostream: error:")]
     assert len(lines) == 1, done.stderr

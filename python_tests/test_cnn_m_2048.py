@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,10 +156,10 @@ def test_other_arguments_are_checked(wrong: dict[str, float]) -> None:
         CNNM2048(3, **wrong)
 
 
-def test_models_need_neither_opencv_nor_sklearn_nor_matplotlib() -> None:
+def test_models_need_neither_opencv_nor_sklearn_nor_matplotlib(tmp_path: Path) -> None:
     code = (
         "import sys, twostream_ext.models;"
         "print([m for m in ('cv2', 'sklearn', 'matplotlib', 'tensorboard') if m in sys.modules])"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

@@ -87,7 +87,7 @@ def test_killed_runs_go_on_and_end_alike(clips, finished, tmp_path):
     command = [sys.executable, "-c", script, str(clips), str(tmp_path), str(Path(__file__).parent)]
     milestones = ["flow/store.json", "spatial/checkpoint.safetensors", "scores/spatial_train.safetensors"]
     for milestone in milestones:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         while not (tmp_path / milestone).exists():
             assert process.poll() is None, process.stderr.read().decode()
             time.sleep(0.02)

@@ -112,11 +112,11 @@ def test_a_gradient_is_never_lost_in_silence():
         assert not ops.flow_stack(flow, WINDOWS, 8).requires_grad
 
 
-def test_ops_import_nothing_but_torch():
+def test_ops_import_nothing_but_torch(tmp_path):
     script = (
         "import sys, twostream_ext.ops\n"
         "heavy = {'cv2', 'sklearn', 'matplotlib', 'tensorboard', 'safetensors'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

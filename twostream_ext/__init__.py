@@ -10,7 +10,13 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from twostream_ext import _C
+try:
+    from twostream_ext import _C
+except ImportError as error:
+    raise ImportError(
+        f"twostream_ext: its compiled module cannot be imported from {__path__[0]} ({error}). In a source checkout, "
+        "run Python from another directory, or install it in place: pip install -e ."
+    ) from error
 from twostream_ext.locations import cmake_prefix_path, get_include, get_library
 
 __version__: str = _C.version()
