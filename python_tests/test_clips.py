@@ -169,7 +169,7 @@ def frame_statistics(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
 
 def flow_statistics(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Of the moving pixels, over every other pair of frames: mean motion, divergence, curl."""
+    """Of the moving pixels, over every other pair of frames: mean motion, curl, and their number."""
     greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     per_pair = []
@@ -182,10 +182,9 @@ def flow_statistics(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         middle_x, middle_y = (weight * x).sum(), (weight * y).sum()
         mean = (weight[..., None] * flow).sum(axis=(0, 1))
         u, v = flow[..., 0] - mean[0], flow[..., 1] - mean[1]
-        outward = (weight * (u * (x - middle_x) + v * (y - middle_y))).sum()
         around = (weight * (v * (x - middle_x) - u * (y - middle_y))).sum()
         spread = (weight * np.hypot(x - middle_x, y - middle_y)).sum() + 1
-        per_pair.append(np.abs([mean[0], mean[1], outward / spread, around / spread]))
+        per_pair.append(np.abs([mean[0], mean[1], around / spread, moving.mean()]))
     strengths = np.mean(per_pair, axis=0)
     return np.asarray(np.concatenate([strengths, strengths / (strengths.sum() + 1e-9)]))
 

@@ -26,19 +26,15 @@ from twostream_ext.errors import SettingsError, VideoError
 from twostream_ext.files import atomic_write
 
 APPEARANCES = ("Dotted", "Marbled", "Shaded", "Striped")
-MOTIONS = ("Bobbing", "Pulsing", "Sliding", "Spinning")
+MOTIONS = ("Bobbing", "Resting", "Sliding", "Spinning")
 CLASSES = tuple(appearance + motion for appearance in APPEARANCES for motion in MOTIONS)
 FRAMES_PER_SECOND = 25.0
 
 _SETTINGS_FILE = "clips.json"
 _RENDERING = 1  # to be raised whenever the same seed gives other pixels
 _SPRITE_SIDE = 64  # pixels
-_PERIODS = {  # frames in which the advancing phase makes a full turn
-    "Bobbing": (14.0, 22.0),
-    "Pulsing": (14.0, 22.0),
-    "Sliding": (14.0, 22.0),
-    "Spinning": (28.0, 48.0),
-}
+_TURN = {"Spinning": (28.0, 48.0)}  # frames in which the advancing phase makes a full turn
+_SWING = (14.0, 22.0)  # the same, of the other motions
 
 FloatArray = npt.NDArray[np.float32]
 Frame = npt.NDArray[np.uint8]
@@ -97,18 +93,19 @@ def _object(random: np.random.Generator, appearance: str, motion: str) -> _Sprit
     colour = dark + (light - dark) * pattern[..., None]
     middle = random.uniform(-0.05, 0.05, 2)
     reach = random.uniform(0.10, 0.16, 2)  # of the horizontal and the vertical swing
-    size, growth = random.uniform(0.29, 0.36), random.uniform(0.22, 0.32)
-    phases = random.uniform(0, 2 * math.pi, 4)
-    rate = random.choice([-1, 1]) * 2 * math.pi / random.uniform(*_PERIODS[motion])
-    advancing = np.array([motion == name for name in ("Sliding", "Bobbing", "Spinning", "Pulsing")])
+    radius = random.uniform(0.24, 0.42)
+    # Every object stands somewhere in all three; its motion is which of them goes on. Resting: none.
+    phases = random.uniform(0, 2 * math.pi, 3)
+    rate = random.choice([-1, 1]) * 2 * math.pi / random.uniform(*_TURN.get(motion, _SWING))
+    advancing = np.array([motion == name for name in ("Sliding", "Bobbing", "Spinning")])
 
     def pose(index: int) -> _Pose:
-        across, down, angle, swelling = phases + advancing * rate * index
+        across, down, angle = phases + advancing * rate * index
         return _Pose(
             x=middle[0] + reach[0] * math.sin(across),
             y=middle[1] + reach[1] * math.sin(down),
             angle=angle,
-            radius=size * (1 + growth * math.sin(swelling)),
+            radius=radius,
         )
 
     return _Sprite(colour.astype(np.uint8), _outline(random, x, y), pose)
