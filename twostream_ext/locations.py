@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
-
-import twostream_ext
 
 
 def _find(relative: str) -> str:
-    # In an editable install, compiled files lie in another folder than the Python files: __path__ names both.
-    for folder in twostream_ext.__path__:
+    # In an editable install, compiled files lie in another folder than the Python files: the spec names both.
+    spec = find_spec(__package__)
+    folders = spec.submodule_search_locations if spec is not None else None
+    for folder in folders or ():
         candidate = Path(folder) / relative
         if candidate.exists():
             return str(candidate)
