@@ -4,10 +4,11 @@
 #include "core/crop_frames.h"
 #include "core/validate.h"
 #include "cpu/crop.h"
+#include "cpu/isa.h"
 
 using namespace twostream;
 
-int twostream_crop_frames_cpu(const twostream_crop_frames_args* args) {
+int TWOSTREAM_CPU(crop_frames)(const twostream_crop_frames_args* args) {
   if (!valid_batch(args->frames, args->output.height, args->output.width) || !is_float(args->output.dtype)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }

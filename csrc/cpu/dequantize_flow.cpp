@@ -4,10 +4,11 @@
 #include "core/affine.h"
 #include "core/validate.h"
 #include "cpu/fields.h"
+#include "cpu/isa.h"
 
 using namespace twostream;
 
-int twostream_dequantize_flow_cpu(const twostream_dequantize_flow_args* args) {
+int TWOSTREAM_CPU(dequantize_flow)(const twostream_dequantize_flow_args* args) {
   if (!valid_batch(args->codes, 1, 1) || args->codes.dtype != TWOSTREAM_UINT8 ||
       !valid_coding(args->codes, args->lo, args->step) || !same_sizes(args->codes, args->output) ||
       !is_float(args->output_dtype)) {

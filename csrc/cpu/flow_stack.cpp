@@ -4,10 +4,11 @@
 #include "core/flow_stack.h"
 #include "core/validate.h"
 #include "cpu/crop.h"
+#include "cpu/isa.h"
 
 using namespace twostream;
 
-int twostream_flow_stack_cpu(const twostream_flow_stack_args* args) {
+int TWOSTREAM_CPU(flow_stack)(const twostream_flow_stack_args* args) {
   if (!valid_batch(args->flow, args->output.height, args->output.width) || !is_float(args->output.dtype) ||
       !valid_coding(args->flow, args->lo, args->step)) {
     return TWOSTREAM_INVALID_ARGUMENT;

@@ -4,6 +4,7 @@
 #include "core/mean_flow.h"
 #include "core/validate.h"
 #include "cpu/fields.h"
+#include "cpu/isa.h"
 
 using namespace twostream;
 
@@ -23,7 +24,7 @@ double plane_sum(const In* plane, const twostream_sample& sample) {
 
 }  // namespace
 
-int twostream_mean_flow_cpu(const twostream_mean_flow_args* args) {
+int TWOSTREAM_CPU(mean_flow)(const twostream_mean_flow_args* args) {
   if (!valid_batch(args->flow, 1, 1) || !valid_coding(args->flow, args->lo, args->step)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }

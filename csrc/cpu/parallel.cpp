@@ -5,8 +5,9 @@
 
 #include <atomic>
 
-namespace twostream {
 namespace {
+
+using ParallelBody = void (*)(int64_t begin, int64_t end, void* context);
 
 // torch's stable C shim (torch/csrc/stable/c/shim.h, torch >= 2.10). It honours torch.set_num_threads and survives
 // fork, which a pool of ours would not.
@@ -35,7 +36,7 @@ TorchParallelFor torch_parallel_for() {
 
 }  // namespace
 
-void parallel_ranges(int64_t count, int64_t grain, ParallelBody body, void* context) {
+void twostream_parallel_ranges(int64_t count, int64_t grain, ParallelBody body, void* context) {
   if (count <= 0) {
     return;
   }
@@ -47,5 +48,3 @@ void parallel_ranges(int64_t count, int64_t grain, ParallelBody body, void* cont
   }
   body(0, count, context);
 }
-
-}  // namespace twostream

@@ -4,12 +4,11 @@
 
 #include <cstdint>
 
-namespace twostream {
-
-using ParallelBody = void (*)(int64_t begin, int64_t end, void* context);
-
 // Calls `body` on ranges that cover [0, count), each at least `grain` long where possible. `body` must not throw.
-void parallel_ranges(int64_t count, int64_t grain, ParallelBody body, void* context);
+void twostream_parallel_ranges(int64_t count, int64_t grain, void (*body)(int64_t begin, int64_t end, void* context),
+                               void* context);
+
+namespace twostream {
 
 template <typename Body>
 void parallel_for(int64_t count, int64_t grain, const Body& body) {
@@ -19,7 +18,7 @@ void parallel_for(int64_t count, int64_t grain, const Body& body) {
       each(index);
     }
   };
-  parallel_ranges(count, grain, call, const_cast<Body*>(&body));
+  twostream_parallel_ranges(count, grain, call, const_cast<Body*>(&body));
 }
 
 // Below about this many pixels a thread costs more than it brings.

@@ -4,10 +4,11 @@
 #include "core/quantize_flow.h"
 #include "core/validate.h"
 #include "cpu/fields.h"
+#include "cpu/isa.h"
 
 using namespace twostream;
 
-int twostream_quantize_flow_cpu(const twostream_quantize_flow_args* args) {
+int TWOSTREAM_CPU(quantize_flow)(const twostream_quantize_flow_args* args) {
   if (!valid_batch(args->flow, 1, 1) || !is_float(args->flow.dtype) || !same_sizes(args->flow, args->codes)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }

@@ -12,6 +12,7 @@
 PYBIND11_MODULE(TWOSTREAM_MODULE_NAME, module) {
   using namespace twostream::python;
   module.def("version", &twostream_version);
+  module.def("cpu_isa", &twostream_cpu_isa);
   module.def("cuda_architectures", &twostream_cuda_architectures);
   module.def("cuda_device_count", &twostream_cuda_device_count);
   module.def("cuda_driver_version", &twostream_cuda_driver_version);

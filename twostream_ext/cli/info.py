@@ -33,7 +33,7 @@ def execute(_: argparse.Namespace) -> None:
         "CUDA architectures": _C.cuda_architectures().replace(";", " ") or "none (built without CUDA)",
         "CUDA driver": f"{driver // 1000}.{driver % 1000 // 10}" if driver else "none",
         "CUDA devices": ", ".join(_device_names()) or "none",
-        "SIMD level": "baseline (what every processor of this kind has)",
+        "SIMD level": _C.cpu_isa(),
         "python": platform.python_version(),
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
         **{name: _version(name) for name in _PARTS},

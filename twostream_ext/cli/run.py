@@ -53,7 +53,7 @@ def execute(options: argparse.Namespace) -> None:
 def run_and_report(options: argparse.Namespace, videos: Path, lists: Path, recipe: Recipe, split: int) -> None:
     """Run the pipeline and show its table and where the report is."""
     from twostream_ext.engine import find_device, run_pipeline
-    from twostream_ext.report import format_table, write_report
+    from twostream_ext.report import REPORT_FILE, format_table, write_report
 
     summary = run_pipeline(
         videos,
@@ -66,7 +66,9 @@ def run_and_report(options: argparse.Namespace, videos: Path, lists: Path, recip
         workers=options.workers,
         say=_say,
     )
-    page = write_report(options.out)
+    page = options.out / REPORT_FILE
+    if not page.exists():
+        write_report(options.out)
     print(f"\n{format_table(summary)}\n\nreport: {page}")
 
 

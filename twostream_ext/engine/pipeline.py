@@ -88,6 +88,8 @@ def run_pipeline(
     if len(lists_split.classes) < 2:
         raise SettingsError(f"{lists}: a classifier needs at least 2 classes, got {lists_split.classes}")
     _claim(root, videos, lists, split, seed, recipe)
+    if (root / SUMMARY_FILE).exists():
+        return read_summary(root)
     with _step("flow and frames", say):
         stores = _extract(Path(videos), root, lists_split, recipe)
     _check_clips(stores, lists_split, recipe)
@@ -105,14 +107,23 @@ def run_pipeline(
 
 def read_run(out: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the settings of a run; CheckpointError if `out` holds none."""
-    path = Path(out) / RUN_FILE
+    return _read_json(Path(out), RUN_FILE, "no run")
+
+
+def read_summary(out: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the result of a finished run; CheckpointError if `out` holds none."""
+    return _read_json(Path(out), SUMMARY_FILE, "no finished run")
+
+
+def _read_json(root: Path, name: str, lack: str) -> dict[str, Any]:
+    path = root / name
     try:
-        noted: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
-        raise CheckpointError(f"{out}: holds no run (there is no {RUN_FILE} in it)") from None
+        raise CheckpointError(f"{root}: holds {lack} (there is no {name} in it)") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    return noted
+    return content
 
 
 def _claim(

@@ -62,8 +62,8 @@ RECIPES = {
         input_size=64,
         width=0.25,
         length=10,
-        spatial=StreamRecipe(800, 32, 1e-2, dropout=0.2),
-        temporal=StreamRecipe(300, 32, 1e-2, dropout=0.5),
+        spatial=StreamRecipe(900, 32, 1e-2, dropout=0.5),
+        temporal=StreamRecipe(600, 32, 1e-2, dropout=0.5),
         frames=5,
     ),
 }

@@ -2,11 +2,12 @@
 """What a run found, as a table, figures and a page."""
 
 from twostream_ext.report.figures import draw_confusion, draw_examples, draw_recall
-from twostream_ext.report.page import write_report
+from twostream_ext.report.page import REPORT_FILE, write_report
 from twostream_ext.report.table import format_table
 from twostream_ext.report.video import write_annotated_video
 
 __all__ = [
+    "REPORT_FILE",
     "draw_confusion",
     "draw_examples",
     "draw_recall",

@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 
 from twostream_ext import flow
 from twostream_ext.data import FrameStore
-from twostream_ext.engine.pipeline import STREAMS, SUMMARY_FILE
+from twostream_ext.engine.pipeline import STREAMS, read_summary
 from twostream_ext.engine.scores import Scores, load_scores
-from twostream_ext.errors import CheckpointError
 from twostream_ext.files import atomic_write
 from twostream_ext.models import fuse_average
 from twostream_ext.ops import dequantize_flow
@@ -47,7 +46,7 @@ def write_report(out: str | os.PathLike[str]) -> Path:
     CheckpointError if `out` holds no finished run.
     """
     root = Path(out)
-    summary = _read_summary(root)
+    summary = read_summary(root)
     scores = {stream: load_scores(root / "scores" / f"{stream}_test.safetensors") for stream in STREAMS}
     figures = _draw(root, summary["classes"], scores)
     for name, picture in figures.items():
@@ -56,15 +55,6 @@ def write_report(out: str | os.PathLike[str]) -> Path:
     with atomic_write(root / REPORT_FILE) as temporary:
         temporary.write_text(_page(summary, figures), encoding="utf-8")
     return root / REPORT_FILE
-
-
-def _read_summary(root: Path) -> dict[str, Any]:
-    path = root / SUMMARY_FILE
-    try:
-        summary: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    return summary
 
 
 def _draw(root: Path, classes: list[str], scores: dict[str, Scores]) -> dict[str, bytes]:

@@ -74,6 +74,9 @@ TWOSTREAM_API const char* twostream_status_string(int status);
 /* "0.1.0" */
 TWOSTREAM_API const char* twostream_version(void);
 
+/* The instruction set that the CPU operators use on this machine: "avx2" or "baseline". */
+TWOSTREAM_API const char* twostream_cpu_isa(void);
+
 /* The CUDA architectures compiled in, as "75-real;...;90"; "" when built without CUDA. */
 TWOSTREAM_API const char* twostream_cuda_architectures(void);
 
