@@ -31,7 +31,7 @@ CLASSES = tuple(appearance + motion for appearance in APPEARANCES for motion in 
 FRAMES_PER_SECOND = 25.0
 
 _SETTINGS_FILE = "clips.json"
-_RENDERING = 2  # to be raised whenever the same seed gives other pixels
+_RENDERING = 3  # to be raised whenever the same seed gives other pixels
 _SPRITE_SIDE = 64  # pixels
 _TURN = {"Spinning": (28.0, 48.0)}  # frames in which the advancing phase makes a full turn
 _SWING = (14.0, 22.0)  # the same, of the other motions
@@ -90,6 +90,8 @@ def _object(random: np.random.Generator, appearance: str, motion: str) -> _Sprit
     x, y = _sprite_coordinates()
     pattern = _soft_step(4 * _TEXTURES[appearance](random, x, y))
     dark, light = random.uniform(10, 90, 3), random.uniform(165, 250, 3)
+    if appearance == "Marbled":  # grey, as marble is: small and coarse, its veins look like stripes
+        dark, light = np.full(3, dark.mean()), np.full(3, light.mean())
     colour = dark + (light - dark) * pattern[..., None]
     middle = random.uniform(-0.05, 0.05, 2)
     reach = random.uniform(0.10, 0.16, 2)  # of the horizontal and the vertical swing
