@@ -16,6 +16,7 @@ import torch
 from twostream_ext.data.batches import FlowBatchItem, flow_batches
 from twostream_ext.data.frames import FrameStore, write_frame_clip
 from twostream_ext.data.lists import Video
+from twostream_ext.data.video_sets import VideoSet
 from twostream_ext.engine import (
     TrainSettings,
     evaluate,
@@ -23,6 +24,7 @@ from twostream_ext.engine import (
     load_scores,
     save_scores,
     train,
+    train_batches,
     video_scores,
 )
 from twostream_ext.engine.inputs import RGB_MEAN, RGB_STD
@@ -199,11 +201,11 @@ def test_videos_are_scored_in_their_order_and_alike_each_time(
 ) -> None:
     net = temporal_net()
     videos = VIDEOS[::-1] + VIDEOS
-    scores = evaluate(net, flow_store, videos, frames=25)
+    scores = evaluate(net, VideoSet(videos, flow=flow_store), frames=25)
     assert scores.shape == (6, 4)
     assert scores.dtype == torch.float32
     assert torch.equal(scores[:3].flip(0), scores[3:])
-    assert torch.equal(scores, evaluate(net, flow_store, videos, frames=25))
+    assert torch.equal(scores, evaluate(net, VideoSet(videos, flow=flow_store), frames=25))
     assert torch.equal(scores[0], video_scores(net, flow_store["Walk/v_c"]))
     torch.testing.assert_close(scores.sum(1), torch.ones(6))
     assert len({tuple(row) for row in scores.tolist()}) == 3
@@ -224,7 +226,7 @@ def test_the_net_is_left_in_its_mode_and_scores_are_ordinary_tensors(
 def test_what_cannot_be_scored_names_the_video(flow_store: FlowStore, frame_store: FrameStore) -> None:
     long = TemporalNet(4, length=8, width=0.05, input_size=SIDE)
     with pytest.raises(SettingsError, match=r"Run/v_b: has 5 frames.* 8 flow fields needs 9"):
-        evaluate(long, flow_store, VIDEOS)
+        evaluate(long, VideoSet(VIDEOS, flow=flow_store))
     large = TemporalNet(4, length=4, width=0.05, input_size=64)
     with pytest.raises(SettingsError, match=r"Run/v_a: .*61x58 pixels.*smaller.*64x64"):
         video_scores(large, flow_store["Run/v_a"])
@@ -233,7 +235,11 @@ def test_what_cannot_be_scored_names_the_video(flow_store: FlowStore, frame_stor
     with pytest.raises(SettingsError, match="Run/v_a: a temporal net needs a flow store"):
         video_scores(temporal_net(), frame_store["Run/v_a"])
     with pytest.raises(SettingsError, match="there are no videos"):
-        evaluate(temporal_net(), flow_store, [])
+        evaluate(temporal_net(), VideoSet([], flow=flow_store))
+    with pytest.raises(SettingsError, match=r"temporal net reads flow.*without a flow store"):
+        evaluate(temporal_net(), VideoSet(VIDEOS, frames=frame_store))
+    with pytest.raises(SettingsError, match=r"spatial net reads frames.*without a frame store"):
+        evaluate(spatial_net(), VideoSet(VIDEOS, flow=flow_store))
     with pytest.raises(SettingsError, match="frames must be at least 1, got 0"):
         video_scores(temporal_net(), flow_store["Run/v_a"], frames=0)
     with pytest.raises(SettingsError, match="crops must be 1 or 10, got 3"):
@@ -270,35 +276,32 @@ def test_from_a_store_through_a_broken_training_to_scores(
         torch.manual_seed(3)
         return TemporalNet(2, length=4, width=0.1, input_size=SIDE, dropout=0.2, bidirectional=bidirectional)
 
-    def batches(start: int, end: int = settings.iterations) -> Iterator[FlowBatchItem]:
-        return flow_batches(
-            motion_store,
-            videos,
-            length=4,
-            batch_size=settings.batch_size,
-            iterations=end,
-            start_iteration=start,
-            seed=settings.seed,
-            workers=1,
-            bidirectional=bidirectional,
-        )
+    data = VideoSet(videos, flow=motion_store)
 
     def run(net: StreamNet, name: str, end: int) -> None:
-        train(
-            net,
-            lambda start: batches(start, end),
-            prepare=partial(flow_input, size=SIDE),
-            settings=settings,
-            out_dir=tmp_path / name,
-        )
+        def batches(start: int) -> Iterator[FlowBatchItem]:
+            return flow_batches(
+                motion_store,
+                videos,
+                length=4,
+                batch_size=settings.batch_size,
+                iterations=end,
+                start_iteration=start,
+                seed=settings.seed,
+                workers=1,
+                bidirectional=bidirectional,
+            )
+
+        prepare = partial(flow_input, size=SIDE)
+        train_batches(net, batches, prepare=prepare, settings=settings, out_dir=tmp_path / name)
 
     whole, broken, resumed = new_net(), new_net(), new_net()
-    run(whole, "whole", 40)
+    train(whole, data, settings=settings, out_dir=tmp_path / "whole", workers=0)
     with pytest.raises(SettingsError, match="ended after 17 of 40"):
         run(broken, "broken", 17)
     run(resumed, "broken", 40)
     assert all(torch.equal(p, resumed.get_parameter(name)) for name, p in whole.named_parameters())
-    scores = evaluate(resumed, motion_store, videos, frames=2)
+    scores = evaluate(resumed, data, frames=2)
     assert top1(scores, torch.tensor([video.label for video in videos])) == 1.0
 
 

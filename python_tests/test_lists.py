@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from twostream_ext.data import Split, Video, read_ucf_lists
-from twostream_ext.errors import ListError
+from twostream_ext.data import Split, UCFLists, Video, make_clips, read_ucf_lists
+from twostream_ext.errors import ListError, SettingsError
+from twostream_ext.flow import extract
 
 CLASSES = ["Archery", "Hammering", "HammerThrow", "HandstandPushups", "JumpingJack", "JumpRope"]
 TRAIN = [
@@ -158,3 +159,19 @@ def test_real_lists(shared_data: Path) -> None:
         assert len({video.name for video in split.train + split.test}) == 120
         for video in split.train + split.test:
             assert video.path.startswith(f"{split.classes[video.label]}/")
+
+
+def test_lists_with_their_stores(tmp_path: Path) -> None:
+    make_clips(tmp_path / "videos", seed=1, train_per_class=1, test_per_class=1, frames=3, size=(32, 40))
+    flow, frames = tmp_path / "flow", tmp_path / "frames"
+    extract(tmp_path / "videos", flow, smallest_side=None, frames_out=frames, progress=False)
+    bare = UCFLists(tmp_path / "videos", tmp_path / "videos")
+    with pytest.raises(SettingsError, match="without a flow store"):
+        bare.train.flow_store()
+    with pytest.raises(SettingsError, match="without a frame store"):
+        bare.train.frame_store()
+    data = UCFLists(tmp_path / "videos", tmp_path / "videos", split=1, flow=flow, frames=frames)
+    assert data.classes == bare.classes
+    assert data.test.labels.tolist() == [video.label for video in data.test.videos] == list(range(16))
+    video = data.train.videos[3]
+    assert data.train.flow_store()[video.name].frame_count == len(data.train.frame_store()[video.name]) == 3

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from twostream_ext.engine.checkpoint import load_model, save_model
 from twostream_ext.engine.settings import TrainSettings
-from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, train
+from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, train_batches
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.models import SpatialNet, StreamNet, TemporalNet
 
@@ -65,7 +65,7 @@ def prepare(item: Batch, *, seed: int, iteration: int) -> tuple[Tensor, Tensor]:
 
 
 def run(net: StreamNet, out: Path, settings: TrainSettings = SETTINGS, batches=endless, **more) -> None:  # type: ignore[no-untyped-def]
-    train(net, batches, prepare=prepare, settings=settings, out_dir=out, **more)
+    train_batches(net, batches, prepare=prepare, settings=settings, out_dir=out, **more)
 
 
 def same(first: StreamNet, second: StreamNet) -> bool:

@@ -7,6 +7,7 @@ from twostream_ext.data.frames import FrameClip, FrameStore, write_frame_clip
 from twostream_ext.data.lists import Split, Video, read_ucf_lists
 from twostream_ext.data.sampling import class_uniform_draws, equally_spaced
 from twostream_ext.data.video import VIDEO_EXTENSIONS, read_video, video_fps
+from twostream_ext.data.video_sets import UCFLists, VideoSet
 
 __all__ = [
     "VIDEO_EXTENSIONS",
@@ -15,7 +16,9 @@ __all__ = [
     "FrameClip",
     "FrameStore",
     "Split",
+    "UCFLists",
     "Video",
+    "VideoSet",
     "class_uniform_draws",
     "equally_spaced",
     "flow_batches",

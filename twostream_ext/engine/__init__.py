@@ -9,7 +9,7 @@ from twostream_ext.engine.predict import Prediction, predict_video
 from twostream_ext.engine.recipes import RECIPES, Recipe, default_recipe, find_device, find_recipe
 from twostream_ext.engine.scores import Scores, load_scores, save_scores
 from twostream_ext.engine.settings import TrainSettings
-from twostream_ext.engine.train import DivergenceError, train
+from twostream_ext.engine.train import DivergenceError, train, train_batches
 
 __all__ = [
     "RECIPES",
@@ -33,5 +33,6 @@ __all__ = [
     "save_model",
     "save_scores",
     "train",
+    "train_batches",
     "video_scores",
 ]

@@ -14,8 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from twostream_ext.data.frames import FrameClip, FrameStore
-from twostream_ext.data.lists import Video
 from twostream_ext.data.sampling import equally_spaced
+from twostream_ext.data.video_sets import VideoSet
 from twostream_ext.engine.inputs import flow_views, frame_views
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow.store import FlowClip, FlowFields, FlowStore
@@ -41,8 +41,7 @@ def video_scores(net: StreamNet, clip: FlowClip | FrameClip, *, frames: int = 25
 
 def evaluate(
     net: StreamNet,
-    store: FlowStore | FrameStore,
-    videos: Sequence[Video],
+    videos: VideoSet,
     *,
     frames: int = 25,
     crops: int = 10,
@@ -52,11 +51,13 @@ def evaluate(
 
     progress: a progress bar on standard error, where that is a terminal.
     """
-    if not videos:
+    if not videos.videos:
         raise SettingsError("evaluate: there are no videos")
-    inputs = _read_ahead(net.settings, store, [video.name for video in videos], frames)
+    store = videos.frame_store() if net.settings.stream == "spatial" else videos.flow_store()
+    names = [video.name for video in videos.videos]
+    inputs = _read_ahead(net.settings, store, names, frames)
     quiet = None if progress else True  # None: quiet where standard error is not a terminal
-    bar = tqdm(inputs, desc="test", total=len(videos), unit="video", disable=quiet)
+    bar = tqdm(inputs, desc="test", total=len(names), unit="video", disable=quiet)
     return torch.stack([_score(net, samples, crops) for samples in bar])
 
 

@@ -10,28 +10,25 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from twostream_ext import flow
-from twostream_ext.data import FrameStore, Split, Video, flow_batches, frame_batches, read_ucf_lists
+from twostream_ext.data import UCFLists
 from twostream_ext.engine.checkpoint import load_model, save_model
 from twostream_ext.engine.evaluate import evaluate
-from twostream_ext.engine.inputs import flow_input, frame_input
 from twostream_ext.engine.recipes import Recipe, StreamRecipe
 from twostream_ext.engine.scores import load_scores, save_scores
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.train import train
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.files import atomic_write
-from twostream_ext.flow import FlowStore
 from twostream_ext.flow.directory import compare_settings
 from twostream_ext.models import SpatialNet, StreamNet, SVMFusion, TemporalNet, fuse_average, top1
 
@@ -44,13 +41,6 @@ MODEL_FILE = "model.safetensors"
 SVM_FILE = "fusion/svm.safetensors"
 
 Say = Callable[[str], None]
-
-
-class Stores(NamedTuple):
-    """What the nets read; the spatial one frames, the temporal one flow."""
-
-    spatial: FrameStore
-    temporal: FlowStore
 
 
 def run_pipeline(
@@ -84,22 +74,23 @@ def run_pipeline(
         TwoStreamError: one line that says what is wrong with the videos, the lists, the settings or the disk.
     """
     root = Path(out)
-    lists_split = read_ucf_lists(Path(videos), Path(lists), split)
-    if len(lists_split.classes) < 2:
-        raise SettingsError(f"{lists}: a classifier needs at least 2 classes, got {lists_split.classes}")
+    listed = UCFLists(videos, lists, split=split)
+    if len(listed.classes) < 2:
+        raise SettingsError(f"{lists}: a classifier needs at least 2 classes, got {listed.classes}")
     _claim(root, videos, lists, split, seed, recipe)
     if (root / SUMMARY_FILE).exists():
         return read_summary(root)
     with _step("flow and frames", say):
-        stores = _extract(Path(videos), root, lists_split, recipe)
-    _check_clips(stores, lists_split, recipe)
+        _extract(Path(videos), root, listed, recipe)
+    data = UCFLists(videos, lists, split=split, flow=root / "flow", frames=root / "frames")
+    _check_clips(data, recipe)
     scores = {}
     for stream in STREAMS:
         with _step(f"{stream} net, training", say):
-            net = _train(root, stream, stores, lists_split, recipe, seed, torch.device(device), workers)
+            net = _train(root, stream, data, recipe, seed, torch.device(device), workers)
         with _step(f"{stream} net, scores of all videos", say):
-            scores[stream] = _score(root, stream, net, stores, lists_split, recipe)
-    summary = _summarise(root, lists_split, scores, split, seed, recipe)
+            scores[stream] = _score(root, stream, net, data, recipe)
+    summary = _summarise(root, data, scores, split, seed, recipe)
     with atomic_write(root / SUMMARY_FILE) as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
     return summary
@@ -150,23 +141,23 @@ def _claim(
         temporary.write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def _extract(videos: Path, root: Path, split: Split, recipe: Recipe) -> Stores:
+def _extract(videos: Path, root: Path, listed: UCFLists, recipe: Recipe) -> None:
     flow.extract(
         videos,
         root / "flow",
         method=recipe.flow_method,
         smallest_side=recipe.smallest_side,
         quality=recipe.jpeg_quality,
-        names=[video.path for video in (*split.train, *split.test)],
+        names=[video.path for video in (*listed.train.videos, *listed.test.videos)],
         frames_out=root / "frames",
     )
-    return Stores(FrameStore.open(root / "frames"), FlowStore.open(root / "flow"))
 
 
-def _check_clips(stores: Stores, split: Split, recipe: Recipe) -> None:
+def _check_clips(data: UCFLists, recipe: Recipe) -> None:
     """Before hours of training: every video has enough frames for a stack, and is large enough for a window."""
-    for video in (*split.train, *split.test):
-        clip = stores.temporal.peek(video.name)
+    store = data.train.flow_store()
+    for video in (*data.train.videos, *data.test.videos):
+        clip = store.peek(video.name)
         if clip.frame_count <= recipe.length:
             raise SettingsError(
                 f"{video.path}: has {clip.frame_count} frames, a stack of {recipe.length} flow fields needs "
@@ -180,14 +171,7 @@ def _check_clips(stores: Stores, split: Split, recipe: Recipe) -> None:
 
 
 def _train(
-    root: Path,
-    stream: str,
-    stores: Stores,
-    split: Split,
-    recipe: Recipe,
-    seed: int,
-    device: torch.device,
-    workers: int,
+    root: Path, stream: str, data: UCFLists, recipe: Recipe, seed: int, device: torch.device, workers: int
 ) -> StreamNet:
     path = root / stream / MODEL_FILE
     if not path.exists():
@@ -199,30 +183,9 @@ def _train(
             seed=seed,
             checkpoint_every=max(1, min(500, numbers.iterations // 10)),
         )
-        net = _new_net(stream, len(split.classes), recipe, seed)
-        common: dict[str, Any] = {
-            "batch_size": settings.batch_size,
-            "iterations": settings.iterations,
-            "seed": seed,
-            "workers": workers,
-        }
-
-        def spatial_batches(start: int) -> Iterator[Any]:
-            return frame_batches(stores.spatial, split.train, start_iteration=start, **common)
-
-        def temporal_batches(start: int) -> Iterator[Any]:
-            return flow_batches(stores.temporal, split.train, length=recipe.length, start_iteration=start, **common)
-
-        spatial = stream == "spatial"
-        train(
-            net,
-            spatial_batches if spatial else temporal_batches,
-            prepare=partial(frame_input if spatial else flow_input, size=recipe.input_size, device=device),
-            settings=settings,
-            out_dir=root / stream,
-            device=device,
-        )
-        save_model(path, net, split.classes)
+        net = _new_net(stream, len(data.classes), recipe, seed)
+        train(net, data.train, settings=settings, out_dir=root / stream, device=device, workers=workers)
+        save_model(path, net, data.classes)
     return load_model(path, device).net
 
 
@@ -241,36 +204,31 @@ def _new_net(stream: str, classes: int, recipe: Recipe, seed: int) -> StreamNet:
         )
 
 
-def _score(root: Path, stream: str, net: StreamNet, stores: Stores, split: Split, recipe: Recipe) -> dict[str, Tensor]:
+def _score(root: Path, stream: str, net: StreamNet, data: UCFLists, recipe: Recipe) -> dict[str, Tensor]:
     """Score the training videos too: the SVM learns from them."""
     scores = {}
-    for part, videos in zip(PARTS, (split.train, split.test), strict=True):
+    for part, videos in zip(PARTS, (data.train, data.test), strict=True):
         path = root / "scores" / f"{stream}_{part}.safetensors"
         if not path.exists():
-            store = getattr(stores, stream)
-            values = evaluate(net, store, videos, frames=recipe.frames, crops=recipe.crops)
-            save_scores(path, [video.name for video in videos], _labels(videos), values)
+            values = evaluate(net, videos, frames=recipe.frames, crops=recipe.crops)
+            save_scores(path, [video.name for video in videos.videos], videos.labels, values)
         scores[part] = load_scores(path).scores
     return scores
 
 
-def _labels(videos: Sequence[Video]) -> Tensor:
-    return torch.tensor([video.label for video in videos])
-
-
 def _summarise(
     root: Path,
-    split: Split,
+    data: UCFLists,
     scores: dict[str, dict[str, Tensor]],
     number: int,
     seed: int,
     recipe: Recipe,
 ) -> dict[str, Any]:
     training, test = ([scores[stream][part] for stream in STREAMS] for part in PARTS)
-    labels = _labels(split.test)
+    labels = data.test.labels
     svm_file = root / SVM_FILE
     if not svm_file.exists():
-        SVMFusion().fit(training, _labels(split.train)).save(svm_file)
+        SVMFusion().fit(training, data.train.labels).save(svm_file)
     svm = SVMFusion.load(svm_file)
     results = {
         "spatial": test[0],
@@ -280,8 +238,8 @@ def _summarise(
     }
     return {
         "top1": {name: round(top1(result, labels), 4) for name, result in results.items()},
-        "videos": {"train": len(split.train), "test": len(split.test)},
-        "classes": split.classes,
+        "videos": {"train": len(data.train.videos), "test": len(data.test.videos)},
+        "classes": data.classes,
         "split": number,
         "seed": seed,
         "recipe": asdict(recipe),

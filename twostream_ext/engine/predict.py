@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from twostream_ext import flow
-from twostream_ext.data import FrameStore
+from twostream_ext.data import FrameClip, FrameStore
 from twostream_ext.engine.checkpoint import load_model
 from twostream_ext.engine.evaluate import video_scores
-from twostream_ext.engine.pipeline import MODEL_FILE, STREAMS, SVM_FILE, Stores, read_run
+from twostream_ext.engine.pipeline import MODEL_FILE, STREAMS, SVM_FILE, read_run
 from twostream_ext.errors import VideoError
+from twostream_ext.flow import FlowClip
 from twostream_ext.models import SVMFusion, fuse_average
 
 
@@ -63,10 +64,12 @@ def predict_video(
             names=[path.name],
             frames_out=frames_dir,
         )
-        stores = Stores(FrameStore.open(frames_dir), flow.FlowStore.open(flow_dir))
+        clips: dict[str, FlowClip | FrameClip] = {
+            "spatial": FrameStore.open(frames_dir)[path.stem],
+            "temporal": flow.FlowStore.open(flow_dir)[path.stem],
+        }
         for stream, trained in nets.items():
-            clip = getattr(stores, stream)[path.stem]
-            scores[stream] = video_scores(trained.net, clip, frames=run["frames"], crops=run["crops"])
+            scores[stream] = video_scores(trained.net, clips[stream], frames=run["frames"], crops=run["crops"])
     (classes,) = nets["spatial"].classes.values()
     both = [scores[stream] for stream in STREAMS]
     chosen = svm.predict([each[None] for each in both])

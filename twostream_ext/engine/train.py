@@ -7,8 +7,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +17,12 @@ import torch.nn.functional as functional
 from torch import Tensor
 from tqdm import tqdm
 
+from twostream_ext.data import VideoSet, flow_batches, frame_batches
 from twostream_ext.engine.checkpoint import load_checkpoint, save_checkpoint
+from twostream_ext.engine.inputs import flow_input, frame_input
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.errors import SettingsError, TwoStreamError
-from twostream_ext.models import StreamNet
+from twostream_ext.models import NetSettings, StreamNet
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _REPORT_EVERY = 20  # iterations; reading the loss makes a GPU wait for its queue
@@ -41,6 +44,56 @@ class DivergenceError(TwoStreamError):
 
 
 def train(
+    net: StreamNet,
+    videos: VideoSet,
+    *,
+    settings: TrainSettings,
+    out_dir: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    workers: int = 2,
+    resume: bool = True,
+    progress: bool = True,
+) -> None:
+    """Train `net` in place on frames or flow stacks of `videos`, as section 5 of the paper does.
+
+    Each sample is a class drawn uniformly, a video of it, and a random frame or stack of that; it is cropped and
+    flipped at random (and frames jittered in colour) by our kernels on `device`.
+
+    workers: processes that read batches ahead; 0 reads them here. They change no result.
+    For the rest, and the errors, see `train_batches`.
+    """
+    spatial = net.settings.stream == "spatial"
+    prepare = frame_input if spatial else flow_input
+    train_batches(
+        net,
+        partial(_read_batches, net.settings, videos, settings, workers),
+        prepare=partial(prepare, size=net.settings.input_size, device=device),
+        settings=settings,
+        out_dir=out_dir,
+        device=device,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def _read_batches(
+    net: NetSettings, videos: VideoSet, settings: TrainSettings, workers: int, start: int
+) -> Iterator[Any]:
+    common: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "iterations": settings.iterations,
+        "start_iteration": start,
+        "seed": settings.seed,
+        "workers": workers,
+    }
+    if net.stream == "spatial":
+        return frame_batches(videos.frame_store(), videos.videos, **common)
+    return flow_batches(
+        videos.flow_store(), videos.videos, length=net.length, bidirectional=net.bidirectional, **common
+    )
+
+
+def train_batches(
     net: StreamNet,
     batches: Callable[[int], Iterator[Item]],
     *,
