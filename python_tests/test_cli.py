@@ -108,7 +108,7 @@ def test_a_list_that_names_no_file(tmp_path, clips, capsys):
     for name in ("classInd.txt", "trainlist01.txt", "testlist01.txt"):
         (lists / name).write_text((clips / name).read_text())
     with (lists / "trainlist01.txt").open("a") as file:
-        file.write("DottedBobbing/v_DottedBobbing_g99_c01.mp4 5\n")
+        file.write("DottedBobbing/v_DottedBobbing_g99_c01.mp4 1\n")
     assert main(run_command(clips, tmp_path / "out", lists=lists)) == 1
     line = error_line(capsys)
     assert "trainlist01.txt" in line
