@@ -88,3 +88,9 @@ def test_rooms_are_imported_when_used():
     assert "flow" in dir(twostream_ext)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         twostream_ext.nonsense  # noqa: B018
+
+
+def test_the_stub_names_what_the_module_holds():
+    stub = Path(twostream_ext.__file__).with_name("_C.pyi").read_text()
+    described = set(re.findall(r"^def (\w+)\(", stub, flags=re.MULTILINE))
+    assert described == {name for name in dir(_C) if not name.startswith("_")}
