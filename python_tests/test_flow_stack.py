@@ -140,11 +140,12 @@ def test_cpu_and_cuda_kernels_agree_to_the_bit(cuda_on_host):
 def test_device_windows_are_clamped_into_the_field(cuda_on_host):
     # On a device the values cannot be looked at without waiting for it, so no value may lead outside.
     flow = torch.randn(1, 1, 6, 7, 2)
-    out = torch.empty(1, 2, 4, 4)
     extreme = torch.tensor([[2**31 - 1, -(2**31), 7]], dtype=torch.int32)
-    clamped = torch.tensor([[2, 0, 1]], dtype=torch.int32)
+    expected = ops.flow_stack(flow, torch.tensor([[2, 0, 1]], dtype=torch.int32), 4)
     with pytest.raises(ValueError, match="windows"):
-        ops.flow_stack(flow, extreme, 4, out=out)
+        ops.flow_stack(flow, extreme, 4)
+    out = torch.empty(1, 2, 4, 4)
+    cuda_on_host.flow_stack([flow], extreme, None, None, None, out)
+    assert torch.equal(out, expected)
     if torch.cuda.is_available():
-        result = ops.flow_stack(flow.cuda(), extreme.cuda(), 4).cpu()
-        assert torch.equal(result, ops.flow_stack(flow, clamped, 4))
+        assert torch.equal(ops.flow_stack(flow.cuda(), extreme.cuda(), 4).cpu(), expected)

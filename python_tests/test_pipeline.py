@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from twostream_ext import data, engine, report
+from twostream_ext.cli import main
 from twostream_ext.errors import CheckpointError, SettingsError, VideoError
 
 DEMO = engine.RECIPES["demo"]
@@ -99,6 +100,12 @@ def test_killed_runs_go_on_and_end_alike(clips, finished, tmp_path):
     for name in ("spatial_test", "temporal_test", "temporal_train"):
         expected = engine.load_scores(finished / "scores" / f"{name}.safetensors").scores
         assert torch.equal(engine.load_scores(tmp_path / "scores" / f"{name}.safetensors").scores, expected)
+
+
+def test_the_demo_leaves_other_runs_alone(finished, capsys):
+    assert main(["demo", "--out", str(finished)]) == 2
+    assert "holds a run on other videos" in capsys.readouterr().err
+    assert not (finished / "videos").exists()
 
 
 def test_report(finished):

@@ -255,7 +255,7 @@ CropTarget check_crop(const char* op, const py::object& windows, const py::objec
           describe_size(target.stack.height, target.stack.width));
     }
   }
-  if (!window_tensor.on_cuda()) {
+  if (!window_tensor.for_cuda_kernels()) {
     check_positions(op, target, samples);
   }
   return target;
@@ -273,7 +273,7 @@ WindowsTarget check_windows_target(const char* op, const py::object& sizes, int6
   if (height < 1 || height > INT32_MAX || width < 1 || width > INT32_MAX) {
     refuse_value({op, "size"}, "two positive numbers", describe_size(height, width));
   }
-  if (!tensor.on_cuda()) {
+  if (!tensor.for_cuda_kernels()) {
     for (int64_t index = 0; index < tensor.shape(0); ++index) {
       const int64_t* each = tensor.data<int64_t>() + index * 2;
       if (each[0] < height || each[1] < width || each[0] > INT32_MAX || each[1] > INT32_MAX) {

@@ -84,16 +84,10 @@ template <typename Args>
 void run(const char* op, int (*on_cpu)(const Args*), int (*on_cuda)(const Args*, int, void*), const Args& args,
          const py::object& object, const Tensor& reference) {
   void* stream = current_stream(object, reference);
-#if defined(TWOSTREAM_CUDA_ON_HOST)
-  const bool cuda = true;
-  (void)on_cpu;
-#else
-  const bool cuda = reference.on_cuda();
-#endif
   int status = 0;
   {
     const py::gil_scoped_release released;
-    status = cuda ? on_cuda(&args, reference.view.device.device_id, stream) : on_cpu(&args);
+    status = reference.for_cuda_kernels() ? on_cuda(&args, reference.view.device.device_id, stream) : on_cpu(&args);
   }
   raise_status(op, status);
 }

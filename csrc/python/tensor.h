@@ -32,6 +32,14 @@ struct Tensor {
   int64_t shape(int dimension) const { return view.shape[dimension]; }
   int64_t stride(int dimension) const { return view.strides[dimension]; }
   bool on_cuda() const { return view.device.device_type == kDLCUDA; }
+  // Whether the CUDA kernels work on it; in the host build they work on the CPU's tensors.
+  bool for_cuda_kernels() const {
+#if defined(TWOSTREAM_CUDA_ON_HOST)
+    return true;
+#else
+    return on_cuda();
+#endif
+  }
   template <typename T = void>
   T* data() const {
     return reinterpret_cast<T*>(static_cast<char*>(view.data) + view.byte_offset);

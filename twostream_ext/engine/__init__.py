@@ -4,7 +4,7 @@
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model
 from twostream_ext.engine.evaluate import evaluate, video_scores
 from twostream_ext.engine.inputs import flow_input, frame_input
-from twostream_ext.engine.pipeline import read_run, run_pipeline
+from twostream_ext.engine.pipeline import RUN_FILE, read_run, run_pipeline
 from twostream_ext.engine.predict import Prediction, predict_video
 from twostream_ext.engine.recipes import RECIPES, Recipe, default_recipe, find_device, find_recipe
 from twostream_ext.engine.scores import Scores, load_scores, save_scores
@@ -13,6 +13,7 @@ from twostream_ext.engine.train import DivergenceError, train, train_batches
 
 __all__ = [
     "RECIPES",
+    "RUN_FILE",
     "DivergenceError",
     "Prediction",
     "Recipe",
