@@ -267,9 +267,11 @@ def test_output_that_is_a_file(videos: Path, tmp_path: Path) -> None:
         quiet_extract(videos, tmp_path / "flow")
 
 
+# A pytest that was started in the background may have handed on that SIGINT is ignored.
 KILLED = """
-import sys
+import signal, sys
 from twostream_ext.flow import extract
+signal.signal(signal.SIGINT, signal.default_int_handler)
 extract(sys.argv[1], sys.argv[2], smallest_side=32, frames_out=sys.argv[3])
 """
 
