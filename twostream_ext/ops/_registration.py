@@ -2,8 +2,9 @@
 """Registering operators with torch, and the few conversions that every operator's public function needs.
 
 Each operator exists twice under `torch.ops.twostream`: `<name>`, which allocates its result, and `<name>.out`, which
-fills a given tensor. Both are defined in Python over the functions of `_C` (2 to 4 us a call; `torch.library.custom_op`
-costs 8 to 21). A batch of samples is always a list: of one tensor `[N, ...]`, or of N tensors of different sizes.
+fills a given tensor. Both are defined in Python over the functions of `_C`, by `define` and `impl`: `custom_op` would
+cost several times as much a call. A batch of samples is always a list: of one tensor `[N, ...]`, or of N tensors of
+different sizes.
 """
 
 from __future__ import annotations
