@@ -17,13 +17,6 @@ namespace twostream {
 
 constexpr int32_t band_rows = 64;
 
-template <typename In, typename Out>
-void convert_row(const In* from, int32_t count, const Affine& affine, Out* to) {
-  for (int32_t column = 0; column < count; ++column) {
-    to[column] = from_float<Out>(apply(affine, to_float(from[column])));
-  }
-}
-
 // Where an item lies in the output and in its sample.
 struct CropItem {
   int64_t index;  // of the sample
@@ -38,8 +31,14 @@ template <typename In, typename Out, typename Channels>
 void crop_item(const CropItem& item, const twostream_sample& sample, const Channels& channels, Out* target,
                const twostream_stack& output, bool streaming) {
   constexpr int components = Channels::components;
+  const int32_t count_channels = item.fields * components;
+  Affine affines[tile_channels];
+  for (int32_t channel = 0; channel < count_channels; ++channel) {
+    affines[channel] = channels.affine(item.index, item.first_field * components + channel, item.window.flip);
+  }
+  const bool planar = output.column_stride == 1;
   TileRows<In, components> tile;
-  Out values[tile_channels][tile_pixels];
+  float values[tile_channels][tile_pixels];
   for (int32_t row = item.first_row; row < item.first_row + item.rows; ++row) {
     for (int32_t column = 0; column < output.width; column += tile_pixels) {
       const int32_t count = output.width - column < tile_pixels ? output.width - column : tile_pixels;
@@ -47,17 +46,23 @@ void crop_item(const CropItem& item, const twostream_sample& sample, const Chann
       const int32_t lowest = item.window.left + (item.window.flip ? output.width - column - count : column);
       const In* source = static_cast<const In*>(sample.data) + item.first_field * sample.field_stride +
                          (item.window.top + row) * sample.row_stride + lowest * sample.column_stride;
+      Out* to = target + row * output.row_stride + column * output.column_stride;
       for (int32_t field = 0; field < item.fields; ++field) {
-        read_tile(source + field * sample.field_stride, sample.column_stride, sample.component_stride, item.window.flip,
-                  count, tile);
+        read_tile(source + field * sample.field_stride, sample.column_stride, sample.component_stride, count, tile);
         for (int component = 0; component < components; ++component) {
-          const int32_t channel = (item.first_field + field) * components + component;
-          convert_row(tile.rows[component], count, channels.affine(item.index, channel, item.window.flip),
-                      values[field * components + component]);
+          const int32_t channel = field * components + component;
+          const In* from = tile.rows[component];
+          if (planar) {
+            convert_and_store(affines[channel], item.window.flip, from, count, to + channel * output.channel_stride,
+                              streaming);
+          } else {
+            convert_row(affines[channel], item.window.flip, from, count, values[channel]);
+          }
         }
       }
-      store_tile(values, item.fields * components, count,
-                 target + row * output.row_stride + column * output.column_stride, output, streaming);
+      if (!planar) {
+        store_tile(values, count_channels, count, to, output, streaming);
+      }
     }
   }
 }

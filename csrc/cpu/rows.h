@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Rows of pixels on their way through the first-level cache. Reading: any layout, also mirrored, becomes one straight
+// Rows of pixels on their way through the first-level cache. Reading: any layout becomes one straight
 // row a component. Writing: rows become planes or channels-last pixels, past the cache where the output is larger than
 // it. The arithmetic lies between the two and is left to the compiler's vectoriser.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
 #include "core/types.h"
+#include "cpu/convert.h"
 #include "cpu/shuffle.h"
 
 namespace twostream {
@@ -27,37 +29,28 @@ inline void finish_streaming() {
 #endif
 }
 
-// Rows of one tile: rows[c] points to `count` values of component c, in the order of the output's columns.
+// Rows of one tile: rows[c] points to `count` values of component c.
 template <typename T, int components>
 struct TileRows {
   const T* rows[components];
   T straight[components][tile_pixels];
-  T mirrored[components][tile_pixels];
 };
 
-// `from` is the pixel of the lowest column; a mirrored tile starts with the highest.
+// `from` is the first pixel.
 template <typename T, int components>
-void read_tile(const T* from, int64_t column_stride, int64_t component_stride, bool mirror, int32_t count,
+void read_tile(const T* from, int64_t column_stride, int64_t component_stride, int32_t count,
                TileRows<T, components>& tile) {
-  const bool interleaved = column_stride == components && component_stride == 1;
-  if (interleaved) {
+  if (column_stride == components && component_stride == 1) {
     split_components<components>(from, count, tile.straight);
   }
   for (int component = 0; component < components; ++component) {
     const T* row = from + component * component_stride;
-    if (interleaved) {
-      row = tile.straight[component];
-    } else if (column_stride != 1) {
+    tile.rows[component] = column_stride == 1 ? row : tile.straight[component];
+    if (column_stride != 1 && !(column_stride == components && component_stride == 1)) {
       for (int32_t column = 0; column < count; ++column) {
         tile.straight[component][column] = row[column * column_stride];
       }
-      row = tile.straight[component];
     }
-    if (mirror) {
-      reverse_row(row, count, tile.mirrored[component]);
-      row = tile.mirrored[component];
-    }
-    tile.rows[component] = row;
   }
 }
 
@@ -81,15 +74,31 @@ inline void stream_copy(const void* from, void* to, int64_t bytes) {
   auto* target = static_cast<char*>(to);
   const int64_t unaligned = -reinterpret_cast<intptr_t>(target) & (width - 1);
   const int64_t head = unaligned < bytes ? unaligned : bytes;
-  std::memcpy(target, source, static_cast<size_t>(head));
+  if (head > 0) {
+    std::memcpy(target, source, static_cast<size_t>(head));
+  }
   int64_t at = head;
   for (; at + width <= bytes; at += width) {
     store(source + at, target + at);
   }
-  std::memcpy(target + at, source + at, static_cast<size_t>(bytes - at));
+  if (at < bytes) {
+    std::memcpy(target + at, source + at, static_cast<size_t>(bytes - at));
+  }
 #else
   std::memcpy(to, from, static_cast<size_t>(bytes));
 #endif
+}
+
+template <typename In, typename Out>
+void convert_and_store(const Affine& affine, bool mirror, const In* values, int64_t count, Out* target,
+                       bool streaming) {
+  if (!streaming) {
+    convert_row(affine, mirror, values, count, target);
+    return;
+  }
+  Out converted[tile_pixels];
+  convert_row(affine, mirror, values, count, converted);
+  stream_copy(converted, target, count * static_cast<int64_t>(sizeof(Out)));
 }
 
 template <typename T>
@@ -102,26 +111,57 @@ void store_run(const T* values, int64_t count, T* target, bool streaming) {
   }
 }
 
-// Writes `count` pixels of one output row, `channels` (at most tile_channels) of each; `target` is the first value of
-// the first pixel.
+// Writes the x and y of `count` (at most tile_pixels) pixels of a field.
+template <typename T>
+void write_tile(const T (*values)[tile_pixels], int32_t count, T* target, int64_t column_stride,
+                int64_t component_stride, bool streaming) {
+  if (column_stride == 1) {
+    store_run(values[0], count, target, streaming);
+    store_run(values[1], count, target + component_stride, streaming);
+  } else if (column_stride == 2 && component_stride == 1) {
+    T pixels[2 * tile_pixels];
+    join_components(values[0], values[1], count, pixels);
+    store_run(pixels, int64_t{2} * count, target, streaming);
+  } else {
+    for (int32_t column = 0; column < count; ++column) {
+      target[column * column_stride] = values[0][column];
+      target[column * column_stride + component_stride] = values[1][column];
+    }
+  }
+}
+
 template <typename Out>
-void store_tile(const Out (*values)[tile_pixels], int32_t channels, int32_t count, Out* target,
+void store_floats(const float* values, int64_t count, Out* target, bool streaming) {
+  if (!streaming) {
+    convert_row(values, count, target);
+    return;
+  }
+  Out converted[tile_channels * tile_pixels];
+  convert_row(values, count, converted);
+  stream_copy(converted, target, count * static_cast<int64_t>(sizeof(Out)));
+}
+
+// Writes `count` (at most tile_pixels) pixels of one output row, `channels` (at most tile_channels) of each;
+// `target` is the first value of the first pixel.
+template <typename Out>
+void store_tile(const float (*values)[tile_pixels], int32_t channels, int32_t count, Out* target,
                 const twostream_stack& output, bool streaming) {
   if (output.column_stride == 1) {
     for (int32_t channel = 0; channel < channels; ++channel) {
-      store_run(values[channel], count, target + channel * output.channel_stride, streaming);
+      store_floats(values[channel], count, target + channel * output.channel_stride, streaming);
     }
     return;
   }
   if (output.channel_stride == 1 && output.column_stride == channels) {
-    Out pixels[tile_channels * tile_pixels];
+    float pixels[tile_channels * tile_pixels];
     interleave_channels(values, channels, count, pixels);
-    store_run(pixels, static_cast<int64_t>(count) * channels, target, streaming);
+    store_floats(pixels, static_cast<int64_t>(count) * channels, target, streaming);
     return;
   }
   for (int32_t channel = 0; channel < channels; ++channel) {
     for (int32_t column = 0; column < count; ++column) {
-      target[channel * output.channel_stride + column * output.column_stride] = values[channel][column];
+      target[channel * output.channel_stride + column * output.column_stride] =
+          from_float<Out>(values[channel][column]);
     }
   }
 }

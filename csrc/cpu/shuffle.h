@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Changes of order within a row in the first-level cache: mirrored, components split, channels interleaved. The
+// Changes of order within a row in the first-level cache: components split, channels interleaved. The
 // byte-wise ones are shuffled by hand under AVX2, where the compiler's own code is several times slower.
 #pragma once
 
 #include <cstdint>
 #include <type_traits>
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -14,39 +14,6 @@ namespace twostream {
 
 constexpr int32_t tile_pixels = 256;
 constexpr int32_t tile_channels = 32;  // as many as are written together; more channels go in several turns
-
-#if defined(__AVX2__)
-// The 32 bytes with their elements of `size` bytes in the opposite order.
-template <int size>
-inline __m256i reversed(__m256i vector) {
-  __m128i order;
-  if constexpr (size == 1) {
-    order = _mm_setr_epi8(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-  } else if constexpr (size == 2) {
-    order = _mm_setr_epi8(14, 15, 12, 13, 10, 11, 8, 9, 6, 7, 4, 5, 2, 3, 0, 1);
-  } else {
-    order = _mm_setr_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
-  }
-  const __m256i halves = _mm256_shuffle_epi8(vector, _mm256_broadcastsi128_si256(order));
-  return _mm256_permute2x128_si256(halves, halves, 1);
-}
-#endif
-
-// to[i] = from[count - 1 - i]
-template <typename T>
-void reverse_row(const T* from, int32_t count, T* to) {
-  int32_t done = 0;
-#if defined(__AVX2__)
-  constexpr int32_t lanes = 32 / static_cast<int32_t>(sizeof(T));
-  for (; done + lanes <= count; done += lanes) {
-    const auto* source = reinterpret_cast<const __m256i*>(from + count - done - lanes);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + done), reversed<sizeof(T)>(_mm256_loadu_si256(source)));
-  }
-#endif
-  for (; done < count; ++done) {
-    to[done] = from[count - 1 - done];
-  }
-}
 
 #if defined(__AVX2__)
 // Splits as many whole vectors of (x, y) bytes as there are; returns the pixels done.
@@ -62,6 +29,20 @@ inline int32_t split_vectors(const uint8_t* from, int32_t count, uint8_t (*to)[t
     // packus works in halves of a register: put the quarters in order
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to[0] + done), _mm256_permute4x64_epi64(x, 0xd8));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to[1] + done), _mm256_permute4x64_epi64(y, 0xd8));
+  }
+  return done;
+}
+
+inline int32_t split_vectors(const float* from, int32_t count, float (*to)[tile_pixels],
+                             std::integral_constant<int, 2>) {
+  int32_t done = 0;
+  for (; done + 8 <= count; done += 8) {
+    const __m256 first = _mm256_loadu_ps(from + 2 * done);
+    const __m256 second = _mm256_loadu_ps(from + 2 * done + 8);
+    const __m256d x = _mm256_castps_pd(_mm256_shuffle_ps(first, second, 0x88));
+    const __m256d y = _mm256_castps_pd(_mm256_shuffle_ps(first, second, 0xdd));
+    _mm256_storeu_ps(to[0] + done, _mm256_castpd_ps(_mm256_permute4x64_pd(x, 0xd8)));
+    _mm256_storeu_ps(to[1] + done, _mm256_castpd_ps(_mm256_permute4x64_pd(y, 0xd8)));
   }
   return done;
 }
@@ -94,6 +75,12 @@ inline int32_t split_vectors(const uint8_t* from, int32_t count, uint8_t (*to)[t
   }
   return done;
 }
+
+// Other types and components: none by hand.
+template <typename T, int components>
+int32_t split_vectors(const T*, int32_t, T (*)[tile_pixels], std::integral_constant<int, components>) {
+  return 0;
+}
 #endif
 
 // Interleaved pixels to one row a component.
@@ -101,9 +88,7 @@ template <int components, typename T>
 void split_components(const T* from, int32_t count, T (*to)[tile_pixels]) {
   int32_t done = 0;
 #if defined(__AVX2__)
-  if constexpr (sizeof(T) == 1) {
-    done = split_vectors(from, count, to, std::integral_constant<int, components>{});
-  }
+  done = split_vectors(from, count, to, std::integral_constant<int, components>{});
 #endif
   for (; done < count; ++done) {
     for (int component = 0; component < components; ++component) {
@@ -112,12 +97,59 @@ void split_components(const T* from, int32_t count, T (*to)[tile_pixels]) {
   }
 }
 
-// One row a channel to channels-last pixels.
+// Two rows to interleaved (x, y) pixels.
 template <typename T>
-void interleave_channels(const T (*from)[tile_pixels], int32_t channels, int32_t count, T* to) {
+void join_components(const T* x, const T* y, int32_t count, T* to) {
+  int32_t done = 0;
+#if defined(__AVX2__)
+  constexpr int32_t lanes = 32 / static_cast<int32_t>(sizeof(T));
+  for (; done + lanes <= count; done += lanes) {
+    const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + done));
+    const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(y + done));
+    __m256i low, high;  // each holds a part of either half of a register
+    if constexpr (sizeof(T) == 1) {
+      low = _mm256_unpacklo_epi8(first, second);
+      high = _mm256_unpackhi_epi8(first, second);
+    } else if constexpr (sizeof(T) == 2) {
+      low = _mm256_unpacklo_epi16(first, second);
+      high = _mm256_unpackhi_epi16(first, second);
+    } else {
+      low = _mm256_unpacklo_epi32(first, second);
+      high = _mm256_unpackhi_epi32(first, second);
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 2 * done), _mm256_permute2x128_si256(low, high, 0x20));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 2 * done + lanes), _mm256_permute2x128_si256(low, high, 0x31));
+  }
+#endif
+  for (; done < count; ++done) {
+    to[2 * done] = x[done];
+    to[2 * done + 1] = y[done];
+  }
+}
+
+// One row a channel to channels-last pixels, four by four where there are as many.
+inline void interleave_channels(const float (*from)[tile_pixels], int32_t channels, int32_t count, float* to) {
+  int32_t columns_done = 0;
+  int32_t channels_done = 0;
+#if defined(__SSE2__)
+  columns_done = count / 4 * 4;
+  channels_done = channels / 4 * 4;
+  for (int32_t column = 0; column < columns_done; column += 4) {
+    for (int32_t channel = 0; channel < channels_done; channel += 4) {
+      __m128 block[4];
+      for (int32_t each = 0; each < 4; ++each) {
+        block[each] = _mm_loadu_ps(from[channel + each] + column);
+      }
+      _MM_TRANSPOSE4_PS(block[0], block[1], block[2], block[3]);
+      for (int32_t each = 0; each < 4; ++each) {
+        _mm_storeu_ps(to + (column + each) * channels + channel, block[each]);
+      }
+    }
+  }
+#endif
   for (int32_t column = 0; column < count; ++column) {
-    for (int32_t channel = 0; channel < channels; ++channel) {
-      to[static_cast<int64_t>(column) * channels + channel] = from[channel][column];
+    for (int32_t channel = column < columns_done ? channels_done : 0; channel < channels; ++channel) {
+      to[column * channels + channel] = from[channel][column];
     }
   }
 }
