@@ -7,6 +7,7 @@ This room needs torch alone. Shapes, units and the conventions of windows and co
 from twostream_ext import _C
 from twostream_ext.ops.crop_frames import crop_frames
 from twostream_ext.ops.dequantize_flow import dequantize_flow
+from twostream_ext.ops.flow_batch import FlowBatch
 from twostream_ext.ops.flow_stack import flow_stack
 from twostream_ext.ops.mean_flow import mean_flow
 from twostream_ext.ops.quantize_flow import QuantizedFlow, quantize_flow
@@ -14,6 +15,7 @@ from twostream_ext.ops.random_windows import random_windows
 from twostream_ext.ops.ten_crop_windows import ten_crop_windows
 
 __all__ = [
+    "FlowBatch",
     "QuantizedFlow",
     "built_with_cuda",
     "crop_frames",

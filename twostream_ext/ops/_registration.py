@@ -15,7 +15,10 @@ from typing import Any, NoReturn, TypeAlias
 import torch
 import torch.utils.dlpack
 
+from twostream_ext.ops.flow_batch import FlowBatch
+
 Arrays: TypeAlias = torch.Tensor | Sequence[torch.Tensor]
+Flow: TypeAlias = Arrays | FlowBatch
 
 # Operators live as long as this object does.
 library = torch.library.Library("twostream", "DEF")  # type: ignore[no-untyped-call]
@@ -45,9 +48,21 @@ def to_tensor(array: Any) -> torch.Tensor:
 
 def to_list(batch: Any) -> list[torch.Tensor]:
     """Give a batch as a list of tensors: one tensor of N samples, or N tensors."""
+    if isinstance(batch, FlowBatch):
+        return batch.fields
     if isinstance(batch, (list, tuple)):
         return [to_tensor(sample) for sample in batch]
     return [to_tensor(batch)]
+
+
+def to_fields(
+    flow: Any, lo: Any, step: Any, mean: Any = None
+) -> tuple[list[torch.Tensor], torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """Give flow as a list of tensors with its tables; those of a FlowBatch serve where none is given."""
+    if isinstance(flow, FlowBatch):
+        given = (flow.lo if lo is None else lo, flow.step if step is None else step, mean)
+        return flow.fields, to_contiguous(given[0]), to_contiguous(given[1]), to_contiguous(given[2])
+    return to_list(flow), to_contiguous(lo), to_contiguous(step), to_contiguous(mean)
 
 
 def to_contiguous(tensor: Any) -> torch.Tensor | None:

@@ -12,7 +12,7 @@ _SAMPLE_DIMENSIONS = 4  # [L, H, W, 2]
 
 
 def mean_flow(
-    flow: registration.Arrays,
+    flow: registration.Flow,
     *,
     lo: torch.Tensor | None = None,
     step: torch.Tensor | None = None,
@@ -31,8 +31,7 @@ def mean_flow(
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device; names it.
     """
-    fields = registration.to_list(flow)
-    lo, step = registration.to_contiguous(lo), registration.to_contiguous(step)
+    fields, lo, step, _ = registration.to_fields(flow, lo, step)
     registration.refuse_gradient("mean_flow", [*fields, lo, step])
     if out is not None:
         torch.ops.twostream.mean_flow.out(fields, lo, step, out=registration.to_tensor(out))
