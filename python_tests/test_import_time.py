@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a program pays that wants the kernels alone."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+LIMIT = 0.060  # seconds beyond `import torch`
+
+# One process imports torch; each of its forked children then imports the operators for the first time.
+SCRIPT = """
+import os, time
+import torch
+
+for _ in range(9):
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        start = time.perf_counter()
+        import twostream_ext.ops
+        os.write(writing, repr(time.perf_counter() - start).encode())
+        os._exit(0)
+    os.wait()
+    print(os.read(reading, 100).decode())
+"""
+
+
+@pytest.mark.unsanitized
+def test_importing_the_operators_is_quick(tmp_path):
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    seconds = [float(line) for line in done.stdout.split()]
+    assert len(seconds) == 9
+    assert statistics.median(seconds) < LIMIT

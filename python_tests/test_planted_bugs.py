@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The tests of the kernels notice faults: each one is planted in a copy of the sources, and the tests must fail there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ["flow_stack", "crop_frames", "mean_flow", "quantize_flow", "memory_bounds"]
+
+
+class Bug(NamedTuple):
+    """`text` of `file` becomes `replacement`."""
+
+    file: str
+    text: str
+    replacement: str
+    backend: str = "cuda_on_host"
+    found_by: str = "FAILED"
+
+
+WINDOW, FIELDS = "core/window.h", "cuda/fields.cuh"
+COLUMN = "return window.left + (window.flip ? width - 1 - column : column);"
+COLUMN_PAST_THE_ROW = "return window.left + (window.flip ? width - column : column);"
+TOP = "{clamp(numbers[0], 0, sample.height - height),"
+TOP_PAST_THE_FIELD = "{clamp(numbers[0], 0, sample.height - height + 1),"
+MERGE = "merge(shared[threadIdx.x], shared[threadIdx.x + half]);\n    }\n    __syncthreads();"
+BUGS = {
+    "the mirrored column is one too far, CUDA": Bug(WINDOW, COLUMN, COLUMN_PAST_THE_ROW),
+    "the mirrored column is one too far, CPU": Bug(WINDOW, COLUMN, COLUMN_PAST_THE_ROW, "cpu"),
+    "a window may end a row below its field, CUDA": Bug(WINDOW, TOP, TOP_PAST_THE_FIELD),
+    "no barrier after a step of the reduction": Bug(FIELDS, MERGE, MERGE.removesuffix("__syncthreads();")),
+    "no barrier before the reduction": Bug(
+        FIELDS, "= mine;\n  __syncthreads();\n  for (unsigned", "= mine;\n  for (unsigned"
+    ),
+    "the reduction adds a neighbour's share": Bug(
+        FIELDS, "shared[threadIdx.x + half]);", "shared[threadIdx.x + half - 1]);"
+    ),
+    "the reduction reads past shared memory": Bug(
+        FIELDS, "shared[threadIdx.x + half]);", "shared[threadIdx.x + half + 1]);"
+    ),
+}
+
+
+def plant(bug: Bug, copy: Path) -> None:
+    for name in ("csrc", "twostream_ext", "python_tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in ("CMakeLists.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy / name)
+    path = copy / "csrc" / bug.file
+    text = path.read_text()
+    assert text.count(bug.text) == 1, f"{bug.file} no longer holds, once: {bug.text}"
+    path.write_text(text.replace(bug.text, bug.replacement))
+
+
+def build(copy: Path) -> None:
+    """Put `_C` and its library into the copy's package."""
+    import pybind11
+
+    folder = copy / "build" / "package"
+    configure = [
+        *("cmake", "-S", str(copy), "-B", str(folder), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug"),
+        *("-DTWOSTREAM_CUDA=OFF", f"-DPython_EXECUTABLE={sys.executable}"),
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+    ]
+    install = ["cmake", "--install", str(folder), "--prefix", str(copy)]
+    for command in (configure, ["cmake", "--build", str(folder)], install):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.unsanitized
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_found(tmp_path, name):
+    bug = BUGS[name]
+    plant(bug, tmp_path)
+    if bug.backend == "cpu":
+        build(tmp_path)
+    else:
+        # The package under test serves as it is; the copy's conftest compiles the copy's kernels.
+        shutil.rmtree(tmp_path / "twostream_ext")
+    tests = [f"python_tests/test_{each}.py" for each in TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-k", f"[{bug.backend}", "-p", "no:cacheprovider", *tests]
+    paths = [str(tmp_path), *(path for path in sys.path if path and "python_tests" not in path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    words = done.stdout + done.stderr
+    assert done.returncode != 0, f"not found: {name}\n{words}"
+    assert "FAILED" in words or "Segmentation fault" in words, words
