@@ -62,7 +62,10 @@ def cases(height: int = 9, width: int = 11, crop: tuple[int, int] = (7, 6)) -> d
 
     extents = [(height, width), (max(height - 1, crop[0]), max(width - 1, crop[1]))]
     windows = torch.tensor(
-        [[[0, 0, 0], [h - crop[0], w - crop[1], 1], [(h - crop[0]) // 2, (w - crop[1] + 1) // 2, 0]] for h, w in extents],
+        [
+            [[0, 0, 0], [h - crop[0], w - crop[1], 1], [(h - crop[0]) // 2, (w - crop[1] + 1) // 2, 0]]
+            for h, w in extents
+        ],
         dtype=torch.int32,
     )
     one_window = windows[:, 1].contiguous()

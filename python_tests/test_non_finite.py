@@ -53,8 +53,9 @@ def test_frames(device, dtype, result):
     windows = torch.tensor([[1, 2, 0], [0, 1, 1]], dtype=torch.int32, device=device)
     crops = ops.crop_frames(frames, windows, (3, 37), dtype=result, **COLOUR)
     expected = ops.crop_frames(clean, windows, (3, 37), dtype=result, **COLOUR)
-    place = ops.crop_frames(torch.arange(clean.numel()).view(clean.shape).float().to(device), windows, (3, 37),
-                            mean=[0] * 3, std=[1] * 3)
+    place = ops.crop_frames(
+        torch.arange(clean.numel()).view(clean.shape).float().to(device), windows, (3, 37), mean=[0] * 3, std=[1] * 3
+    )
     values = frames.reshape(-1)[place.long()].float()
     assert torch.equal(crops.isnan(), values.isnan())
     assert torch.equal(crops == math.inf, values == math.inf)
@@ -117,7 +118,9 @@ def test_no_bits_stop_an_operator(device, data, name):
         if not tensor.is_floating_point():
             return tensor.to(device)
         shape = (*tensor.shape, tensor.element_size())
-        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).view(tensor.dtype)[..., 0].to(device)
+        return (
+            torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).view(tensor.dtype)[..., 0].to(device)
+        )
 
     for result in flattened(CASES[name].moved(noise)()):
         assert result.device.type == device.type
