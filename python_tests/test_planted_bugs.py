@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The tests of the kernels notice faults: each one is planted in a copy of the sources, and the tests must fail there."""
+"""The tests of the kernels notice faults: each is planted in a copy of the sources, where the tests must then fail."""
 
 from __future__ import annotations
 
