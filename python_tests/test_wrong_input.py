@@ -94,6 +94,94 @@ CASES = {
     "flip above 1": (lambda: ops.random_windows([[8, 9]], 4, flip=1.5, seed=0), ValueError, "flip must be a probab"),
     "flip of nan": (lambda: ops.random_windows([[8, 9]], 4, flip=float("nan"), seed=0), ValueError, "flip must be"),
     "window of zero": (lambda: ops.ten_crop_windows([[8, 9]], 0), ValueError, "size must be two positive"),
+    "window below zero": (lambda: ops.random_windows([[8, 9]], -4, seed=0), ValueError, "positive.*got -4x-4"),
+    "window of 2^40": (lambda: ops.ten_crop_windows([[2**41] * 2], 2**40), ValueError, "size must be two positive"),
+    "sizes of 2^40": (lambda: ops.ten_crop_windows([[2**40, 9]], 4), ValueError, r"sizes\[0\] must be"),
+    "sizes below zero": (lambda: ops.random_windows([[-8, -9]], 4, seed=0), ValueError, r"sizes\[0\].*got -8x-9"),
+    "drawn into int64": (
+        lambda: ops.random_windows([[8, 9]], 4, seed=0, out=WINDOWS[:1].long()),
+        TypeError,
+        "random_windows: out must be int32",
+    ),
+    "drawn into another batch": (
+        lambda: ops.random_windows([[8, 9]], 4, seed=0, out=WINDOWS),
+        ValueError,
+        "random_windows: out must be as long as sizes",
+    ),
+    "flow of None": (lambda: stack(flow=None), TypeError, "expected a tensor.*NoneType"),
+    "flow of a string": (lambda: stack(flow="flow"), TypeError, "expected a tensor.*str"),
+    "flow of strings": (lambda: stack(flow=["flow"]), TypeError, "expected a tensor.*str"),
+    "flow of lists of tensors": (lambda: stack(flow=[[FLOW]]), TypeError, "expected a tensor.*list"),
+    "flow of bool": (lambda: stack(flow=FLOW.bool()), TypeError, "flow_stack: flow must be uint8.*got bool"),
+    "flow of complex": (lambda: stack(flow=FLOW.to(torch.complex64)), TypeError, "flow_stack: flow must be uint8"),
+    "flow of 0 dimensions": (lambda: stack(flow=torch.tensor(1.0)), ValueError, "flow_stack: flow must be"),
+    "flow of 2^31 fields": (
+        lambda: stack(flow=torch.zeros(0, 1, 1, 1, 2).expand(0, 2**31, 1, 1, 2), windows=WINDOWS[:0], size=1),
+        ValueError,
+        "every dimension from 1",
+    ),
+    "windows of None": (lambda: stack(windows=None), TypeError, "expected a tensor.*NoneType"),
+    "windows of a string": (lambda: stack(windows="windows"), TypeError, "expected a tensor.*str"),
+    "windows of complex": (lambda: stack(windows=WINDOWS.to(torch.complex64)), TypeError, "windows must be int32"),
+    "windows of bool": (lambda: stack(windows=WINDOWS.bool()), TypeError, "windows must be int32, got bool"),
+    "several windows of another batch": (
+        lambda: stack(windows=WINDOWS.expand(3, 2, 3)),
+        ValueError,
+        r"windows must be of shape \[2, \*, 3\]",
+    ),
+    "mean of 0 dimensions": (lambda: stack(mean=torch.tensor(1.0)), ValueError, "mean must be of shape"),
+    "mean of another batch": (lambda: stack(mean=RANGES[:1]), ValueError, "mean must be of shape"),
+    "out of 0 dimensions": (lambda: stack(out=torch.tensor(1.0)), ValueError, "out must be of shape"),
+    "out of another batch": (lambda: stack(out=torch.zeros(3, 6, 4, 4)), ValueError, r"shape \[2, 6, \*, \*\]"),
+    "out of another number of windows": (
+        lambda: stack(windows=WINDOWS[:, None], out=torch.zeros(2, 4, 6, 4, 4)),
+        ValueError,
+        r"out must be of shape \[2, 1, 6,",
+    ),
+    "out larger than the field": (lambda: stack(out=torch.zeros(2, 6, 9, 9)), ValueError, "size must be at most"),
+    "out of a string": (lambda: stack(out="out"), TypeError, "expected a tensor.*str"),
+    "frames of 0 dimensions": (lambda: frames(torch.tensor(1.0)), ValueError, r"frames\[0\] must be of shape"),
+    "frames of bool": (lambda: frames(FRAMES.bool()), TypeError, "frames.* got bool"),
+    "frames of an empty list": (lambda: frames([]), ValueError, "crop_frames: frames must be"),
+    "std below zero": (lambda: frames(std=[1, -1, 1]), ValueError, "std must be positive"),
+    "frames that want a gradient": (
+        lambda: frames(FRAMES.float().requires_grad_()),
+        RuntimeError,
+        "crop_frames: no gradient",
+    ),
+    "codes of 0 dimensions": (
+        lambda: ops.dequantize_flow(torch.tensor(1, dtype=torch.uint8), RANGES, RANGES),
+        ValueError,
+        "dequantize_flow: codes must be",
+    ),
+    "codes without a range": (lambda: ops.dequantize_flow(CODES, None, RANGES), TypeError, "expected a tensor"),
+    "codes of an empty list": (lambda: ops.dequantize_flow([], RANGES, RANGES), ValueError, "codes must be a tensor"),
+    "mean into another batch": (
+        lambda: ops.mean_flow(FLOW, out=torch.zeros(3, 3, 2)),
+        ValueError,
+        "mean_flow: out must be of shape",
+    ),
+    "mean into gaps": (
+        lambda: ops.mean_flow(FLOW, out=torch.zeros(2, 3, 4)[..., :2]),
+        ValueError,
+        "mean_flow: out must be contiguous",
+    ),
+    "mean into an expanded tensor": (
+        lambda: ops.mean_flow(FLOW, out=torch.zeros(1, 3, 2).expand(2, 3, 2)),
+        ValueError,
+        "mean_flow: out must be contiguous",
+    ),
+    "codes with a bound of 1e39": (
+        lambda: ops.quantize_flow(FLOW, bound=1e39),
+        ValueError,
+        "bound must be a positive finite",
+    ),
+}
+# What torch itself refuses, in its own words of many lines, which name the operator at least.
+TORCH_CASES = {
+    "sparse flow": lambda: stack(flow=FLOW.to_sparse()),
+    "sparse out": lambda: stack(out=torch.zeros(2, 6, 4, 4).to_sparse()),
+    "flow of torch's quantised dtype": lambda: stack(flow=torch.quantize_per_tensor(FLOW, 0.1, 0, torch.quint8)),
 }
 
 
@@ -103,3 +191,22 @@ def test_error(case):
     with pytest.raises(kind, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*quantiz.*:UserWarning")
+@pytest.mark.parametrize("case", TORCH_CASES)
+def test_backends_without_the_operators(case):
+    with pytest.raises(NotImplementedError, match="twostream::flow_stack"):
+        TORCH_CASES[case]()
+
+
+def test_meta_tensors_get_a_shape():
+    stack_of_none = stack(flow=FLOW.to("meta"), windows=WINDOWS.to("meta"))
+    assert stack_of_none.is_meta
+    assert stack_of_none.shape == (2, 6, 4, 4)
+    assert ops.mean_flow(FLOW.to("meta")).shape == (2, 3, 2)
+
+
+def test_views_that_torch_negates_on_reading():
+    flow = torch.randn(2, 3, 8, 9, 2)
+    assert torch.equal(stack(torch._neg_view(flow)), stack(-flow))
