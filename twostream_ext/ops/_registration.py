@@ -72,11 +72,10 @@ def to_contiguous(tensor: Any) -> torch.Tensor | None:
 
 def to_pair(operator: str, size: int | Sequence[int]) -> tuple[int, int]:
     """Give a window size as (height, width); one number means a square."""
-    if isinstance(size, int):
-        return size, size
-    if len(size) != 2:
-        raise ValueError(f"{operator}: size must be a number or (height, width), got {tuple(size)}")
-    return int(size[0]), int(size[1])
+    pair = (size, size) if isinstance(size, (int, torch.SymInt)) else tuple(size)
+    if len(pair) != 2 or any(isinstance(each, (bool, str, float)) or each < 1 for each in pair):
+        raise ValueError(f"{operator}: size must be a positive number or (height, width), got {size}")
+    return int(pair[0]), int(pair[1])
 
 
 def needs_gradient(tensors: Sequence[torch.Tensor | None]) -> bool:
@@ -115,6 +114,9 @@ def allocate_stack(
     channels_last: bool,
 ) -> torch.Tensor:
     """Allocate [N, channels, h, w] for windows [N, 3], or [N, K, channels, h, w] for windows [N, K, 3]."""
+    if windows.dim() not in (2, 3) or windows.device != like.device:
+        got = f"{tuple(windows.shape)} on {windows.device}"
+        raise ValueError(f"windows must be of shape [N, 3] or [N, K, 3] on {like.device}, got {got}")
     leading = [batch] if windows.dim() == 2 else [batch, windows.shape[1]]
     if not channels_last:
         return like.new_empty([*leading, channels, *size], dtype=dtype)

@@ -46,7 +46,8 @@ def flow_stack(
         mean: float32 `[N, L, 2]`, the means in pixels, where they are known already; implies `subtract_mean`.
         dtype: float32, float16 or bfloat16, of the result.
         channels_last: give the result in the channels-last memory format.
-        out: fill and return this tensor; `dtype` and `channels_last` are then its own.
+        out: fill and return this tensor, which shares no memory with the others; `dtype` and `channels_last` are then
+            its own.
 
     Returns:
         `[N, 2L, h, w]`, or `[N, K, 2L, h, w]` for windows `[N, K, 3]`.
@@ -60,7 +61,7 @@ def flow_stack(
     fields, lo, step, mean = registration.to_fields(flow, lo, step, mean)
     windows = registration.to_tensor(windows).contiguous()
     registration.refuse_gradient("flow_stack: lo and step", [lo, step])
-    gradient = registration.needs_gradient([*fields, mean])
+    gradient = registration.needs_gradient([*fields, mean, out])
     if out is not None:
         if gradient:
             registration.refuse_out_with_gradient("flow_stack")

@@ -44,7 +44,7 @@ def allocate_per_field(flow: list[torch.Tensor]) -> torch.Tensor:
     """Allocate float32 [N, L, 2] beside a batch of fields."""
     if not flow or flow[0].dim() < _SAMPLE_DIMENSIONS:
         got = tuple(flow[0].shape) if flow else "an empty list"
-        raise ValueError(f"flow must be [N, L, H, W, 2] or a list of [L, H, W, 2], got {got}")
+        raise ValueError(f"twostream: flow must be [N, L, H, W, 2] or a list of [L, H, W, 2], got {got}")
     count = registration.batch_size(flow, _SAMPLE_DIMENSIONS)
     return flow[0].new_empty([count, flow[0].shape[-4], 2], dtype=torch.float32)
 
