@@ -10,6 +10,13 @@
 #include "cuda/launch.h"
 #include "twostream/local_response_norm.h"
 
+// The walks below keep their rows in registers, which indices known at compile time alone can name.
+#if defined(__CUDACC__)
+#define TWOSTREAM_UNROLL _Pragma("unroll")
+#else
+#define TWOSTREAM_UNROLL
+#endif
+
 using namespace twostream;
 
 namespace {
@@ -91,18 +98,22 @@ __device__ void forward_segment(const T* input, int64_t pixels, int32_t first, i
   constexpr int step = 4;
   const auto channels = static_cast<int32_t>(norm.channels);
   float rows[2 * reach + step][count];
+  TWOSTREAM_UNROLL
   for (int row = 0; row < 2 * reach; ++row) {
     const int32_t channel = first + row - reach;
     load_if(channel >= 0 && channel < channels, input + channel * pixels, rows[row]);
   }
   for (int32_t channel = first; channel < last; channel += step) {
+    TWOSTREAM_UNROLL
     for (int row = 2 * reach; row < 2 * reach + step; ++row) {
       const int32_t ahead = channel + row - reach;
       load_if(ahead < channels, input + ahead * pixels, rows[row]);
     }
+    TWOSTREAM_UNROLL
     for (int row = 0; row < step; ++row) {
       if (channel + row < last) {
         float result[count];
+        TWOSTREAM_UNROLL
         for (int index = 0; index < count; ++index) {
           const float squares = squares_of_five(rows[row][index], rows[row + 1][index], rows[row + 2][index],
                                                 rows[row + 3][index], rows[row + 4][index]);
@@ -111,7 +122,9 @@ __device__ void forward_segment(const T* input, int64_t pixels, int32_t first, i
         store(result, output + (channel + row) * pixels);
       }
     }
+    TWOSTREAM_UNROLL
     for (int row = 0; row < 2 * reach; ++row) {
+      TWOSTREAM_UNROLL
       for (int index = 0; index < count; ++index) {
         rows[row][index] = rows[row + step][index];
       }
@@ -129,22 +142,27 @@ __device__ void backward_segment(const T* gradient, const T* input, int64_t pixe
   float rows[2 * reach + step][count];
   float divided[reach + step][count] = {};
   float ratios[2 * reach + step][count] = {};
+  TWOSTREAM_UNROLL
   for (int row = 0; row < 2 * reach; ++row) {
     const int32_t channel = first + row - 2 * reach;
     load_if(channel >= 0, input + channel * pixels, rows[row]);
   }
   for (int32_t channel = first - 2 * reach; channel < last; channel += step) {
+    TWOSTREAM_UNROLL
     for (int row = 0; row < step; ++row) {
       const int32_t ahead = channel + 2 * reach + row;
       load_if(ahead < channels, input + ahead * pixels, rows[2 * reach + row]);
     }
+    TWOSTREAM_UNROLL
     for (int row = 0; row < step; ++row) {
       const int32_t ahead = channel + reach + row;
       load_if(ahead >= 0 && ahead < channels, gradient + ahead * pixels, divided[reach + row]);
     }
+    TWOSTREAM_UNROLL
     for (int row = 0; row < step; ++row) {
       const int32_t ahead = channel + reach + row;
       const bool exists = ahead >= 0 && ahead < channels;
+      TWOSTREAM_UNROLL
       for (int index = 0; index < count; ++index) {
         const float base = norm.base(squares_of_five(rows[row][index], rows[row + 1][index], rows[row + 2][index],
                                                      rows[row + 3][index], rows[row + 4][index]));
@@ -154,6 +172,7 @@ __device__ void backward_segment(const T* gradient, const T* input, int64_t pixe
       }
       if (channel + row >= first && channel + row < last) {
         float result[count];
+        TWOSTREAM_UNROLL
         for (int index = 0; index < count; ++index) {
           const float sum =
               (((ratios[row][index] + ratios[row + 1][index]) + ratios[row + 2][index]) + ratios[row + 3][index]) +
@@ -163,11 +182,14 @@ __device__ void backward_segment(const T* gradient, const T* input, int64_t pixe
         store(result, output + (channel + row) * pixels);
       }
     }
+    TWOSTREAM_UNROLL
     for (int index = 0; index < count; ++index) {
+      TWOSTREAM_UNROLL
       for (int row = 0; row < 2 * reach; ++row) {
         rows[row][index] = rows[row + step][index];
         ratios[row][index] = ratios[row + step][index];
       }
+      TWOSTREAM_UNROLL
       for (int row = 0; row < reach; ++row) {
         divided[row][index] = divided[row + step][index];
       }

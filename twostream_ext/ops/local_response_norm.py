@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from twostream_ext import _C
 from twostream_ext.ops import _registration as registration
@@ -75,10 +74,27 @@ class _LocalResponseNorm(torch.autograd.Function):
         ctx.save_for_backward(x)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
         (x,) = ctx.saved_tensors
-        return torch.ops.twostream.local_response_norm_backward(grad, x, *ctx.constants), None, None, None, None
+        gradient = _Gradient.apply if torch.is_grad_enabled() else torch.ops.twostream.local_response_norm_backward
+        return gradient(grad, x, *ctx.constants), None, None, None, None
+
+
+class _Gradient(torch.autograd.Function):
+    """The gradient where autograd watches it: `once_differentiable` would overlook that it depends on `x` too."""
+
+    @staticmethod
+    def forward(grad: torch.Tensor, x: torch.Tensor, size: int, alpha: float, beta: float, k: float) -> torch.Tensor:
+        result: torch.Tensor = torch.ops.twostream.local_response_norm_backward(grad, x, size, alpha, beta, k)
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[None, ...]:
+        raise RuntimeError("local_response_norm: its gradient cannot be differentiated, it is of first order only")
 
 
 def _readable(x: torch.Tensor) -> torch.Tensor:
