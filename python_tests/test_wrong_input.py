@@ -13,6 +13,7 @@ CODES = FLOW.to(torch.uint8)
 RANGES = torch.zeros(2, 3, 2)
 WINDOWS = torch.zeros(2, 3, dtype=torch.int32)
 FRAMES = torch.zeros(2, 8, 9, 3, dtype=torch.uint8)
+MAPS = torch.zeros(2, 3, 4, 5)
 COLOUR = {"mean": [0, 0, 0], "std": [1, 1, 1]}
 
 
@@ -93,6 +94,53 @@ CASES = {
     ),
     "flip above 1": (lambda: ops.random_windows([[8, 9]], 4, flip=1.5, seed=0), ValueError, "flip must be a probab"),
     "flip of nan": (lambda: ops.random_windows([[8, 9]], 4, flip=float("nan"), seed=0), ValueError, "flip must be"),
+    "maps not a tensor": (lambda: ops.local_response_norm(3), TypeError, "expected a tensor"),
+    "maps of 2 dimensions": (
+        lambda: ops.local_response_norm(torch.zeros(2, 3)),
+        ValueError,
+        r"local_response_norm: x must be of at least 3 dimensions, \[N, C, ...\], got \[2, 3\]",
+    ),
+    "maps of float64": (
+        lambda: ops.local_response_norm(MAPS.double()),
+        TypeError,
+        "local_response_norm: x must be float32, float16 or bfloat16, got float64",
+    ),
+    "maps of uint8": (lambda: ops.local_response_norm(MAPS.byte()), TypeError, "x must be float32.* got uint8"),
+    "no channels in a window": (
+        lambda: ops.local_response_norm(MAPS, 0),
+        ValueError,
+        "local_response_norm: size must be a positive number of channels, got 0",
+    ),
+    "normalised out of another shape": (
+        lambda: ops.local_response_norm(MAPS, out=torch.zeros(2, 3, 4, 4)),
+        ValueError,
+        r"local_response_norm: out must be of shape \[2, 3, 4, 5\], got \[2, 3, 4, 4\]",
+    ),
+    "normalised out of fewer dimensions": (
+        lambda: ops.local_response_norm(MAPS, out=torch.zeros(2)),
+        ValueError,
+        r"out must be of shape \[2, 3, 4, 5\], got \[2\]",
+    ),
+    "normalised out of another dtype": (
+        lambda: ops.local_response_norm(MAPS, out=MAPS.half()),
+        TypeError,
+        "local_response_norm: out must be of the dtype of x, float32, got float16",
+    ),
+    "normalised in place": (
+        lambda: ops.local_response_norm(MAPS, out=MAPS),
+        ValueError,
+        "local_response_norm: out must be in memory of its own",
+    ),
+    "gradient of another shape": (
+        lambda: torch.ops.twostream.local_response_norm_backward(MAPS[:1], MAPS, 5, 1.0, 0.75, 1.0),
+        ValueError,
+        r"local_response_norm_backward: grad must be of shape \[2, 3, 4, 5\], got \[1,",
+    ),
+    "gradient of another dtype": (
+        lambda: torch.ops.twostream.local_response_norm_backward(MAPS.half(), MAPS, 5, 1.0, 0.75, 1.0),
+        TypeError,
+        "local_response_norm_backward: grad must be of the dtype of x, float32, got float16",
+    ),
     "window of zero": (lambda: ops.ten_crop_windows([[8, 9]], 0), ValueError, "size must be two positive"),
 }
 

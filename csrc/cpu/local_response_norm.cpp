@@ -292,7 +292,7 @@ void for_each_group(const twostream_response_shape& shape, const ResponseNorm& n
                [&](int64_t group) { body(group * most * shape.channels, std::min(most, pixels - group * most)); });
 }
 
-// ---- windows of more channels than a buffer holds: one value after another, everything computed afresh ----
+// ---- windows of more channels than a buffer holds: one value after another ----
 
 template <typename T>
 float base_at(const T* pixel, int64_t stride, int64_t channel, const ResponseNorm& norm) {
@@ -315,19 +315,23 @@ void forward_pixel(const T* input, int64_t stride, const ResponseNorm& norm, con
 template <typename T, typename Power>
 void backward_pixel(const T* gradient, const T* input, int64_t stride, const ResponseNorm& norm, const Power power,
                     T* output) {
-  const auto divided = [&](int64_t channel, float base) {
-    return power.divide(to_float(gradient[channel * stride]), base);
-  };
-  for (int64_t channel = 0; channel < norm.channels; ++channel) {
-    float sum = 0.0f;
-    for (int64_t each = channel - norm.above; each <= channel + norm.below; ++each) {
-      if (norm.holds(each)) {
-        const float base = base_at(input, stride, each, norm);
-        sum += divided(each, base) * to_float(input[each * stride]) / base;
+  float sums[buffer_values];  // of the ratios, for some channels at a time
+  for (int64_t first = 0; first < norm.channels; first += buffer_values) {
+    const int64_t last = std::min(first + buffer_values, norm.channels) - 1;
+    std::fill_n(sums, last - first + 1, 0.0f);
+    for (int64_t each = std::max<int64_t>(first - norm.above, 0);
+         each <= std::min(last + norm.below, norm.channels - 1); ++each) {
+      const float base = base_at(input, stride, each, norm);
+      const float ratio = power.divide(to_float(gradient[each * stride]), base) * to_float(input[each * stride]) / base;
+      for (int64_t to = std::max(first, each - norm.below); to <= std::min(last, each + norm.above); ++to) {
+        sums[to - first] += ratio;
       }
     }
-    const float own = divided(channel, base_at(input, stride, channel, norm));
-    output[channel * stride] = from_float<T>(fmaf(-norm.gradient_factor * to_float(input[channel * stride]), sum, own));
+    for (int64_t channel = first; channel <= last; ++channel) {
+      const float divided = power.divide(to_float(gradient[channel * stride]), base_at(input, stride, channel, norm));
+      const float factor = -norm.gradient_factor * to_float(input[channel * stride]);
+      output[channel * stride] = from_float<T>(fmaf(factor, sums[channel - first], divided));
+    }
   }
 }
 

@@ -77,7 +77,8 @@ class _LocalResponseNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
         (x,) = ctx.saved_tensors
         gradient = _Gradient.apply if torch.is_grad_enabled() else torch.ops.twostream.local_response_norm_backward
-        return gradient(grad, x, *ctx.constants), None, None, None, None
+        result: torch.Tensor = gradient(grad, x, *ctx.constants)  # type: ignore[no-untyped-call]
+        return result, None, None, None, None
 
 
 class _Gradient(torch.autograd.Function):
