@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "build" / "gpu_check"
-TESTS = ["flow_stack", "crop_frames", "mean_flow", "quantize_flow", "windows"]
+TESTS = ["flow_stack", "crop_frames", "mean_flow", "quantize_flow", "windows", "local_response_norm"]
 KEPT_OUTPUT = 4000  # characters of each step
 
 TIMING = """
@@ -55,6 +55,17 @@ for dtype in (torch.float32, torch.bfloat16):
     rows[f"flow_stack uint8 -> {dtype}, N={N}, L={L}, {H}x{W} -> {size}"] = {
         "milliseconds": time, "bytes": moved, "GB/s": moved / time / 1e6, "fraction of a copy": copy / time,
     }
+del codes
+for last in (False, True):
+    format = torch.channels_last if last else torch.contiguous_format
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(128, 96, 109, 109, device="cuda", dtype=dtype).to(memory_format=format)
+        out = torch.empty_like(x)
+        time, copy = milliseconds(lambda: ops.local_response_norm(x, out=out)), milliseconds(lambda: out.copy_(x))
+        moved = 2 * x.numel() * x.element_size()
+        rows[f"local_response_norm {dtype}, {tuple(x.shape)}, channels last: {last}"] = {
+            "milliseconds": time, "bytes": moved, "GB/s": moved / time / 1e6, "fraction of a copy": copy / time,
+        }
 print(json.dumps(rows))
 """
 

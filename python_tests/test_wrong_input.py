@@ -13,6 +13,7 @@ CODES = FLOW.to(torch.uint8)
 RANGES = torch.zeros(2, 3, 2)
 WINDOWS = torch.zeros(2, 3, dtype=torch.int32)
 FRAMES = torch.zeros(2, 8, 9, 3, dtype=torch.uint8)
+MAPS = torch.zeros(2, 3, 4, 5)
 COLOUR = {"mean": [0, 0, 0], "std": [1, 1, 1]}
 
 
@@ -54,7 +55,7 @@ CASES = {
     "window below the field": (lambda: stack(windows=WINDOWS + 6), ValueError, r"windows\[0\].*inside its 8x9 sample"),
     "window above the field": (lambda: stack(windows=WINDOWS - 1), ValueError, "got top -1, left -1"),
     "window larger than the field": (lambda: stack(size=(4, 10)), ValueError, "size must be at most .*8x9, got 4x10"),
-    "size of three": (lambda: stack(size=(4, 4, 4)), ValueError, "size must be a number or"),
+    "size of three": (lambda: stack(size=(4, 4, 4)), ValueError, "size must be a positive number or"),
     "size of zero": (lambda: stack(size=0), ValueError, "size"),
     "size of true": (lambda: stack(size=True), ValueError, "flow_stack: size must be a positive number"),
     "size of words": (lambda: stack(size="44"), ValueError, "flow_stack: size must be a positive number"),
@@ -111,8 +112,55 @@ CASES = {
     ),
     "flip above 1": (lambda: ops.random_windows([[8, 9]], 4, flip=1.5, seed=0), ValueError, "flip must be a probab"),
     "flip of nan": (lambda: ops.random_windows([[8, 9]], 4, flip=float("nan"), seed=0), ValueError, "flip must be"),
-    "window of zero": (lambda: ops.ten_crop_windows([[8, 9]], 0), ValueError, "size must be two positive"),
-    "window below zero": (lambda: ops.random_windows([[8, 9]], -4, seed=0), ValueError, "positive.*got -4x-4"),
+    "maps not a tensor": (lambda: ops.local_response_norm(3), TypeError, "expected a tensor"),
+    "maps of 2 dimensions": (
+        lambda: ops.local_response_norm(torch.zeros(2, 3)),
+        ValueError,
+        r"local_response_norm: x must be of at least 3 dimensions, \[N, C, ...\], got \[2, 3\]",
+    ),
+    "maps of float64": (
+        lambda: ops.local_response_norm(MAPS.double()),
+        TypeError,
+        "local_response_norm: x must be float32, float16 or bfloat16, got float64",
+    ),
+    "maps of uint8": (lambda: ops.local_response_norm(MAPS.byte()), TypeError, "x must be float32.* got uint8"),
+    "no channels in a window": (
+        lambda: ops.local_response_norm(MAPS, 0),
+        ValueError,
+        "local_response_norm: size must be a positive number of channels, got 0",
+    ),
+    "normalised out of another shape": (
+        lambda: ops.local_response_norm(MAPS, out=torch.zeros(2, 3, 4, 4)),
+        ValueError,
+        r"local_response_norm: out must be of shape \[2, 3, 4, 5\], got \[2, 3, 4, 4\]",
+    ),
+    "normalised out of fewer dimensions": (
+        lambda: ops.local_response_norm(MAPS, out=torch.zeros(2)),
+        ValueError,
+        r"out must be of shape \[2, 3, 4, 5\], got \[2\]",
+    ),
+    "normalised out of another dtype": (
+        lambda: ops.local_response_norm(MAPS, out=MAPS.half()),
+        TypeError,
+        "local_response_norm: out must be of the dtype of x, float32, got float16",
+    ),
+    "normalised in place": (
+        lambda: ops.local_response_norm(MAPS, out=MAPS),
+        ValueError,
+        "local_response_norm: out must be in memory of its own",
+    ),
+    "gradient of another shape": (
+        lambda: torch.ops.twostream.local_response_norm_backward(MAPS[:1], MAPS, 5, 1.0, 0.75, 1.0),
+        ValueError,
+        r"local_response_norm_backward: grad must be of shape \[2, 3, 4, 5\], got \[1,",
+    ),
+    "gradient of another dtype": (
+        lambda: torch.ops.twostream.local_response_norm_backward(MAPS.half(), MAPS, 5, 1.0, 0.75, 1.0),
+        TypeError,
+        "local_response_norm_backward: grad must be of the dtype of x, float32, got float16",
+    ),
+    "window of zero": (lambda: ops.ten_crop_windows([[8, 9]], 0), ValueError, "size must be a positive"),
+    "window below zero": (lambda: ops.random_windows([[8, 9]], -4, seed=0), ValueError, "size must be a positive.*got -4"),
     "window of 2^40": (lambda: ops.ten_crop_windows([[2**41] * 2], 2**40), ValueError, "size must be two positive"),
     "sizes of 2^40": (lambda: ops.ten_crop_windows([[2**40, 9]], 4), ValueError, r"sizes\[0\] must be"),
     "sizes below zero": (lambda: ops.random_windows([[-8, -9]], 4, seed=0), ValueError, r"sizes\[0\].*got -8x-9"),
@@ -162,11 +210,6 @@ CASES = {
     "frames of bool": (lambda: frames(FRAMES.bool()), TypeError, "frames.* got bool"),
     "frames of an empty list": (lambda: frames([]), ValueError, "crop_frames: frames must be"),
     "std below zero": (lambda: frames(std=[1, -1, 1]), ValueError, "std must be positive"),
-    "frames that want a gradient": (
-        lambda: frames(FRAMES.float().requires_grad_()),
-        RuntimeError,
-        "crop_frames: no gradient",
-    ),
     "codes of 0 dimensions": (
         lambda: ops.dequantize_flow(torch.tensor(1, dtype=torch.uint8), RANGES, RANGES),
         ValueError,

@@ -10,7 +10,7 @@ different sizes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.utils.dlpack
@@ -89,9 +89,12 @@ def refuse_gradient(operator: str, tensors: Sequence[torch.Tensor | None]) -> No
         raise RuntimeError(f"{operator}: no gradient is computed here; detach the inputs or use torch.no_grad()")
 
 
-def refuse_out_with_gradient(operator: str) -> NoReturn:
-    """Fail where autograd could not follow what is written into `out`."""
-    raise RuntimeError(f"{operator}: out= cannot be given when an input requires a gradient")
+def to_target(operator: str, out: Any, gradient: bool) -> torch.Tensor:
+    """Give `out` as a tensor, and refuse it where autograd could not follow what is written into it."""
+    target = to_tensor(out)
+    if gradient or needs_gradient([target]):
+        raise RuntimeError(f"{operator}: out= cannot be given when a gradient is required")
+    return target
 
 
 def is_batch(samples: Sequence[torch.Tensor], sample_dimensions: int) -> bool:

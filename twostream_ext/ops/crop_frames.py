@@ -49,12 +49,11 @@ def crop_frames(
     images = registration.to_list(frames)
     windows = registration.to_tensor(windows).contiguous()
     shift = registration.to_contiguous(shift)
-    gradient = registration.needs_gradient([*images, shift, out])
+    gradient = registration.needs_gradient([*images, shift])
     means, deviations = [float(each) for each in mean], [float(each) for each in std]
     if out is not None:
-        if gradient:
-            registration.refuse_out_with_gradient("crop_frames")
-        torch.ops.twostream.crop_frames.out(images, windows, means, deviations, shift, out=registration.to_tensor(out))
+        target = registration.to_target("crop_frames", out, gradient)
+        torch.ops.twostream.crop_frames.out(images, windows, means, deviations, shift, out=target)
         return out
     pair = registration.to_pair("crop_frames", size)
     options = (windows, pair, means, deviations, shift, dtype, channels_last)

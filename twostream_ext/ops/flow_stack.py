@@ -61,12 +61,11 @@ def flow_stack(
     fields, lo, step, mean = registration.to_fields(flow, lo, step, mean)
     windows = registration.to_tensor(windows).contiguous()
     registration.refuse_gradient("flow_stack: lo and step", [lo, step])
-    gradient = registration.needs_gradient([*fields, mean, out])
+    gradient = registration.needs_gradient([*fields, mean])
     if out is not None:
-        if gradient:
-            registration.refuse_out_with_gradient("flow_stack")
+        target = registration.to_target("flow_stack", out, gradient)
         torch.ops.twostream.flow_stack.out(
-            fields, windows, lo, step, subtract_mean, mean, out=registration.to_tensor(out)
+            fields, windows, lo, step, subtract_mean, mean, out=target
         )
         return out
     options = (windows, registration.to_pair("flow_stack", size), lo, step, subtract_mean, mean, dtype, channels_last)
