@@ -13,6 +13,7 @@ import dali
 import numpy as np
 import torch
 from workloads import (
+    BOTH,
     OURS,
     Call,
     Implementation,
@@ -63,7 +64,7 @@ def _with_numpy(frames: torch.Tensor, windows: torch.Tensor, out: torch.Tensor) 
     for frame, (top, left, flip), image in zip(frames.numpy(), windows.tolist(), out.numpy(), strict=True):
         crop = frame[top : top + size, left : left + size].transpose(2, 0, 1)
         np.subtract(crop[..., ::-1] if flip else crop, mean, out=image)
-        image *= scale
+        np.multiply(image, scale, out=image)
     return out
 
 

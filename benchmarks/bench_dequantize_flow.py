@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""dequantize_flow: codes back to displacements. Bytes: the codes once, the fields once. Limit: a copy that moves as many."""
+"""dequantize_flow: codes back to displacements. Bytes: the codes and the fields once. Limit: a copy of as many bytes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from workloads import (
+    BOTH,
     OURS,
     Call,
     Implementation,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""flow_stack against what one would write otherwise. Bytes: the windows' codes once (the whole fields, where the mean is
-computed) and the stack once. Limit: filling the stack, and reading the fields where the mean is computed.
+"""flow_stack against what one would write otherwise. Bytes: the windows' codes once (the whole fields, where the mean
+is computed) and the stack once. Limit: filling the stack, and reading the fields where the mean is computed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import dali
 import numpy as np
 import torch
 from workloads import (
+    BOTH,
     OURS,
     Call,
     Growth,
@@ -63,9 +64,7 @@ def problem(
     out = torch.empty(shape, dtype=dtype, device=device, memory_format=layout)
     inputs.out = out.unflatten(0, (sizes.count, per_sample))  # [N, K, 2L, h, w]
     read = sum(map(nbytes, samples)) if not given_mean else nbytes(inputs.out) // inputs.out.element_size()
-    limit = (
-        (Move("fill", nbytes(inputs.out)),) if given_mean else (Move("fill", nbytes(inputs.out)), Move("read", read))
-    )
+    fill = Move("fill", nbytes(inputs.out))
     return Problem(
         inputs,
         lambda: _with_numpy(_on_cpu(inputs), torch.empty(inputs.out.shape)),
@@ -73,10 +72,8 @@ def problem(
         describe(inputs.flow, inputs.out),
         read,
         nbytes(inputs.out),
-        "codes of the windows read once"
-        + ("" if given_mean else ", of the whole fields instead")
-        + ", stack written once",
-        limit,
+        f"codes of the {'windows' if given_mean else 'whole fields'} read once, stack written once",
+        (fill,) if given_mean else (fill, Move("read", read)),
     )
 
 
@@ -182,7 +179,9 @@ def _opencv(problem: Problem) -> Call:
         tables = i.step[..., None] * codes + (i.lo - mean)[..., None]  # [N, L, 2, 256]
         for n, k, top, left, flip in _windows(i):
             table = tables[n] * torch.tensor([[-1.0], [1.0]]) if flip else tables[n]
-            for field, look_up, planes in zip(samples[n], table.numpy(), stacks[n, k].reshape(-1, 2, i.size, i.size)):
+            for field, look_up, planes in zip(
+                samples[n], table.numpy(), stacks[n, k].reshape(-1, 2, i.size, i.size), strict=True
+            ):
                 crop = field[top : top + i.size, left : left + i.size]
                 if i.planar:
                     for c in (0, 1):
@@ -199,13 +198,12 @@ def _opencv(problem: Problem) -> Call:
 def _dali(problem: Problem) -> Call:
     """crop_mirror_normalize over N x L fields: (code - mean) / std, std negative where x changes its sign."""
     i = problem.inputs
-    count, length, height, width, _ = i.flow.shape
-    n, length = np.arange(count), length
+    _, length, height, width, _ = i.flow.shape
     top, left, flip = (i.windows[:, 0, c].numpy().repeat(length) for c in range(3))
     sign = np.where(flip[:, None] > 0, np.float32([-1, 1]), np.float32([1, 1]))
     step, middle = i.step.reshape(-1, 2).numpy(), (i.mean - i.lo).reshape(-1, 2).numpy()
     fields = i.flow.permute(0, 1, 4, 2, 3) if i.planar else i.flow
-    run = dali.crop_mirror_normalize(
+    return dali.crop_mirror_normalize(
         fields.flatten(0, 1).numpy(),
         "CHW" if i.planar else "HWC",
         (i.size, i.size),
@@ -215,7 +213,6 @@ def _dali(problem: Problem) -> Call:
         middle / step,
         sign / step,
     )
-    return run
 
 
 ours = Implementation(OURS, _ours)

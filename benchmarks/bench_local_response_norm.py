@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""local_response_norm against PyTorch's. Bytes forward: the input once, the output once; backward besides: the input and
-the output's gradient once, the input's gradient once. Limit: a copy that moves as many bytes.
+"""local_response_norm against PyTorch's. Bytes forward: the input once, the output once; backward besides: the input
+and the output's gradient once, the input's gradient once. Limit: a copy that moves as many bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from workloads import (
+    BOTH,
     OURS,
     Call,
     Implementation,
@@ -48,9 +49,7 @@ def problem(setting: Setting, backward: bool = False, dtype: torch.dtype = torch
         describe(x, inputs.out),
         size * (3 if backward else 1),
         size * (2 if backward else 1),
-        "input read, output written; input and gradient read, gradient written"
-        if backward
-        else "input read, output written",
+        "input read, output written" + ("; input and gradient read, gradient written" if backward else ""),
         (Move("copy", tensors * size),),
     )
 
@@ -112,6 +111,10 @@ def _compile(problem: Problem) -> Call:
     return lambda: run(i.x, i.out)
 
 
+def _compile_both_ways(problem: Problem) -> Call:
+    return _both_ways(compiled(_written_out))(problem)
+
+
 forward = (
     Implementation(OURS, _ours),
     Implementation("NumPy", _numpy, devices=("cpu",)),
@@ -121,14 +124,12 @@ forward = (
 backward = (
     Implementation(OURS, _both_ways(_plain)),
     Implementation("torch", _both_ways(_of_torch)),
-    Implementation("torch.compile", lambda problem: _both_ways(compiled(_written_out))(problem)),
+    Implementation("torch.compile", _compile_both_ways),
 )
 
 
-def _workload(
-    name: str, by: tuple[Implementation, ...], devices: tuple[str, ...] = ("cpu", "cuda"), **options: Any
-) -> Workload:
-    return Workload(name, lambda setting: problem(setting, **options), by, devices)
+def _workload(name: str, by: tuple[Implementation, ...], on: tuple[str, ...] = BOTH, **options: Any) -> Workload:
+    return Workload(name, lambda setting: problem(setting, **options), by, on)
 
 
 WORKLOADS = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""ten_crop_windows: ten windows for each sample. Bytes: the sizes once, the windows once. Limit: filling the windows."""
+"""ten_crop_windows: ten windows for each sample. Bytes: the sizes and the windows once. Limit: filling the windows."""
 
 from __future__ import annotations
 

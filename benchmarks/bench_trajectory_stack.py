@@ -13,7 +13,7 @@ import bench_flow_stack
 import numpy as np
 import torch
 import torch.nn.functional as F
-from workloads import OURS, Call, Growth, Implementation, Problem, Setting, Workload, compiled
+from workloads import BOTH, OURS, Call, Growth, Implementation, Problem, Setting, Workload, compiled
 
 from twostream_ext import ops
 

@@ -3,7 +3,7 @@
 
     pytest benchmarks [-k "flow_stack and planar"] [--device cuda] [--quick]
 
-Bytes, GB/s and the fraction of the limit stand in `extra_info`. Peers that are not installed are skipped with the reason.
+Bytes, GB/s and the fraction of the limit stand in `extra_info`. Absent peers are skipped with the reason.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def crop_mirror_normalize(
     mean: np.ndarray,
     std: np.ndarray,
 ) -> Call:
-    """Give a call that runs a pipeline over N images: (pixel - mean) / std; top and left from 0 to 1 of what is free."""
+    """Give a call that runs a pipeline over N images: (pixel - mean) / std; top, left from 0 to 1 of what is free."""
     from nvidia.dali import fn, pipeline_def, types
 
     def given(values: np.ndarray, dtype: type = np.float32) -> object:

@@ -43,18 +43,8 @@ def compact(record: dict[str, Any]) -> str:
     """One row a workload: what ours takes and reaches, and how many times longer each peer takes."""
     rows, absent = [], {}
     for kernel in record.get("kernels", []):
-        by_name = {each["name"]: each for each in kernel["implementations"]}
-        ours = by_name[OURS]
-        others = [
-            f"{name} {_ratio(each['ours_is_times_faster'])}"
-            for name, each in by_name.items()
-            if "ours_is_times_faster" in each
-        ]
-        others += [
-            f"{name} {_time(each['median_ms'])}"
-            for name, each in by_name.items()
-            if name != OURS and "ours_is_times_faster" not in each
-        ]
+        ours = next(each for each in kernel["implementations"] if each["name"] == OURS)
+        others = [_against(each) for each in kernel["implementations"] if each["name"] != OURS]
         rows.append(
             [
                 f"`{kernel['operator']}`, {kernel['workload']}",
@@ -107,6 +97,12 @@ def _time(milliseconds: float) -> str:
     if milliseconds < _MICROSECONDS_BELOW:
         return f"{milliseconds * 1e3:.1f} µs"
     return f"{milliseconds:.2f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"
+
+
+def _against(entry: dict[str, Any]) -> str:
+    """A peer by how many times longer it takes; a part of our own call by its time."""
+    ratio = entry.get("ours_is_times_faster")
+    return f"{entry['name']} {_time(entry['median_ms']) if ratio is None else _ratio(ratio)}"
 
 
 def _ratio(value: float) -> str:

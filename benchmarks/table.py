@@ -8,8 +8,8 @@
 Every result is compared with a NumPy reference before anything is timed. All implementations and the limit are timed
 interleaved, round by round; ratios are medians of the rounds' ratios. Writes OUT/kernels_<device>.json
 (benchmarks/results) and docs/kernels.png; with --quick (tiny shapes, only to see that it works) build/benchmarks/.
-Peers that cannot be imported are listed with the reason; `pip install '.[bench]'` brings what is light, benchmarks/dali.py
-tells how to add DALI. The package must be importable: installed, or PYTHONPATH=. for a build in the checkout.
+Peers that cannot be imported are listed with the reason; `pip install '.[bench]'` brings what is light,
+benchmarks/dali.py tells how to add DALI. The package must be importable: installed, or PYTHONPATH=. for a build in the checkout.
 """
 
 from __future__ import annotations
@@ -67,9 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(markdown.full(record))
     print(path)
     if record.get("growth"):
-        picture = options.chart or (
-            out / "kernels.png" if options.quick or device.type != "cpu" else ROOT / "docs" / "kernels.png"
-        )
+        beside = options.quick or device.type != "cpu"
+        picture = options.chart or (out / f"kernels_{device.type}.png" if beside else ROOT / "docs" / "kernels.png")
         print(chart.draw(record["growth"], picture) or "no chart: matplotlib cannot be imported")
     return 0
 

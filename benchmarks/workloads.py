@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 
 OURS = "twostream_ext"
+BOTH = ("cpu", "cuda")
 Call = Callable[[], Any]
 
 
@@ -36,7 +37,7 @@ class WrongResultError(Exception):
 class Setting:
     """Where and how large: `quick` shrinks every shape, to see that all works."""
 
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     quick: bool = False
 
     def sizes(self, count: int, length: int = 10) -> Sizes:
@@ -105,7 +106,7 @@ class Implementation:
     prepare: Callable[[Problem], Call]
     needs: str | None = None
     """The module without which it cannot run."""
-    devices: tuple[str, ...] = ("cpu", "cuda")
+    devices: tuple[str, ...] = BOTH
     part: bool = False
     """A part of our own call, timed to see where the time goes; not a peer, and its result is not compared."""
     tolerance: float = 0.0
@@ -129,7 +130,7 @@ class Workload:
     name: str
     build: Callable[[Setting], Problem]
     implementations: tuple[Implementation, ...]
-    devices: tuple[str, ...] = ("cpu", "cuda")
+    devices: tuple[str, ...] = BOTH
 
     def those_on(self, device: torch.device) -> list[Implementation]:
         return [each for each in self.implementations if device.type in each.devices]
@@ -155,8 +156,7 @@ def check(implementation: Implementation, problem: Problem, result: Any) -> None
             raise WrongResultError(
                 f"{implementation.name}: tensor {number} is {tuple(got.shape)}, not {tuple(right.shape)}"
             )
-        right = right.to(torch.float32)
-        error = (got.detach().cpu().reshape(right.shape).to(torch.float32) - right).abs()
+        error = (got.detach().cpu().reshape(right.shape).to(torch.float32) - right.to(torch.float32)).abs()
         worst = float((error / right.abs().clamp(min=1)).max())
         if not worst <= tolerance + implementation.tolerance:  # so written, a NaN is wrong too
             raise WrongResultError(
@@ -187,7 +187,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def smooth_flow(sizes: Sizes, seed: int = 0, largest: float = 6.0) -> torch.Tensor:
-    """Displacements in pixels, planar [N, L, 2, H, W] float32: smooth, as flow is, with noise of a twentieth of a pixel."""
+    """Displacements in pixels, planar [N, L, 2, H, W] float32: smooth, as flow is, with a little noise."""
     coarse = torch.rand(sizes.count * sizes.length, 2, 6, 8, generator=generator(seed)) * (2 * largest) - largest
     fields = F.interpolate(coarse, (sizes.height, sizes.width), mode="bilinear", align_corners=True)
     noise = torch.rand(fields.shape[1:], generator=generator(seed + 1)) * 0.1 - 0.05
