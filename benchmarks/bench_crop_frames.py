@@ -36,16 +36,17 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 def problem(setting: Setting, count: int = 128, dtype: torch.dtype = torch.float32) -> Problem:
     """Frames [N, H, W, 3], random windows (every second one flipped); the output is there already."""
     sizes, device = setting.sizes(count), setting.device
-    shape = (sizes.count, sizes.height, sizes.width, 3)
+    shape = (sizes.distinct, sizes.height, sizes.width, 3)
     frames = torch.randint(0, 256, shape, generator=generator(), dtype=torch.uint8)
-    inputs = SimpleNamespace(size=sizes.crop, dtype=dtype, device=device, frames=frames.to(device))
-    inputs.windows = some_windows(sizes.count, 1, sizes.height, sizes.width, sizes.crop)[:, 0].to(device)
+    inputs = SimpleNamespace(size=sizes.crop, dtype=dtype, device=device, frames=sizes.spread(frames, device))
+    windows = some_windows(sizes.distinct, 1, sizes.height, sizes.width, sizes.crop)[:, 0]
+    inputs.windows = sizes.spread(windows, device)
     inputs.out = torch.empty(sizes.count, 3, sizes.crop, sizes.crop, dtype=dtype, device=device)
     return Problem(
         inputs,
-        lambda: _with_numpy(frames, inputs.windows.cpu(), torch.empty(inputs.out.shape)),
+        lambda: _with_numpy(frames, windows, torch.empty(sizes.distinct, *inputs.out.shape[1:])),
         [1e-5 if dtype == torch.float32 else 1e-2],
-        describe(frames, inputs.out),
+        describe(inputs.frames, inputs.out),
         inputs.out.numel(),
         nbytes(inputs.out),
         "pixels of the windows read once, batch written once",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""dequantize_flow: codes back to displacements. Bytes: the codes and the fields once. Limit: a copy of as many bytes."""
+"""dequantize_flow: codes back to displacements. Bytes: the codes and the fields once. Limit: a copy of as many."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from twostream_ext import ops
 
 def problem(setting: Setting, count: int = 8, planar: bool = False, dtype: torch.dtype = torch.float32) -> Problem:
     """Codes [N, L, H, W, 2]; the fields are there already, laid out as the codes."""
-    planes, lo, step, _ = codes_of(smooth_flow(setting.sizes(count)))
-    codes = planes.permute(0, 1, 3, 4, 2) if planar else interleaved(planes)
-    inputs = SimpleNamespace(codes=codes.to(setting.device), lo=lo.to(setting.device), step=step.to(setting.device))
+    sizes, device = setting.sizes(count), setting.device
+    planes, lo, step, _ = codes_of(smooth_flow(sizes))
+    whole = sizes.spread(planes, device)
+    codes = whole.permute(0, 1, 3, 4, 2) if planar else interleaved(whole)
+    inputs = SimpleNamespace(codes=codes, lo=sizes.spread(lo, device), step=sizes.spread(step, device))
     inputs.out = torch.empty_like(inputs.codes, dtype=dtype)
     inputs.planar = planar
     return Problem(
         inputs,
-        lambda: torch.from_numpy(
-            _with_numpy(codes.numpy(), lo.numpy(), step.numpy(), np.empty(codes.shape, np.float32))
-        ),
+        lambda: torch.from_numpy(_reference(planes.permute(0, 1, 3, 4, 2).numpy(), lo.numpy(), step.numpy())),
         [1e-5 if dtype == torch.float32 else 4e-2],
         describe(codes, inputs.out),
         nbytes(codes),
@@ -48,6 +48,10 @@ def problem(setting: Setting, count: int = 8, planar: bool = False, dtype: torch
         "codes read once, fields written once",
         (Move("copy", nbytes(codes, inputs.out)),),
     )
+
+
+def _reference(codes: np.ndarray, lo: np.ndarray, step: np.ndarray) -> np.ndarray:
+    return _with_numpy(codes, lo, step, np.empty(codes.shape, np.float32))
 
 
 def _with_numpy(codes: np.ndarray, lo: np.ndarray, step: np.ndarray, out: np.ndarray) -> np.ndarray:

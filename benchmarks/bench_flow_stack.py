@@ -21,6 +21,7 @@ from workloads import (
     Move,
     Problem,
     Setting,
+    Sizes,
     Workload,
     codes_of,
     compiled,
@@ -47,18 +48,17 @@ def problem(
 ) -> Problem:
     """Codes, random windows (every second one flipped), ranges and means; the output is there already."""
     sizes, device = setting.sizes(count), setting.device
-    codes, lo, step, mean = codes_of(smooth_flow(sizes))
+    codes, lo, step, mean = (sizes.spread(each, device) for each in codes_of(smooth_flow(sizes)))
     flow = codes.permute(0, 1, 3, 4, 2) if planar else interleaved(codes)
     samples = list(flow)
     if ragged:  # every second field is 4 rows lower and 8 columns narrower
         samples = [each[:, 4:, 8:].contiguous() if n % 2 else each for n, each in enumerate(samples)]
     smallest = samples[-1].shape
     inputs = SimpleNamespace(planar=planar, size=sizes.crop, dtype=dtype, device=device)
-    inputs.samples = [each.to(device) for each in samples] if ragged else list(flow.to(device))
-    inputs.flow = inputs.samples if ragged else flow.to(device)
-    inputs.windows = some_windows(sizes.count, per_sample, smallest[1], smallest[2], sizes.crop).to(device)
-    inputs.lo, inputs.step = lo.to(device), step.to(device)
-    inputs.mean = mean.to(device) if given_mean else None
+    inputs.samples, inputs.flow = samples, samples if ragged else flow
+    windows = some_windows(sizes.distinct, per_sample, smallest[1], smallest[2], sizes.crop)
+    inputs.windows = sizes.spread(windows, device)
+    inputs.lo, inputs.step, inputs.mean = lo, step, mean if given_mean else None
     shape = (sizes.count * per_sample, 2 * sizes.length, sizes.crop, sizes.crop)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     out = torch.empty(shape, dtype=dtype, device=device, memory_format=layout)
@@ -67,7 +67,7 @@ def problem(
     fill = Move("fill", nbytes(inputs.out))
     return Problem(
         inputs,
-        lambda: _with_numpy(_on_cpu(inputs), torch.empty(inputs.out.shape)),
+        lambda: _with_numpy(distinct(inputs, sizes), torch.empty(sizes.distinct, *inputs.out.shape[1:])),
         [4e-3 if dtype == torch.float32 else 4e-2],
         describe(inputs.flow, inputs.out),
         read,
@@ -77,9 +77,13 @@ def problem(
     )
 
 
-def _on_cpu(inputs: SimpleNamespace) -> SimpleNamespace:
-    moved = {name: value.cpu() for name, value in vars(inputs).items() if isinstance(value, torch.Tensor)}
-    return SimpleNamespace(**{**vars(inputs), **moved, "samples": [each.cpu() for each in inputs.samples]})
+def distinct(inputs: SimpleNamespace, sizes: Sizes) -> SimpleNamespace:
+    """The inputs without repetitions, on the CPU."""
+    first = {
+        name: value[: sizes.distinct].cpu() for name, value in vars(inputs).items() if isinstance(value, torch.Tensor)
+    }
+    samples = [each.cpu() for each in inputs.samples[: sizes.distinct]]
+    return SimpleNamespace(**{**vars(inputs), **first, "samples": samples})
 
 
 def _ours(problem: Problem) -> Call:

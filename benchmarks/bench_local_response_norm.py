@@ -34,19 +34,20 @@ SIZE, ALPHA, BETA, K = 5, 5e-4, 0.75, 2.0
 
 def problem(setting: Setting, backward: bool = False, dtype: torch.dtype = torch.float32, count: int = 16) -> Problem:
     """Activations as after the first layer of CNN-M-2048."""
-    shape = (2, 8, 9, 9) if setting.quick else (count, 96, 109, 109)
+    sizes, device = setting.sizes(count), setting.device
+    shape = (sizes.distinct, 8, 9, 9) if setting.quick else (sizes.distinct, 96, 109, 109)
     x = (torch.rand(shape, generator=generator()) * 20).to(dtype)
     gradient = torch.rand(shape, generator=generator(1)).to(dtype)
-    inputs = SimpleNamespace(x=x.to(setting.device), gradient=gradient.to(setting.device))
+    inputs = SimpleNamespace(x=sizes.spread(x, device), gradient=sizes.spread(gradient, device))
     inputs.out = torch.empty_like(inputs.x)
     inputs.differentiable = inputs.x.clone().requires_grad_()
     tensors = 5 if backward else 2
-    size = nbytes(x)
+    size = nbytes(inputs.x)
     return Problem(
         inputs,
         lambda: _reference(x.double().numpy(), gradient.double().numpy() if backward else None),
         [1e-5 if dtype == torch.float32 else 2e-2],
-        describe(x, inputs.out),
+        describe(inputs.x, inputs.out),
         size * (3 if backward else 1),
         size * (2 if backward else 1),
         "input read, output written" + ("; input and gradient read, gradient written" if backward else ""),

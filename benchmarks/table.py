@@ -8,8 +8,9 @@
 Every result is compared with a NumPy reference before anything is timed. All implementations and the limit are timed
 interleaved, round by round; ratios are medians of the rounds' ratios. Writes OUT/kernels_<device>.json
 (benchmarks/results) and docs/kernels.png; with --quick (tiny shapes, only to see that it works) build/benchmarks/.
-Peers that cannot be imported are listed with the reason; `pip install '.[bench]'` brings what is light,
-benchmarks/dali.py tells how to add DALI. The package must be importable: installed, or PYTHONPATH=. for a build in the checkout.
+Peers that cannot be imported are listed with the reason; `pip install '.[bench]'` brings what is light, and
+benchmarks/dali.py tells how to add DALI. The package must be importable: installed, or PYTHONPATH=. for a build in the
+checkout.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import gc
 import importlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import chart
@@ -29,7 +32,7 @@ import machine
 import markdown
 import torch
 from timing import Times, interleave
-from workloads import OURS, Call, Problem, Setting, UnavailableError, Workload, check
+from workloads import OURS, Call, Problem, Setting, UnavailableError, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATORS = (
@@ -70,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         beside = options.quick or device.type != "cpu"
         picture = options.chart or (out / f"kernels_{device.type}.png" if beside else ROOT / "docs" / "kernels.png")
         print(chart.draw(record["growth"], picture) or "no chart: matplotlib cannot be imported")
-    return 0
+    for each in record.get("failed", []):
+        print(f"FAILED {each['operator']}: {each['error']}", file=sys.stderr)
+    return int("failed" in record)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -99,25 +104,43 @@ def set_threads(threads: int) -> None:
     cv2.setNumThreads(threads)
 
 
-def measure(options: argparse.Namespace, setting: Setting):  # type: ignore[no-untyped-def]
-    """Yield (section of the record, its new entries)."""
+def measure(options: argparse.Namespace, setting: Setting) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield (section of the record, its new entries). What fails of ours comes as section `failed`."""
     for operator in options.operators:
         module = importlib.import_module(f"bench_{operator}")
-        workloads = [each for each in module.WORKLOADS if setting.device.type in each.devices]
-        yield "kernels", [compare(operator, each, setting, options) for each in workloads]
-        if setting.device.type == "cpu" and operator != "overhead":
-            yield "threads", [scale(operator, workloads[0], setting, options)]
-        growth = getattr(module, "GROWTH", None)
-        if growth is not None and not options.no_growth:
-            counts = growth.counts[:2] if setting.quick else growth.counts
-            yield (
-                "growth",
-                [
-                    {"label": label, "count": count, **compare(operator, make(count), setting, options)}
-                    for label, make in growth.workloads.items()
-                    for count in counts
-                ],
-            )
+        for section, entries in _sections(operator, module, setting, options).items():
+            for entry in entries:
+                try:
+                    yield section, [entry()]
+                except Exception as error:
+                    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                    yield "failed", [{"operator": operator, "error": f"{type(error).__name__}: {error}"}]
+
+
+def _sections(
+    operator: str, module: ModuleType, setting: Setting, options: argparse.Namespace
+) -> dict[str, list[Callable[[], dict[str, Any]]]]:
+    workloads = [each for each in module.WORKLOADS if setting.device.type in each.devices]
+    sections: dict[str, list[Callable[[], dict[str, Any]]]] = {
+        "kernels": [partial(compare, operator, each, setting, options) for each in workloads]
+    }
+    if setting.device.type == "cpu" and operator != "overhead":
+        sections["threads"] = [partial(scale, operator, workloads[0], setting, options)]
+    growth = getattr(module, "GROWTH", None)
+    if growth is not None and not options.no_growth:
+        sections["growth"] = [
+            partial(grow, operator, label, count, make(count), setting, options)
+            for label, make in growth.workloads.items()
+            for count in (growth.counts[:2] if setting.quick else growth.counts)
+        ]
+    return sections
+
+
+def grow(
+    operator: str, label: str, count: int, workload: Workload, setting: Setting, options: argparse.Namespace
+) -> dict[str, Any]:
+    """One batch size of a line of the chart."""
+    return {"label": label, "count": count, **compare(operator, workload, setting, options)}
 
 
 def compare(operator: str, workload: Workload, setting: Setting, options: argparse.Namespace) -> dict[str, Any]:
@@ -135,7 +158,12 @@ def compare(operator: str, workload: Workload, setting: Setting, options: argpar
         except UnavailableError as reason:
             absent[implementation.name] = str(reason)
             continue
-        check(implementation, problem, call())
+        except Exception as error:
+            if implementation.name == OURS:
+                raise
+            # A peer that fails must not cost the others their turn; its row says what happened.
+            absent[implementation.name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            continue
         calls[implementation.name] = call
         if implementation.part:
             parts.add(implementation.name)
