@@ -20,6 +20,7 @@ from twostream_ext import _C
 ROOT = Path(__file__).resolve().parent.parent
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=40)
+hypothesis.settings.register_profile("few", deadline=None, derandomize=True, max_examples=3)  # under a sanitizer
 hypothesis.settings.load_profile("default")
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -90,3 +91,17 @@ def test_a_call_that_writes_nothing_is_not_judged_by_the_last_ones_result(
     idle = workloads.Implementation("idle", lambda problem: lambda: problem.inputs.out)
     with pytest.raises(workloads.WrongResultError, match="idle"):
         idle.call(problem)
+
+
+def test_a_step_of_the_gpu_check_that_outlives_its_time_is_ended_with_all_it_started(
+    table: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu_check
+
+    monkeypatch.setattr(gpu_check, "SITE", tmp_path)
+    code = "import subprocess, time; print('began', flush=True); subprocess.run(['sleep', '60']); time.sleep(60)"
+    step = gpu_check.Step("slow", [sys.executable, "-c", code], 1, dict(os.environ))
+    done = gpu_check.run(step, 1.0)
+    assert done["timed_out"]
+    assert done["seconds"] < 30
+    assert done["output"] == "began\n"
