@@ -29,7 +29,7 @@ def draw(entries: Sequence[dict[str, Any]], path: Path) -> Path | None:
     except ImportError:
         return None
     operators = list(dict.fromkeys(entry["operator"] for entry in entries))
-    figure = Figure(figsize=(6.2 * len(operators), 5.0), layout="constrained")
+    figure = Figure(figsize=(6.2 * len(operators), 5.8), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, operator in zip(figure.subplots(1, len(operators), squeeze=False)[0], operators, strict=True):
         _panel(axes, operator, [entry for entry in entries if entry["operator"] == operator])
@@ -53,7 +53,7 @@ def _panel(axes: Any, operator: str, entries: Sequence[dict[str, Any]]) -> None:
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="upper left")
+    axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=2)
 
 
 def _style(name: str) -> dict[str, Any]:

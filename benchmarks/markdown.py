@@ -10,6 +10,7 @@ from typing import Any
 from workloads import OURS
 
 BEGIN, END = "<!-- kernels -->", "<!-- /kernels -->"
+_CHART = "docs/kernels.png"
 _MICROSECONDS_BELOW = 0.1  # milliseconds
 
 
@@ -69,7 +70,10 @@ def write_readme(readme: Path, records: Sequence[dict[str, Any]]) -> None:
         raise ValueError(f"{readme} must hold {BEGIN} and {END} once each")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
-    tables = "\n\n".join(compact(each) for each in records)
+    parts = [compact(each) for each in records]
+    if (readme.parent / _CHART).exists():
+        parts.append(f"![Time of each implementation over the batch size]({_CHART})")
+    tables = "\n\n".join(parts)
     readme.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
 
 

@@ -44,7 +44,7 @@ class Times:
 
 
 def interleave(
-    calls: Mapping[str, Call], device: torch.device, rounds: int = 15, budget: float = 8.0
+    calls: Mapping[str, Call], device: torch.device, rounds: int = 15, budget: float = 4.0
 ) -> dict[str, Times]:
     """Time calls round by round; one that has taken `budget` seconds sits out the rest after three rounds."""
     sample = _cuda_sample(device) if device.type == "cuda" else _cpu_sample
