@@ -18,12 +18,11 @@ from workloads import (
     Problem,
     Setting,
     Workload,
-    codes_of,
+    coded_flow,
     compiled,
     describe,
     interleaved,
     nbytes,
-    smooth_flow,
 )
 
 from twostream_ext import ops
@@ -32,7 +31,7 @@ from twostream_ext import ops
 def problem(setting: Setting, count: int = 8, planar: bool = False, dtype: torch.dtype = torch.float32) -> Problem:
     """Codes [N, L, H, W, 2]; the fields are there already, laid out as the codes."""
     sizes, device = setting.sizes(count), setting.device
-    planes, lo, step, _ = codes_of(smooth_flow(sizes))
+    planes, lo, step, _ = coded_flow(sizes)
     whole = sizes.spread(planes, device)
     codes = whole.permute(0, 1, 3, 4, 2) if planar else interleaved(whole)
     inputs = SimpleNamespace(codes=codes, lo=sizes.spread(lo, device), step=sizes.spread(step, device))

@@ -23,12 +23,11 @@ from workloads import (
     Setting,
     Sizes,
     Workload,
-    codes_of,
+    coded_flow,
     compiled,
     describe,
     interleaved,
     nbytes,
-    smooth_flow,
     some_windows,
 )
 
@@ -48,7 +47,7 @@ def problem(
 ) -> Problem:
     """Codes, random windows (every second one flipped), ranges and means; the output is there already."""
     sizes, device = setting.sizes(count), setting.device
-    codes, lo, step, mean = (sizes.spread(each, device) for each in codes_of(smooth_flow(sizes)))
+    codes, lo, step, mean = (sizes.spread(each, device) for each in coded_flow(sizes))
     flow = codes.permute(0, 1, 3, 4, 2) if planar else interleaved(codes)
     samples = list(flow)
     if ragged:  # every second field is 4 rows lower and 8 columns narrower

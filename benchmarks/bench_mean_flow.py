@@ -17,7 +17,7 @@ from workloads import (
     Problem,
     Setting,
     Workload,
-    codes_of,
+    coded_flow,
     compiled,
     describe,
     interleaved,
@@ -34,7 +34,7 @@ def problem(setting: Setting, count: int = 8, codes: bool = False, planar: bool 
     flow = smooth_flow(sizes)
     lo = step = None
     if codes:
-        flow, lo, step, _ = codes_of(flow)
+        flow, lo, step, _ = coded_flow(sizes)
     whole = sizes.spread(flow, device)
     fields = whole.permute(0, 1, 3, 4, 2) if planar else interleaved(whole)
     inputs = SimpleNamespace(flow=fields, planar=planar)

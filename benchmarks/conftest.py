@@ -65,13 +65,13 @@ def _measure(benchmark: Any, problem: Problem, implementation: Implementation, s
     synchronize = torch.cuda.synchronize if setting.device.type == "cuda" else lambda: None
     benchmark(lambda: (call(), synchronize()))
     best = benchmark.stats.stats.min
-    limit = _fastest(limits.limit(problem.limit, setting.device), synchronize)
+    limit = _fastest(limits.limit(problem, setting.device), synchronize)
     benchmark.extra_info.update(
         shapes=problem.shapes,
         bytes=problem.bytes,
         counted=problem.counted,
         gigabytes_per_second=problem.bytes / best / 1e9,
-        limit=limits.describe(problem.limit),
+        limit=limits.describe(problem, setting.device),
         fraction_of_limit=limit / best,
     )
 

@@ -6,7 +6,8 @@
 Run it from a checkout, with the Python that holds torch, pybind11, scikit-build-core and pytest. Nothing is fetched and
 nothing is installed outside `build/gpu_check`. It stays under eight minutes: each step has a share of the time that is
 left, and one that runs out of it is ended and recorded so. Results go to OUT (benchmarks/results): one JSON file,
-written after every step, so that a run cut short leaves what it had, and beside it kernels_cuda.json.
+written after every step, so that a run cut short leaves what it had, and beside it kernels_cuda.json (and, since
+compiling takes long, with_compile/kernels_cuda.json for the operators that torch.compile can rival).
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def steps(out: Path) -> list[Step]:
     pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda and not host", *files]
     checked = [shutil.which("compute-sanitizer") or "compute-sanitizer", "--error-exitcode", "9", "--tool"]
     few = ["--hypothesis-profile", "few"]
-    table = [python, str(ROOT / "benchmarks" / "table.py"), "--device", "cuda", "--out", str(out)]
+    table = [python, str(ROOT / "benchmarks" / "table.py"), "--device", "cuda", "--rounds", "10"]
+    compiled = [*table, "--operators", "flow_stack", "trajectory_stack", "crop_frames", "local_response_norm"]
     return [
         Step("build", build, 150, environment),
         Step("info", [python, "-m", "twostream_ext", "info"], 15, environment),
@@ -70,7 +72,8 @@ def steps(out: Path) -> list[Step]:
         Step("racecheck", [*checked, "racecheck", *pytest, *few], 35, uncached),
         Step("initcheck", [*checked, "initcheck", *pytest, *few], 35, uncached),
         Step("synccheck", [*checked, "synccheck", *pytest, *few], 35, uncached),
-        Step("table", table, 85, environment),
+        Step("table", [*table, "--out", str(out), "--without", "torch.compile"], 70, environment),
+        Step("table with torch.compile", [*compiled, "--out", str(out / "with_compile")], 60, environment),
     ]
 
 

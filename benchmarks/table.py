@@ -70,8 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(markdown.full(record))
     print(path)
     if record.get("growth"):
-        beside = options.quick or device.type != "cpu"
-        picture = options.chart or (out / f"kernels_{device.type}.png" if beside else ROOT / "docs" / "kernels.png")
+        picture = options.chart or (out / "kernels.png" if options.quick else ROOT / "docs" / "kernels.png")
         print(chart.draw(record["growth"], picture) or "no chart: matplotlib cannot be imported")
     for each in record.get("failed", []):
         print(f"FAILED {each['operator']}: {each['error']}", file=sys.stderr)
@@ -127,7 +126,7 @@ def _sections(
     if setting.device.type == "cpu" and operator != "overhead":
         sections["threads"] = [partial(scale, operator, workloads[0], setting, options)]
     growth = getattr(module, "GROWTH", None)
-    if growth is not None and not options.no_growth:
+    if growth is not None and setting.device.type == "cpu" and not options.no_growth:
         sections["growth"] = [
             partial(grow, operator, label, count, make(count), setting, options)
             for label, make in growth.workloads.items()
@@ -167,13 +166,13 @@ def compare(operator: str, workload: Workload, setting: Setting, options: argpar
         calls[implementation.name] = call
         if implementation.part:
             parts.add(implementation.name)
-    times = interleave({**calls, "limit": limits.limit(problem.limit, setting.device)}, setting.device, options.rounds)
+    times = interleave({**calls, "limit": limits.limit(problem, setting.device)}, setting.device, options.rounds)
     return {
         "operator": operator,
         "workload": workload.name,
         "shapes": problem.shapes,
         "bytes": {"read": problem.read, "written": problem.written, "counted": problem.counted},
-        "limit": {"what": limits.describe(problem.limit), **_seconds(times["limit"])},
+        "limit": {"what": limits.describe(problem, setting.device), **_seconds(times["limit"])},
         "implementations": [_entry(name, times, problem, part=name in parts) for name in calls],
         "absent": absent,
     }

@@ -15,7 +15,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -205,12 +205,19 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@lru_cache(maxsize=1)  # neighbouring workloads share it: not to be written to
 def smooth_flow(sizes: Sizes, seed: int = 0, largest: float = 6.0) -> torch.Tensor:
     """Displacements in pixels of the distinct samples: planar [N, L, 2, H, W] float32, smooth, with a little noise."""
     coarse = torch.rand(sizes.distinct * sizes.length, 2, 6, 8, generator=generator(seed)) * (2 * largest) - largest
     fields = F.interpolate(coarse, (sizes.height, sizes.width), mode="bilinear", align_corners=True)
     noise = torch.rand(fields.shape[1:], generator=generator(seed + 1)) * 0.1 - 0.05
     return (fields + noise).reshape(sizes.distinct, sizes.length, 2, sizes.height, sizes.width)
+
+
+@lru_cache(maxsize=1)
+def coded_flow(sizes: Sizes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """smooth_flow, coded: likewise not to be written to."""
+    return codes_of(smooth_flow(sizes))
 
 
 def codes_of(flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
