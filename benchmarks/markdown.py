@@ -51,7 +51,7 @@ def compact(record: dict[str, Any]) -> str:
                 f"`{kernel['operator']}`, {kernel['workload']}",
                 _time(ours["median_ms"]),
                 f"{ours['gigabytes_per_second']:.1f}",
-                f"{ours['fraction_of_limit']:.2f} ({kernel['limit']['what'].split(' of ')[0]})",
+                f"{ours['fraction_of_limit']:.2f} ({_kinds(kernel['limit']['what'])})",
                 ", ".join(others),
             ]
         )
@@ -101,6 +101,11 @@ def _time(milliseconds: float) -> str:
     if milliseconds < _MICROSECONDS_BELOW:
         return f"{milliseconds * 1e3:.1f} µs"
     return f"{milliseconds:.2f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"
+
+
+def _kinds(limit: str) -> str:
+    """`fill of 8 bytes + read of 8 bytes` -> `fill + read`."""
+    return " + ".join(part.split(" of ")[0] for part in limit.split(" + "))
 
 
 def _against(entry: dict[str, Any]) -> str:
