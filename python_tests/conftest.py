@@ -20,6 +20,7 @@ from twostream_ext import _C
 ROOT = Path(__file__).resolve().parent.parent
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=40)
+hypothesis.settings.register_profile("few", deadline=None, derandomize=True, max_examples=3)  # compute-sanitizer
 hypothesis.settings.register_profile("sanitized", hypothesis.settings.get_profile("default"), max_examples=30)
 
 # .ci/sanitize names its build here: the kernels then come from there, with AddressSanitizer and UBSan compiled in.

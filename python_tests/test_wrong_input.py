@@ -160,7 +160,11 @@ CASES = {
         "local_response_norm_backward: grad must be of the dtype of x, float32, got float16",
     ),
     "window of zero": (lambda: ops.ten_crop_windows([[8, 9]], 0), ValueError, "size must be a positive"),
-    "window below zero": (lambda: ops.random_windows([[8, 9]], -4, seed=0), ValueError, "size must be a positive.*got -4"),
+    "window below zero": (
+        lambda: ops.random_windows([[8, 9]], -4, seed=0),
+        ValueError,
+        "size must be a positive.*got -4",
+    ),
     "window of 2^40": (lambda: ops.ten_crop_windows([[2**41] * 2], 2**40), ValueError, "size must be two positive"),
     "sizes of 2^40": (lambda: ops.ten_crop_windows([[2**40, 9]], 4), ValueError, r"sizes\[0\] must be"),
     "sizes below zero": (lambda: ops.random_windows([[-8, -9]], 4, seed=0), ValueError, r"sizes\[0\].*got -8x-9"),

@@ -64,9 +64,7 @@ def flow_stack(
     gradient = registration.needs_gradient([*fields, mean])
     if out is not None:
         target = registration.to_target("flow_stack", out, gradient)
-        torch.ops.twostream.flow_stack.out(
-            fields, windows, lo, step, subtract_mean, mean, out=target
-        )
+        torch.ops.twostream.flow_stack.out(fields, windows, lo, step, subtract_mean, mean, out=target)
         return out
     options = (windows, registration.to_pair("flow_stack", size), lo, step, subtract_mean, mean, dtype, channels_last)
     if gradient:
