@@ -39,7 +39,7 @@ def nothing(*_: Any, **__: Any) -> None:
 
 def to_tensor(array: Any) -> torch.Tensor:
     """Take a tensor as it is, and an array of another library (NumPy, CuPy, JAX) through DLPack, without a copy."""
-    if isinstance(array, torch.Tensor):
+    if type(array) is torch.Tensor or isinstance(array, torch.Tensor):
         return array
     if hasattr(array, "__dlpack__"):
         return torch.utils.dlpack.from_dlpack(array)
@@ -78,21 +78,25 @@ def to_pair(operator: str, size: int | Sequence[int]) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def needs_gradient(tensors: Sequence[torch.Tensor | None]) -> bool:
+def needs_gradient(*tensors: torch.Tensor | None) -> bool:
     """Tell whether autograd follows any of the tensors."""
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    if torch.is_grad_enabled():
+        for tensor in tensors:  # any() over a generator would cost a tenth of a call
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
 
 
-def refuse_gradient(operator: str, tensors: Sequence[torch.Tensor | None]) -> None:
+def refuse_gradient(operator: str, *tensors: torch.Tensor | None) -> None:
     """Fail where a gradient would be lost in silence."""
-    if needs_gradient(tensors):
+    if needs_gradient(*tensors):
         raise RuntimeError(f"{operator}: no gradient is computed here; detach the inputs or use torch.no_grad()")
 
 
 def to_target(operator: str, out: Any, gradient: bool) -> torch.Tensor:
     """Give `out` as a tensor, and refuse it where autograd could not follow what is written into it."""
     target = to_tensor(out)
-    if gradient or needs_gradient([target]):
+    if gradient or needs_gradient(target):
         raise RuntimeError(f"{operator}: out= cannot be given when a gradient is required")
     return target
 

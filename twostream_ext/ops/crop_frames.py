@@ -49,7 +49,7 @@ def crop_frames(
     images = registration.to_list(frames)
     windows = registration.to_tensor(windows).contiguous()
     shift = registration.to_contiguous(shift)
-    gradient = registration.needs_gradient([*images, shift])
+    gradient = registration.needs_gradient(*images, shift)
     means, deviations = [float(each) for each in mean], [float(each) for each in std]
     if out is not None:
         target = registration.to_target("crop_frames", out, gradient)

@@ -60,8 +60,8 @@ def flow_stack(
         mean = flow.mean
     fields, lo, step, mean = registration.to_fields(flow, lo, step, mean)
     windows = registration.to_tensor(windows).contiguous()
-    registration.refuse_gradient("flow_stack: lo and step", [lo, step])
-    gradient = registration.needs_gradient([*fields, mean])
+    registration.refuse_gradient("flow_stack: lo and step", lo, step)
+    gradient = registration.needs_gradient(*fields, mean)
     if out is not None:
         target = registration.to_target("flow_stack", out, gradient)
         torch.ops.twostream.flow_stack.out(fields, windows, lo, step, subtract_mean, mean, out=target)

@@ -32,7 +32,7 @@ def mean_flow(
         ValueError, TypeError: an argument of the wrong shape, dtype or device; names it.
     """
     fields, lo, step, _ = registration.to_fields(flow, lo, step)
-    registration.refuse_gradient("mean_flow", [*fields, lo, step])
+    registration.refuse_gradient("mean_flow", *fields, lo, step)
     if out is not None:
         torch.ops.twostream.mean_flow.out(fields, lo, step, out=registration.to_tensor(out))
         return out

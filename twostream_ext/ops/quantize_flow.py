@@ -45,7 +45,7 @@ def quantize_flow(
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value; names it.
     """
     fields = registration.to_list(flow)
-    registration.refuse_gradient("quantize_flow", fields)
+    registration.refuse_gradient("quantize_flow", *fields)
     ragged = isinstance(flow, (list, tuple, FlowBatch))
     if out is not None:
         codes = registration.to_list(out.codes)
