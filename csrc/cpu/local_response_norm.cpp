@@ -13,6 +13,7 @@
 #include "core/types.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
+#include "cpu/rows.h"
 
 using namespace twostream;
 
@@ -109,13 +110,23 @@ void gradient_row(const float* divided, const float* input, const Ratios ratios,
   }
 }
 
+// Rows of the output, written past the cache if it is larger than that.
 template <typename T>
-void convert_row(const T* from, int64_t length, float* to) {
-#pragma GCC ivdep
-  for (int64_t index = 0; index < length; ++index) {
-    to[index] = to_float(from[index]);
+struct OutputRows {
+  T* output;
+  bool streaming;
+  alignas(64) T row[longest_row];
+
+  template <typename Fill>
+  void write(int64_t at, int64_t length, const Fill& fill) {
+    if (!streaming) {
+      fill(output + at);
+      return;
+    }
+    fill(row);
+    stream_copy(row, output + at, length * static_cast<int64_t>(sizeof(T)));
   }
-}
+};
 
 // ---- planar ----
 
@@ -157,14 +168,16 @@ int64_t row_length(const ResponseNorm& norm) { return std::min(longest_row, buff
 
 template <typename T, typename Power>
 void forward_tile(const T* input, int64_t length, int64_t channel_stride, const ResponseNorm& norm, const Power power,
-                  T* output) {
+                  T* output, bool streaming) {
   alignas(64) float buffer[std::is_same_v<T, float> ? 1 : buffer_values];
   InputRows<T> rows{input, channel_stride, {buffer, kept_rows(norm), length}, 0};
+  OutputRows<T> results{output, streaming, {}};
   const auto row_of = [&](int64_t channel) { return norm.holds(channel) ? rows.row(channel) : zeros; };
   for (int64_t channel = 0; channel < norm.channels; ++channel) {
     rows.reach(std::min(channel + norm.above + 1, norm.channels));
     with_squares(channel - norm.below, channel + norm.above, length, row_of, [&](const auto& squares) {
-      divide_row(rows.row(channel), squares, norm, power, length, output + channel * channel_stride);
+      results.write(channel * channel_stride, length,
+                    [&](T* to) { divide_row(rows.row(channel), squares, norm, power, length, to); });
     });
   }
 }
@@ -172,13 +185,14 @@ void forward_tile(const T* input, int64_t length, int64_t channel_stride, const 
 // The walk goes over the channels `ahead` whose ratios are next: the channel ahead - below then has all that it needs.
 template <typename T, typename Power>
 void backward_tile(const T* gradient, const T* input, int64_t length, int64_t channel_stride, const ResponseNorm& norm,
-                   const Power power, T* output) {
+                   const Power power, T* output, bool streaming) {
   alignas(64) float buffer[std::is_same_v<T, float> ? 1 : buffer_values];
   alignas(64) float divided_values[buffer_values];
   alignas(64) float ratio_values[buffer_values];
   InputRows<T> rows{input, channel_stride, {buffer, kept_rows(norm), length}, 0};
   const Ring divided{divided_values, kept_rows(norm), length};
   const Ring ratios{ratio_values, kept_rows(norm), length};
+  OutputRows<T> results{output, streaming, {}};
   const auto row_of = [&](int64_t channel) { return norm.holds(channel) ? rows.row(channel) : zeros; };
   const auto ratio_of = [&](int64_t channel) { return norm.holds(channel) ? ratios.row(channel) : zeros; };
   for (int64_t ahead = 0; ahead < norm.channels + norm.below; ++ahead) {
@@ -192,11 +206,14 @@ void backward_tile(const T* gradient, const T* input, int64_t length, int64_t ch
     const int64_t channel = ahead - norm.below;
     if (norm.holds(channel)) {
       with_values(channel - norm.above, channel + norm.below, length, ratio_of, [&](const auto& sums) {
-        gradient_row(divided.row(channel), rows.row(channel), sums, norm, length, output + channel * channel_stride);
+        results.write(channel * channel_stride, length,
+                      [&](T* to) { gradient_row(divided.row(channel), rows.row(channel), sums, norm, length, to); });
       });
     }
   }
 }
+
+int64_t values_of(const twostream_response_shape& shape) { return shape.samples * shape.channels * shape.pixels; }
 
 // Calls body(offset of the tile's first value, its length) for all tiles.
 template <typename Body>
@@ -206,6 +223,7 @@ void for_each_tile(const twostream_response_shape& shape, const ResponseNorm& no
   parallel_for(shape.samples * tiles, grain_for(longest * shape.channels), [&](int64_t item) {
     const int64_t first = item % tiles * longest;
     body(item / tiles * shape.channels * shape.pixels + first, std::min(longest, shape.pixels - first));
+    finish_streaming();
   });
 }
 
@@ -370,12 +388,13 @@ int TWOSTREAM_CPU(local_response_norm)(const twostream_local_response_norm_args*
   with_float_type(args->shape.dtype, [&](auto type) {
     const auto* input = static_cast<const decltype(type)*>(args->input);
     auto* output = static_cast<decltype(type)*>(args->output);
+    const bool streaming = exceeds_cache(values_of(args->shape) * static_cast<int64_t>(sizeof(type)));
     with_power(args->constants.beta, [&](auto power) {
       for_each_part(
           args->shape, norm,
           [&](int64_t at, int64_t count) { forward_pixels(input + at, count, norm, power, output + at); },
           [&](int64_t at, int64_t length, int64_t stride) {
-            forward_tile(input + at, length, stride, norm, power, output + at);
+            forward_tile(input + at, length, stride, norm, power, output + at, streaming);
           },
           [&](int64_t at, int64_t stride) { forward_pixel(input + at, stride, norm, power, output + at); });
     });
@@ -395,6 +414,7 @@ int TWOSTREAM_CPU(local_response_norm_backward)(const twostream_local_response_n
     const auto* gradient = static_cast<const decltype(type)*>(args->output_gradient);
     const auto* input = static_cast<const decltype(type)*>(args->input);
     auto* output = static_cast<decltype(type)*>(args->input_gradient);
+    const bool streaming = exceeds_cache(values_of(args->shape) * static_cast<int64_t>(sizeof(type)));
     with_power(args->constants.beta, [&](auto power) {
       for_each_part(
           args->shape, norm,
@@ -402,7 +422,7 @@ int TWOSTREAM_CPU(local_response_norm_backward)(const twostream_local_response_n
             backward_pixels(gradient + at, input + at, count, norm, power, output + at);
           },
           [&](int64_t at, int64_t length, int64_t stride) {
-            backward_tile(gradient + at, input + at, length, stride, norm, power, output + at);
+            backward_tile(gradient + at, input + at, length, stride, norm, power, output + at, streaming);
           },
           [&](int64_t at, int64_t stride) {
             backward_pixel(gradient + at, input + at, stride, norm, power, output + at);
