@@ -70,7 +70,12 @@ def flow_stack(
     if gradient:
         differentiable: torch.Tensor = _FlowStack.apply(*options, *fields)  # type: ignore[no-untyped-call]
         return differentiable
-    result: torch.Tensor = torch.ops.twostream.flow_stack(fields, *options)
+    if torch.compiler.is_compiling():
+        result: torch.Tensor = torch.ops.twostream.flow_stack(fields, *options)
+        return result
+    _check_flow(fields)
+    result = _allocate(fields, *options)  # a registered operator that fills is cheaper to call than one that returns
+    torch.ops.twostream.flow_stack.out(fields, windows, lo, step, subtract_mean, mean, out=result)
     return result
 
 
