@@ -72,6 +72,8 @@ def to_contiguous(tensor: Any) -> torch.Tensor | None:
 
 def to_pair(operator: str, size: int | Sequence[int]) -> tuple[int, int]:
     """Give a window size as (height, width); one number means a square."""
+    if type(size) is int and size > 0:  # nearly always
+        return size, size
     pair = (size, size) if isinstance(size, (int, torch.SymInt)) else tuple(size)
     if len(pair) != 2 or any(isinstance(each, (bool, str, float)) or each < 1 for each in pair):
         raise ValueError(f"{operator}: size must be a positive number or (height, width), got {size}")
