@@ -69,6 +69,9 @@ struct CropTarget {
 CropTarget check_crop(const char* op, const py::object& windows, const py::object& out, const Samples& samples,
                       int64_t channels);
 
+// A bi-directional stack has as many backward fields as forward ones.
+void check_halves(const Argument& argument, const Samples& samples, bool bidirectional);
+
 // int64 [N, 2] contiguous, and the int32 output [N, (K,) 3] beside it.
 struct WindowsTarget {
   Tensor sizes;

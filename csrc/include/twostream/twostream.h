@@ -11,6 +11,7 @@
 #include "twostream/quantize_flow.h"
 #include "twostream/random_windows.h"
 #include "twostream/ten_crop_windows.h"
+#include "twostream/trajectory_stack.h"
 #include "twostream/version.h"
 
 #endif
