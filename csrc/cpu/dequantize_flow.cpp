@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// Reads the codes once and writes four times their bytes (float32): the limit is the writing.
 #include "twostream/dequantize_flow.h"
 
 #include "core/affine.h"
@@ -8,6 +9,28 @@
 
 using namespace twostream;
 
+namespace {
+
+template <typename Out>
+void dequantize_field(const twostream_dequantize_flow_args& args, int64_t index, int64_t field, int64_t range,
+                      bool streaming) {
+  const twostream_sample& sample = args.codes.samples[index];
+  const twostream_sample& target = args.output[index];
+  const Affine affines[2] = {{args.step[2 * range], args.lo[2 * range]},
+                             {args.step[2 * range + 1], args.lo[2 * range + 1]}};
+  const Extent extent = extent_of(sample, has_gaps(sample) || has_gaps(target));
+  for_each_tile<uint8_t>(sample, field, extent,
+                         [&](const uint8_t* const(&rows)[2], int32_t count, int64_t row, int64_t column) {
+                           Out values[2][tile_pixels];
+                           convert_row(affines[0], false, rows[0], count, values[0]);
+                           convert_row(affines[1], false, rows[1], count, values[1]);
+                           write_tile(values, count, pixel_of<Out>(target, field, row, column), target.column_stride,
+                                      target.component_stride, streaming);
+                         });
+}
+
+}  // namespace
+
 int TWOSTREAM_CPU(dequantize_flow)(const twostream_dequantize_flow_args* args) {
   if (!valid_batch(args->codes, 1, 1) || args->codes.dtype != TWOSTREAM_UINT8 ||
       !valid_coding(args->codes, args->lo, args->step) || !same_sizes(args->codes, args->output) ||
@@ -16,13 +39,12 @@ int TWOSTREAM_CPU(dequantize_flow)(const twostream_dequantize_flow_args* args) {
   }
   with_float_type(args->output_dtype, [&](auto out) {
     using Out = decltype(out);
-    for_each_component(args->codes, [&](int64_t index, int64_t field, int component, int64_t range) {
-      const twostream_sample& codes = args->codes.samples[index];
-      const twostream_sample& output = args->output[index];
-      const Affine affine{args->step[range], args->lo[range]};
-      convert_plane(component_plane<const uint8_t>(codes, field, component), codes,
-                    component_plane<Out>(output, field, component), output,
-                    [&](uint8_t code) { return from_float<Out>(apply(affine, to_float(code))); });
+    const bool streaming = exceeds_cache(args->codes, sizeof(Out));
+    for_each_field(args->codes, [&](int64_t index, int64_t field, int64_t range) {
+      dequantize_field<Out>(*args, index, field, range, streaming);
+      if (streaming) {
+        finish_streaming();
+      }
     });
   });
   return TWOSTREAM_SUCCESS;

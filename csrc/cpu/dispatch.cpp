@@ -12,7 +12,7 @@ bool choose_avx2() {
 #if defined(TWOSTREAM_HAS_AVX2)
   const char* wanted = std::getenv("TWOSTREAM_ISA");
   const bool allowed = wanted == nullptr || std::strcmp(wanted, "baseline") != 0;
-  return allowed && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return allowed && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 #else
   return false;
 #endif

@@ -1,54 +1,63 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Loops over whole flow fields, shared by mean_flow, quantize_flow and dequantize_flow.
+// Loops over whole flow fields, shared by mean_flow, quantize_flow and dequantize_flow. An item is one field, x and y
+// together: interleaved components lie in the same cache lines.
 #pragma once
 
-#include "core/statistics.h"
 #include "core/types.h"
 #include "cpu/parallel.h"
+#include "cpu/rows.h"
 
 namespace twostream {
 
-inline int64_t field_pixels(const twostream_batch& batch) {
-  return batch.size > 0 ? static_cast<int64_t>(batch.samples[0].height) * batch.samples[0].width : 0;
-}
-
-// The x (component 0) or y (component 1) plane of one field.
-template <typename T>
-T* component_plane(const twostream_sample& sample, int64_t field, int component) {
-  return static_cast<T*>(const_cast<void*>(sample.data)) + field * sample.field_stride +
-         component * sample.component_stride;
-}
-
-// Calls body(sample, field, component, index), index counting [N, L, 2], in parallel.
+// Calls body(sample, field, index) in parallel, index counting [N, L].
 template <typename Body>
-void for_each_component(const twostream_batch& batch, const Body& body) {
-  parallel_for(batch.size * batch.length * 2, grain_for(field_pixels(batch)), [&](int64_t index) {
-    const int64_t field = index / 2;
-    body(field / batch.length, field % batch.length, static_cast<int>(index % 2), index);
-  });
+void for_each_field(const twostream_batch& batch, const Body& body) {
+  const int64_t pixels = batch.size > 0 ? static_cast<int64_t>(batch.samples[0].height) * batch.samples[0].width : 0;
+  parallel_for(batch.size * batch.length, grain_for(2 * pixels),
+               [&](int64_t index) { body(index / batch.length, index % batch.length, index); });
 }
 
-template <typename In>
-Statistics plane_statistics(const In* plane, const twostream_sample& sample) {
-  Statistics statistics = no_values();
-  for (int32_t row = 0; row < sample.height; ++row) {
-    for (int32_t column = 0; column < sample.width; ++column) {
-      add(statistics, to_float(plane[row * sample.row_stride + column * sample.column_stride]));
-    }
-  }
-  return statistics;
+// Rows without a gap between them are one long row.
+inline bool has_gaps(const twostream_sample& sample) {
+  return sample.row_stride != sample.width * sample.column_stride;
 }
 
-// to[pixel] = convert(from[pixel]) for two planes of one size.
-template <typename In, typename Out, typename Convert>
-void convert_plane(const In* from, const twostream_sample& source, Out* to, const twostream_sample& target,
-                   const Convert& convert) {
-  for (int32_t row = 0; row < source.height; ++row) {
-    for (int32_t column = 0; column < source.width; ++column) {
-      to[row * target.row_stride + column * target.column_stride] =
-          convert(from[row * source.row_stride + column * source.column_stride]);
+struct Extent {
+  int64_t rows;
+  int64_t columns;
+};
+
+inline Extent extent_of(const twostream_sample& sample, bool gaps) {
+  return gaps ? Extent{sample.height, sample.width} : Extent{1, static_cast<int64_t>(sample.height) * sample.width};
+}
+
+template <typename T>
+T* pixel_of(const twostream_sample& sample, int64_t field, int64_t row, int64_t column) {
+  return static_cast<T*>(const_cast<void*>(sample.data)) + field * sample.field_stride + row * sample.row_stride +
+         column * sample.column_stride;
+}
+
+// Calls body(rows, count, row, column) for the tiles of a field: rows[component] holds `count` values.
+template <typename In, typename Body>
+void for_each_tile(const twostream_sample& sample, int64_t field, const Extent& extent, const Body& body) {
+  TileRows<In, 2> tile;
+  for (int64_t row = 0; row < extent.rows; ++row) {
+    for (int64_t column = 0; column < extent.columns; column += tile_pixels) {
+      const int64_t left = extent.columns - column;
+      const auto count = static_cast<int32_t>(left < tile_pixels ? left : tile_pixels);
+      read_tile(pixel_of<const In>(sample, field, row, column), sample.column_stride, sample.component_stride, count,
+                tile);
+      body(tile.rows, count, row, column);
     }
   }
+}
+
+inline bool exceeds_cache(const twostream_batch& batch, int64_t bytes_per_value) {
+  int64_t pixels = 0;
+  for (int64_t index = 0; index < batch.size; ++index) {
+    pixels += static_cast<int64_t>(batch.samples[index].height) * batch.samples[index].width;
+  }
+  return exceeds_cache(pixels * batch.length * 2 * bytes_per_value);
 }
 
 }  // namespace twostream
