@@ -86,7 +86,7 @@ struct InterleavedBytes {
     return _mm256_cvtepi32_ps(index == 3 ? moved : _mm256_and_si256(moved, _mm256_set1_epi32(0xff)));
   }
 
-  Neighbours fetch(__m256i row_offset, __m256i column, __m256 /*x*/, __m256 /*fraction*/) const {
+  Neighbours fetch(__m256i row_offset, __m256i column, __m256 /*fraction*/) const {
     const __m256i offset = _mm256_add_epi32(row_offset, _mm256_add_epi32(column, column));
     const __m256i words = load_words(data, offset);
     return {byte_of(words, 0), byte_of(words, 2), byte_of(words, 1), byte_of(words, 3)};
@@ -108,15 +108,13 @@ struct PlanarBytes {
     right = _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(moved, 8), mask));
   }
 
-  Neighbours fetch(__m256i row_offset, __m256i column, __m256 /*x*/, __m256 /*fraction*/) const {
+  Neighbours fetch(__m256i row_offset, __m256i column, __m256 /*fraction*/) const {
     const __m256i start = _mm256_min_epi32(column, _mm256_set1_epi32(width - 4));
     const __m256i shift = _mm256_slli_epi32(_mm256_sub_epi32(column, start), 3);
     const __m256i offset = _mm256_add_epi32(row_offset, start);
     Neighbours neighbours;
-    bytes_of(load_words(data, offset), shift, neighbours.left_x,
-             neighbours.right_x);
-    bytes_of(load_words(data + component_stride, offset), shift,
-             neighbours.left_y, neighbours.right_y);
+    bytes_of(load_words(data, offset), shift, neighbours.left_x, neighbours.right_x);
+    bytes_of(load_words(data + component_stride, offset), shift, neighbours.left_y, neighbours.right_y);
     return neighbours;
   }
 };
@@ -127,7 +125,7 @@ struct InterleavedFloats {
 
   __m256i column(__m256 x) const { return _mm256_cvttps_epi32(x); }
 
-  Neighbours fetch(__m256i row_offset, __m256i column, __m256 /*x*/, __m256 fraction) const {
+  Neighbours fetch(__m256i row_offset, __m256i column, __m256 fraction) const {
     const __m256i start = _mm256_min_epi32(column, _mm256_set1_epi32(width - 2));
     alignas(32) uint32_t offsets[8];
     _mm256_store_si256(reinterpret_cast<__m256i*>(offsets),
@@ -161,7 +159,7 @@ struct PlanarFloats {
 
   __m256i column(__m256 x) const { return _mm256_cvttps_epi32(x); }
 
-  Neighbours fetch(__m256i row_offset, __m256i column, __m256 /*x*/, __m256 fraction) const {
+  Neighbours fetch(__m256i row_offset, __m256i column, __m256 fraction) const {
     const __m256i left = _mm256_add_epi32(row_offset, column);
     const __m256 between = _mm256_cmp_ps(fraction, _mm256_setzero_ps(), _CMP_GT_OQ);
     const __m256i right = _mm256_sub_epi32(left, _mm256_castps_si256(between));
@@ -185,8 +183,8 @@ void sample_row_fast(const Layout& layout, int32_t row_stride, const Vector2Row&
     const __m256i below = _mm256_castps_si256(_mm256_cmp_ps(fraction_y, _mm256_setzero_ps(), _CMP_GT_OQ));
     const __m256i top_offset = _mm256_mullo_epi32(row, stride);
     const __m256i bottom_offset = _mm256_add_epi32(top_offset, _mm256_and_si256(below, stride));
-    const Neighbours top = layout.fetch(top_offset, column, x, fraction_x);
-    const Neighbours bottom = layout.fetch(bottom_offset, column, x, fraction_x);
+    const Neighbours top = layout.fetch(top_offset, column, fraction_x);
+    const Neighbours bottom = layout.fetch(bottom_offset, column, fraction_x);
     _mm256_storeu_ps(samples.x + pixel,
                      interpolate8(interpolate8(top.left_x, top.right_x, fraction_x),
                                   interpolate8(bottom.left_x, bottom.right_x, fraction_x), fraction_y));

@@ -42,6 +42,7 @@ const char* twostream_cpu_isa(void) { return use_avx2() ? "avx2" : "baseline"; }
 
 TWOSTREAM_DISPATCH(flow_stack)
 TWOSTREAM_DISPATCH(trajectory_stack)
+TWOSTREAM_DISPATCH(trajectory_stack_backward)
 TWOSTREAM_DISPATCH(crop_frames)
 TWOSTREAM_DISPATCH(mean_flow)
 TWOSTREAM_DISPATCH(quantize_flow)

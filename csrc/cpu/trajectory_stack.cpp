@@ -12,144 +12,142 @@
 #include "cpu/bilinear.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
+#include "cpu/rows.h"
 
 using namespace twostream;
 
 namespace {
 
-constexpr int32_t tile_pixels = 256;
-constexpr int32_t tile_fields = 16;  // written out together
-constexpr int32_t band_rows = 8;     // one item of the parallel loop, so that one sample keeps several threads busy
+constexpr int32_t tile_fields = tile_channels / 2;
+constexpr int32_t band_rows = 8;  // one item of the parallel loop, so that one sample keeps several threads busy
 
-struct Tile {
-  alignas(32) float x[tile_pixels];
-  alignas(32) float y[tile_pixels];
-  alignas(32) float raw_x[tile_pixels];
-  alignas(32) float raw_y[tile_pixels];
-
-  Vector2Row positions() { return {x, y}; }
-  Vector2Row raw() { return {raw_x, raw_y}; }
-};
-
-// Where a tile starts: at pixel (row, column) of the field, going right, or left in a flipped window.
-struct TileStart {
+// Up to tile_pixels pixels of one output row, from this column on.
+struct TilePlace {
+  int64_t index;  // of the sample
+  Window window;
   int32_t row;
   int32_t column;
-  int32_t direction;
   int32_t count;
 };
 
-void place_tile(Tile& tile, const TileStart& start) {
-  const int32_t padded = (start.count + sample_group - 1) / sample_group * sample_group;
-  for (int32_t pixel = 0; pixel < padded; ++pixel) {
-    tile.x[pixel] = static_cast<float>(start.column + std::min(pixel, start.count - 1) * start.direction);
-    tile.y[pixel] = static_cast<float>(start.row);
-  }
-}
-
-template <typename In>
-void load_tile(const StridedField<In>& field, const TileStart& start, Tile& tile) {
-  const In* pixels = field.data + start.row * field.row_stride + start.column * field.column_stride;
-  const int64_t stride = start.direction * field.column_stride;
-  for (int32_t pixel = 0; pixel < start.count; ++pixel) {
-    tile.raw_x[pixel] = to_float(pixels[pixel * stride]);
-    tile.raw_y[pixel] = to_float(pixels[pixel * stride + field.component_stride]);
-  }
-}
-
-template <typename Out>
-void emit_tile(const Tile& tile, const FieldAffine& affine, int32_t count, Out* x, Out* y) {
-  for (int32_t pixel = 0; pixel < count; ++pixel) {
-    x[pixel] = from_float<Out>(apply(affine.output_x, tile.raw_x[pixel]));
-    y[pixel] = from_float<Out>(apply(affine.output_y, tile.raw_y[pixel]));
-  }
-}
-
-void advance_tile(Tile& tile, const FieldAffine& affine, const Bounds& bounds, int32_t count) {
-  for (int32_t pixel = 0; pixel < count; ++pixel) {
-    const Vector2 moved = advance({tile.x[pixel], tile.y[pixel]},
-                                  affine.displacement({tile.raw_x[pixel], tile.raw_y[pixel]}), bounds);
-    tile.x[pixel] = moved.x;
-    tile.y[pixel] = moved.y;
-  }
-}
-
-template <typename Out>
-void store_tile(const Out* values, int64_t channels, int32_t count, Out* target, const twostream_stack& output) {
-  for (int64_t channel = 0; channel < channels; ++channel) {
-    for (int32_t pixel = 0; pixel < count; ++pixel) {
-      target[channel * output.channel_stride + pixel * output.column_stride] = values[channel * tile_pixels + pixel];
-    }
-  }
-}
-
 template <typename In, typename Out>
-class TrajectoryStack {
+class Tile {
  public:
-  explicit TrajectoryStack(const twostream_trajectory_stack_args& args)
-      : args_(args), channels_(flow_channels(args)), fields_(args.flow.length / trajectories(args.bidirectional)) {}
+  Tile(const twostream_trajectory_stack_args& args, const FlowChannels& channels, bool streaming)
+      : args_(args),
+        channels_(channels),
+        fields_(args.flow.length / trajectories(args.bidirectional)),
+        planar_(args.output.column_stride == 1),
+        streaming_(streaming) {}
 
-  void run() const {
-    const twostream_stack& output = args_.output;
-    const int64_t bands = (output.height + band_rows - 1) / band_rows;
-    const int64_t work = int64_t{band_rows} * output.width * args_.flow.length;
-    parallel_for(args_.flow.size * args_.windows_per_sample * bands, grain_for(work), [&](int64_t item) {
-      const auto first = static_cast<int32_t>(item % bands) * band_rows;
-      run_band(item / bands / args_.windows_per_sample, item / bands % args_.windows_per_sample, first,
-               std::min(first + band_rows, output.height));
-    });
+  // `target` is channel 0 of the tile's first pixel.
+  void run(const TilePlace& place, Out* target) {
+    const twostream_sample& sample = args_.flow.samples[place.index];
+    const Bounds bounds = bounds_of(sample);
+    for (int32_t field = 0; field < args_.flow.length; ++field) {
+      const auto source = strided_field<In>(sample, field);
+      if (field % fields_ == 0) {
+        start(place);
+        load(source, place);
+      } else {
+        sample_row(source, sample, {x_, y_}, place.count, {raw_x_, raw_y_});
+      }
+      const FieldAffine affine = field_affine(channels_, place.index, field, place.window.flip);
+      emit(affine, field, place.count, target);
+      if (field % fields_ != fields_ - 1) {
+        move(affine, bounds, place.count);
+      }
+    }
   }
 
  private:
-  void run_band(int64_t index, int64_t place, int32_t first_row, int32_t end_row) const {
-    const twostream_stack& output = args_.output;
-    const twostream_sample& sample = args_.flow.samples[index];
-    const Window window = load_window(args_.windows + (index * args_.windows_per_sample + place) * 3, sample,
-                                      output.height, output.width);
-    Out* target = static_cast<Out*>(output.data) + index * output.sample_stride + place * output.window_stride;
-    for (int32_t row = first_row; row < end_row; ++row) {
-      for (int32_t column = 0; column < output.width; column += tile_pixels) {
-        const TileStart start{window.top + row, source_column(window, column, output.width), window.flip ? -1 : 1,
-                              std::min(tile_pixels, output.width - column)};
-        Out* pixels = target + row * output.row_stride + column * output.column_stride;
-        for (int32_t first = 0; first < args_.flow.length; first += fields_) {
-          run_trajectory(index, start, first, window.flip, pixels);
-        }
-      }
+  void start(const TilePlace& place) {
+    const int32_t padded = (place.count + sample_group - 1) / sample_group * sample_group;
+    for (int32_t pixel = 0; pixel < padded; ++pixel) {
+      const int32_t column = place.column + std::min(pixel, place.count - 1);
+      x_[pixel] = static_cast<float>(source_column(place.window, column, args_.output.width));
+      y_[pixel] = static_cast<float>(place.window.top + place.row);
     }
   }
 
-  // One tile through fields first, ..., first + fields_ - 1.
-  void run_trajectory(int64_t index, const TileStart& start, int32_t first, bool flip, Out* target) const {
-    const twostream_sample& sample = args_.flow.samples[index];
-    const Bounds bounds = bounds_of(sample);
-    alignas(32) Out values[2 * tile_fields * tile_pixels];
-    Tile tile;
-    place_tile(tile, start);
-    for (int32_t field = 0; field < fields_; ++field) {
-      const auto source = strided_field<In>(sample, first + field);
-      if (field == 0) {
-        load_tile(source, start, tile);
-      } else {
-        sample_row(source, sample, tile.positions(), start.count, tile.raw());
-      }
-      const FieldAffine affine = field_affine(channels_, index, first + field, flip);
-      const int32_t slot = field % tile_fields;
-      emit_tile(tile, affine, start.count, values + 2 * slot * tile_pixels, values + (2 * slot + 1) * tile_pixels);
-      if (slot == tile_fields - 1 || field == fields_ - 1) {
-        store_tile(values, 2 * (slot + 1), start.count,
-                   target + 2 * int64_t{first + field - slot} * args_.output.channel_stride, args_.output);
-      }
-      if (field < fields_ - 1) {
-        advance_tile(tile, affine, bounds, start.count);
-      }
+  // The values at the starting pixels.
+  void load(const StridedField<In>& field, const TilePlace& place) {
+    const bool flip = place.window.flip;
+    const int32_t last = place.column + place.count - 1;
+    const int32_t lowest = source_column(place.window, flip ? last : place.column, args_.output.width);
+    const In* pixels = field.data + (place.window.top + place.row) * field.row_stride + lowest * field.column_stride;
+    read_tile(pixels, field.column_stride, field.component_stride, place.count, rows_);
+    convert_row(Affine{1.0f, 0.0f}, flip, rows_.rows[0], place.count, raw_x_);
+    convert_row(Affine{1.0f, 0.0f}, flip, rows_.rows[1], place.count, raw_y_);
+  }
+
+  void emit(const FieldAffine& affine, int32_t field, int32_t count, Out* target) {
+    const twostream_stack& output = args_.output;
+    if (planar_) {
+      Out* x = target + 2 * int64_t{field} * output.channel_stride;
+      convert_and_store(affine.output_x, false, raw_x_, count, x, streaming_);
+      convert_and_store(affine.output_y, false, raw_y_, count, x + output.channel_stride, streaming_);
+      return;
+    }
+    const int32_t slot = field % tile_fields;
+    convert_row(affine.output_x, false, raw_x_, count, values_[2 * slot]);
+    convert_row(affine.output_y, false, raw_y_, count, values_[2 * slot + 1]);
+    if (slot == tile_fields - 1 || field == args_.flow.length - 1) {
+      store_tile(values_, 2 * (slot + 1), count, target + 2 * int64_t{field - slot} * output.channel_stride, output,
+                 streaming_);
+    }
+  }
+
+  void move(const FieldAffine& affine, const Bounds& bounds, int32_t count) {
+    for (int32_t pixel = 0; pixel < count; ++pixel) {
+      const Vector2 moved =
+          advance({x_[pixel], y_[pixel]}, affine.displacement({raw_x_[pixel], raw_y_[pixel]}), bounds);
+      x_[pixel] = moved.x;
+      y_[pixel] = moved.y;
     }
   }
 
   const twostream_trajectory_stack_args& args_;
-  const FlowChannels channels_;
+  const FlowChannels& channels_;
   const int32_t fields_;  // of one trajectory
+  const bool planar_;
+  const bool streaming_;
+  alignas(32) float x_[tile_pixels];
+  alignas(32) float y_[tile_pixels];
+  alignas(32) float raw_x_[tile_pixels];
+  alignas(32) float raw_y_[tile_pixels];
+  TileRows<In, 2> rows_;
+  float values_[tile_channels][tile_pixels];
 };
+
+template <typename In, typename Out>
+void run_stack(const twostream_trajectory_stack_args& args) {
+  const twostream_stack& output = args.output;
+  const int32_t places = args.windows_per_sample;
+  const FlowChannels channels = flow_channels(args);
+  const int64_t bands = (output.height + band_rows - 1) / band_rows;
+  const int64_t values = args.flow.size * places * channels.channels * output.height * output.width;
+  const bool streaming = exceeds_cache(values * static_cast<int64_t>(sizeof(Out)));
+  const int64_t samples_per_band = int64_t{band_rows} * output.width * args.flow.length;
+  parallel_for(args.flow.size * places * bands, grain_for(samples_per_band), [&](int64_t item) {
+    const int64_t index = item / bands / places;
+    const int64_t place = item / bands % places;
+    const Window window =
+        load_window(args.windows + (index * places + place) * 3, args.flow.samples[index], output.height, output.width);
+    Out* target = static_cast<Out*>(output.data) + index * output.sample_stride + place * output.window_stride;
+    Tile<In, Out> tile(args, channels, streaming);
+    const auto first = static_cast<int32_t>(item % bands) * band_rows;
+    for (int32_t row = first; row < std::min(first + band_rows, output.height); ++row) {
+      for (int32_t column = 0; column < output.width; column += tile_pixels) {
+        const int32_t count = std::min(tile_pixels, output.width - column);
+        tile.run({index, window, row, column, count}, target + row * output.row_stride + column * output.column_stride);
+      }
+    }
+    if (streaming) {
+      finish_streaming();
+    }
+  });
+}
 
 }  // namespace
 
@@ -159,8 +157,7 @@ int TWOSTREAM_CPU(trajectory_stack)(const twostream_trajectory_stack_args* args)
     return TWOSTREAM_INVALID_ARGUMENT;
   }
   with_any_type(args->flow.dtype, [&](auto in) {
-    with_float_type(args->output.dtype,
-                    [&](auto out) { TrajectoryStack<decltype(in), decltype(out)>(*args).run(); });
+    with_float_type(args->output.dtype, [&](auto out) { run_stack<decltype(in), decltype(out)>(*args); });
   });
   return TWOSTREAM_SUCCESS;
 }

@@ -4,7 +4,6 @@
 // reads fall on few; where x and y lie side by side, as they mostly do, one load brings both.
 // Blocks run over the pixels (x), the windows' trajectories (y), the samples (z).
 #include "core/trajectory_stack.h"
-
 #include "core/validate.h"
 #include "core/window.h"
 #include "cuda/paired_field.cuh"

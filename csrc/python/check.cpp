@@ -205,8 +205,11 @@ Coding check_coding(const char* op, const py::object& lo, const py::object& step
   return {optional_per_field(lo, {op, "lo"}, samples), optional_per_field(step, {op, "step"}, samples)};
 }
 
-CropTarget check_crop(const char* op, const py::object& windows, const py::object& out, const Samples& samples,
-                      int64_t channels) {
+namespace {
+
+// `argument` is the stack, `out` or a gradient.
+CropTarget check_windows_and_stack(const char* op, const py::object& windows, const Argument& argument,
+                                   const py::object& out, const Samples& samples, int64_t channels) {
   const auto count = static_cast<int64_t>(samples.samples.size());
   const Tensor window_tensor = view_tensor(windows, {op, "windows"});
   if (!is_type(window_tensor, kDLInt, 32)) {
@@ -221,17 +224,15 @@ CropTarget check_crop(const char* op, const py::object& windows, const py::objec
   check_contiguous(window_tensor, {op, "windows"});
   check_same_device(window_tensor, {op, "windows"}, samples.first);
 
-  const Argument out_argument{op, "out"};
-  const Tensor tensor = view_tensor(out, out_argument);
-  const twostream_dtype dtype = dtype_of(tensor, out_argument, false, true);
+  const Tensor tensor = view_tensor(out, argument);
+  const twostream_dtype dtype = dtype_of(tensor, argument, false, true);
   const int64_t windows_per_sample = several ? window_tensor.shape(1) : 1;
   if (several) {
-    check_shape(tensor, out_argument, {count, windows_per_sample, channels, -1, -1});
+    check_shape(tensor, argument, {count, windows_per_sample, channels, -1, -1});
   } else {
-    check_shape(tensor, out_argument, {count, channels, -1, -1});
+    check_shape(tensor, argument, {count, channels, -1, -1});
   }
-  check_same_device(tensor, out_argument, samples.first);
-  check_output_strides(tensor, out_argument);
+  check_same_device(tensor, argument, samples.first);
   const int channel_dimension = several ? 2 : 1;
 
   CropTarget target{};
@@ -259,6 +260,20 @@ CropTarget check_crop(const char* op, const py::object& windows, const py::objec
     check_positions(op, target, samples);
   }
   return target;
+}
+
+}  // namespace
+
+CropTarget check_crop(const char* op, const py::object& windows, const py::object& out, const Samples& samples,
+                      int64_t channels) {
+  const CropTarget target = check_windows_and_stack(op, windows, {op, "out"}, out, samples, channels);
+  check_output_strides(view_tensor(out, {op, "out"}), {op, "out"});
+  return target;
+}
+
+CropTarget check_crop_gradient(const char* op, const py::object& windows, const py::object& gradient,
+                               const Samples& samples, int64_t channels) {
+  return check_windows_and_stack(op, windows, {op, "gradient"}, gradient, samples, channels);
 }
 
 void check_halves(const Argument& argument, const Samples& samples, bool bidirectional) {

@@ -69,6 +69,10 @@ struct CropTarget {
 CropTarget check_crop(const char* op, const py::object& windows, const py::object& out, const Samples& samples,
                       int64_t channels);
 
+// The same for the gradient of such a stack, which is only read: it may be expanded.
+CropTarget check_crop_gradient(const char* op, const py::object& windows, const py::object& gradient,
+                               const Samples& samples, int64_t channels);
+
 // A bi-directional stack has as many backward fields as forward ones.
 void check_halves(const Argument& argument, const Samples& samples, bool bidirectional);
 

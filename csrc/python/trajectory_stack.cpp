@@ -15,14 +15,10 @@ void trajectory_stack(const py::sequence& flow, const py::object& windows, const
   check_halves({op, "flow"}, samples, bidirectional);
   const Coding coding = check_coding(op, lo, step, samples);
   const CropTarget target = check_crop(op, windows, out, samples, 2 * int64_t{samples.length});
-  const twostream_trajectory_stack_args args{samples.batch(),
-                                             target.windows,
-                                             target.windows_per_sample,
-                                             coding.lo,
-                                             coding.step,
-                                             optional_per_field(mean, {op, "mean"}, samples),
-                                             bidirectional,
-                                             target.stack};
+  const twostream_trajectory_stack_args args{
+      samples.batch(), target.windows, target.windows_per_sample,
+      coding.lo,       coding.step,    optional_per_field(mean, {op, "mean"}, samples),
+      bidirectional,   target.stack};
   run(op, twostream_trajectory_stack_cpu, twostream_trajectory_stack_cuda, args, samples.object, samples.first);
 }
 
