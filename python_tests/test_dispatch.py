@@ -26,6 +26,25 @@ results.append(ops.dequantize_flow(codes, lo, step))
 for dtype in (torch.float32, torch.float16, torch.bfloat16):
     results.append(ops.flow_stack(codes, windows, 29, lo=lo, step=step, mean=mean, dtype=dtype))
     results.append(ops.crop_frames(frames, windows, 29, mean=[1, 2, 3], std=[4, 5, 6], dtype=dtype))
+planar = codes.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
+straight = flow.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
+strange = flow.permute(3, 0, 1, 4, 2).contiguous().permute(1, 2, 4, 0, 3)
+narrow = [flow[0, :, :, :1], flow[1, :, :, :3], codes[0, :, :, :1], codes[1, :, :, :3]]
+narrow += [straight[0, :, :, :2], planar[0, :, :, :2], planar[1, :, :, :5]]
+spoiled = flow.clone()
+spoiled[0, 1, 5:9, 7:30, 0] = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e38])[:, None]
+codings = {"lo": lo, "step": step, "mean": mean}
+for fields in (codes, planar, flow, straight, strange, flow.half(), flow.bfloat16(), spoiled):
+    coding = codings if fields.dtype == torch.uint8 else {}
+    for channels_last in (False, True):
+        results.append(ops.trajectory_stack(fields, windows, 29, channels_last=channels_last, **coding).nan_to_num())
+for fields in narrow:
+    coding = {"lo": lo[:1], "step": step[:1]} if fields.dtype == torch.uint8 else {}
+    size = (fields.shape[1], fields.shape[2])
+    results.append(ops.trajectory_stack(fields[None], windows[:1] * 0, size, **coding))
+differentiable = flow.clone().requires_grad_()
+ops.trajectory_stack(differentiable, windows, 29, subtract_mean=True).square().sum().backward()
+results.append(differentiable.grad)
 digest = hashlib.sha256()
 for result in results:
     digest.update(result.contiguous().view(torch.uint8).numpy().tobytes())
