@@ -361,9 +361,7 @@ def test_gradients_against_autograd(device, bidirectional, mean_from):
     inputs = [flow.to(device).requires_grad_(), mean.to(device).requires_grad_()]
     if mean_from != "the caller":
         exact_inputs, inputs = exact_inputs[:1], inputs[:1]
-    exact_mean, given_mean = (
-        (each[1] if mean_from == "the caller" else None) for each in (exact_inputs, inputs)
-    )
+    exact_mean, given_mean = ((each[1] if mean_from == "the caller" else None) for each in (exact_inputs, inputs))
     exact = differentiable_stack(exact_inputs[0], GRADIENT_WINDOWS, (8, 9), mean=exact_mean, **options)
     stack = ops.trajectory_stack(inputs[0], GRADIENT_WINDOWS.to(device), (8, 9), mean=given_mean, **options)
     torch.testing.assert_close(stack.double().cpu(), exact, rtol=1e-4, atol=1e-4)

@@ -47,7 +47,7 @@ class Tile {
     for (int32_t field = 0; field < args_.flow.length; ++field) {
       const auto source = strided_field<In>(sample, field);
       if (field % fields_ == 0) {
-        start(place);
+        start(place, bounds);
         load(source, place);
       } else {
         sample_row(source, sample, {x_, y_}, place.count, {raw_x_, raw_y_});
@@ -61,12 +61,14 @@ class Tile {
   }
 
  private:
-  void start(const TilePlace& place) {
+  // Clamped, because beyond 2^24 a float may round up; the padding is sampled where it stands.
+  void start(const TilePlace& place, const Bounds& bounds) {
     const int32_t padded = (place.count + sample_group - 1) / sample_group * sample_group;
     for (int32_t pixel = 0; pixel < padded; ++pixel) {
       const int32_t column = place.column + std::min(pixel, place.count - 1);
-      x_[pixel] = static_cast<float>(source_column(place.window, column, args_.output.width));
-      y_[pixel] = static_cast<float>(place.window.top + place.row);
+      const int32_t source = source_column(place.window, column, args_.output.width);
+      x_[pixel] = clamp_coordinate(static_cast<float>(source), bounds.right);
+      y_[pixel] = clamp_coordinate(static_cast<float>(place.window.top + place.row), bounds.bottom);
     }
   }
 

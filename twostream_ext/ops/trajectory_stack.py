@@ -67,7 +67,7 @@ def trajectory_stack(
         `[N, 2L, h, w]`, or `[N, K, 2L, h, w]` for windows `[N, K, 3]`.
 
     Raises:
-        ValueError, TypeError: an argument of the wrong shape, dtype or device, or an odd L when bidirectional; names it.
+        ValueError, TypeError: an argument of the wrong shape, dtype or device, an odd L when bidirectional; names it.
         RuntimeError: a gradient is asked for that is not computed: of lo or step, or together with `out`.
     """
     fields = registration.to_list(flow)
@@ -148,7 +148,7 @@ class _Differentiable(torch.autograd.Function):
         return _call(options, windows, lo, step, mean, fields)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         windows, *fields = ctx.saved_tensors
         needed = ctx.needs_input_grad
