@@ -4,10 +4,13 @@
 // What costs time is fetching the four neighbours, so each layout has its own way to fetch them, eight positions at a
 // time. Interleaved bytes: x and y of two neighbours are one 32-bit word, so two words make a sample. Planar bytes: a
 // word holds four pixels of one component, of which two are wanted. Interleaved floats: two neighbours are one 128-bit
-// word. Planar floats: one gather a neighbour. Everything else takes the scalar definition.
+// word. Planar floats: one word a neighbour. Everything else takes the scalar definition.
 // A word never reaches past its row: near the right border it starts further left and the fraction or a shift makes up
 // for that. A neighbour of weight 0 adds exactly nothing among bytes; among floats it may be NaN, and is masked.
 #pragma once
+
+#include <cstring>
+#include <type_traits>
 
 #include "core/trajectory_stack.h"
 
@@ -38,7 +41,7 @@ void sample_row_strided(const StridedField<In>& field, const Vector2Row& positio
 
 #if defined(__AVX2__)
 
-// Whether every offset inside a field fits the 32-bit indices of a gather.
+// Whether every offset inside a field fits 32 bits.
 inline bool has_small_offsets(const twostream_sample& sample) {
   const auto extent = [](int32_t size, int64_t stride) {
     return size > 1 ? static_cast<double>(size - 1) * static_cast<double>(stride) : 0.0;

@@ -36,17 +36,14 @@ __global__ void trajectory_stack_kernel(const SampleChunk chunk, const int32_t* 
     const int32_t start_row = window.top + row;
     const int32_t start_column = source_column(window, column, output.width);
     Vector2 position{static_cast<float>(start_column), static_cast<float>(start_row)};
-    Vector2 raw = Field(sample, first).at(start_row, start_column);
-    for (int32_t field = first;;) {
+    for (int32_t field = first; field < first + fields; ++field) {
+      const Field source(sample, field);
+      const Vector2 raw = field == first ? source.at(start_row, start_column) : sample_at(source, position);
       const FieldAffine affine = field_affine(channels, index, field, window.flip);
-      Out* x = target + 2 * int64_t{field} * output.channel_stride;
+      Out* x = target + 2 * static_cast<int64_t>(field) * output.channel_stride;
       x[0] = from_float<Out>(apply(affine.output_x, raw.x));
       x[output.channel_stride] = from_float<Out>(apply(affine.output_y, raw.y));
-      if (++field == first + fields) {
-        break;
-      }
       position = advance(position, affine.displacement(raw), bounds);
-      raw = sample_at(Field(sample, field), position);
     }
   }
 }
