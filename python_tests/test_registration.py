@@ -77,6 +77,16 @@ OUT_CASES = {
         ([CODES], WINDOWS, RANGES, RANGES, True, None, False),
         {"out": torch.zeros(2, 6, 8, 9)},
     ),
+    "flow_stack_backward": (
+        twostream.flow_stack_backward.default,
+        (torch.randn(2, 6, 8, 9), WINDOWS),
+        {"out": [torch.zeros(2, 3, 12, 14, 2)]},
+    ),
+    "crop_frames_backward": (
+        twostream.crop_frames_backward.default,
+        (torch.randn(2, 3, 8, 9), WINDOWS, COLOUR[1]),
+        {"out": [torch.zeros(12, 14, 3), torch.zeros(11, 13, 3)]},
+    ),
     "mean_flow.out": (twostream.mean_flow.out, ([FLOW], None, None), {"out": torch.zeros(2, 3, 2)}),
     "crop_frames.out": (
         twostream.crop_frames.out,
@@ -135,14 +145,6 @@ def test_export():
     exported = torch.export.export(module, arguments)
     for got, expected in zip(exported.module()(*arguments), module(*arguments), strict=True):
         torch.testing.assert_close(got, expected)
-
-
-def test_a_gradient_is_never_lost_in_silence():
-    flow = FLOW.clone().requires_grad_()
-    with pytest.raises(RuntimeError, match="flow_stack: no gradient is computed"):
-        ops.flow_stack(flow, WINDOWS, 8)
-    with torch.no_grad():
-        assert not ops.flow_stack(flow, WINDOWS, 8).requires_grad
 
 
 def test_ops_import_nothing_but_torch(tmp_path):

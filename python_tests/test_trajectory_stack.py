@@ -470,7 +470,7 @@ def test_gradients_are_the_same_on_the_cpu_and_through_the_cuda_kernels(cuda_on_
 def test_what_has_no_gradient_says_so():
     flow = torch.randn(2, 3, 10, 12, 2, requires_grad=True)
     codes, ranges = torch.zeros(2, 3, 10, 12, 2, dtype=torch.uint8), torch.ones(2, 3, 2)
-    with pytest.raises(RuntimeError, match="trajectory_stack: out cannot be given"):
+    with pytest.raises(RuntimeError, match="trajectory_stack: out= cannot be given"):
         ops.trajectory_stack(flow, GRADIENT_WINDOWS, 8, out=torch.empty(2, 6, 8, 8))
     for name in ("lo", "step"):
         coding = {"lo": ranges, "step": ranges, name: ranges.clone().requires_grad_()}

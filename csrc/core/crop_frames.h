@@ -21,6 +21,23 @@ struct FrameChannels {
   }
 };
 
+// What a pixel of an output channel adds to its source pixel's gradient is scaled by this.
+struct FrameGradients {
+  static constexpr int components = FrameChannels::components;
+
+  float scale[components];
+
+  TWOSTREAM_HD float factor(int component, bool /*flip*/) const { return scale[component]; }
+};
+
+inline FrameGradients frame_gradients(const twostream_crop_frames_backward_args& args) {
+  FrameGradients gradients{};
+  for (int component = 0; component < FrameGradients::components; ++component) {
+    gradients.scale[component] = 1.0f / args.deviation[component];
+  }
+  return gradients;
+}
+
 inline FrameChannels frame_channels(const twostream_crop_frames_args& args) {
   FrameChannels frame{};
   for (int component = 0; component < FrameChannels::components; ++component) {

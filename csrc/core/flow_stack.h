@@ -25,6 +25,13 @@ struct FlowChannels {
   }
 };
 
+// What a pixel of an output channel adds to its source pixel's gradient is scaled by this.
+struct FlowGradients {
+  static constexpr int components = FlowChannels::components;
+
+  TWOSTREAM_HD float factor(int component, bool flip) const { return flip && component == 0 ? -1.0f : 1.0f; }
+};
+
 inline FlowChannels flow_channels(const twostream_flow_stack_args& args) {
   const bool coded = args.flow.dtype == TWOSTREAM_UINT8;
   return {coded ? args.lo : nullptr, coded ? args.step : nullptr, args.mean,

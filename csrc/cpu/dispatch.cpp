@@ -41,9 +41,11 @@ const char* twostream_cpu_isa(void) { return use_avx2() ? "avx2" : "baseline"; }
 #endif
 
 TWOSTREAM_DISPATCH(flow_stack)
+TWOSTREAM_DISPATCH(flow_stack_backward)
 TWOSTREAM_DISPATCH(trajectory_stack)
 TWOSTREAM_DISPATCH(trajectory_stack_backward)
 TWOSTREAM_DISPATCH(crop_frames)
+TWOSTREAM_DISPATCH(crop_frames_backward)
 TWOSTREAM_DISPATCH(mean_flow)
 TWOSTREAM_DISPATCH(quantize_flow)
 TWOSTREAM_DISPATCH(dequantize_flow)

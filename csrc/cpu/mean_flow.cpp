@@ -6,28 +6,8 @@
 #include "core/validate.h"
 #include "cpu/fields.h"
 #include "cpu/isa.h"
-#include "cpu/reduce.h"
 
 using namespace twostream;
-
-namespace {
-
-template <typename In>
-void add_field(const twostream_sample& sample, int64_t field, double* sums) {
-  const Extent extent = extent_of(sample, has_gaps(sample));
-  if (sample.column_stride == 2 && sample.component_stride == 1) {
-    for (int64_t row = 0; row < extent.rows; ++row) {
-      add_pairs(pixel_of<const In>(sample, field, row, 0), extent.columns, sums);
-    }
-    return;
-  }
-  for_each_tile<In>(sample, field, extent, [&](const In* const(&rows)[2], int32_t count, int64_t, int64_t) {
-    sums[0] += sum_row(rows[0], count);
-    sums[1] += sum_row(rows[1], count);
-  });
-}
-
-}  // namespace
 
 int TWOSTREAM_CPU(mean_flow)(const twostream_mean_flow_args* args) {
   if (!valid_batch(args->flow, 1, 1) || !valid_coding(args->flow, args->lo, args->step)) {

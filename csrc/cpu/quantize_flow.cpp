@@ -6,7 +6,6 @@
 #include "core/validate.h"
 #include "cpu/fields.h"
 #include "cpu/isa.h"
-#include "cpu/reduce.h"
 
 using namespace twostream;
 
@@ -47,10 +46,6 @@ void quantize_field(const twostream_quantize_flow_args& args, int64_t index, int
   const Extent extent = extent_of(sample, has_gaps(sample) || has_gaps(target));
   Statistics statistics[2] = {no_values(), no_values()};
   CodeRange ranges[2];
-  const auto look = [&](const In* const(&rows)[2], int32_t count, int64_t, int64_t) {
-    add_row(statistics[0], rows[0], count);
-    add_row(statistics[1], rows[1], count);
-  };
   const auto code = [&](const In* const(&rows)[2], int32_t count, int64_t row, int64_t column) {
     uint8_t codes[2][tile_pixels];
     code_row(rows[0], count, ranges[0], codes[0]);
@@ -58,15 +53,16 @@ void quantize_field(const twostream_quantize_flow_args& args, int64_t index, int
     write_tile(codes, count, pixel_of<uint8_t>(target, field, row, column), target.column_stride,
                target.component_stride, false);
   };
-  if (args.bound > 0.0f) {
+  if (args.bound > 0.0f) {  // the range is known: one pass serves the mean and the codes
     ranges[0] = ranges[1] = code_range(no_values(), args.bound);
     for_each_tile<In>(sample, field, extent,
                       [&](const In* const(&rows)[2], int32_t count, int64_t row, int64_t column) {
-                        look(rows, count, row, column);
+                        add_values<1>(rows[0], count, &statistics[0]);
+                        add_values<1>(rows[1], count, &statistics[1]);
                         code(rows, count, row, column);
                       });
   } else {
-    for_each_tile<In>(sample, field, extent, look);
+    add_field<In>(sample, field, statistics);
     ranges[0] = code_range(statistics[0], args.bound);
     ranges[1] = code_range(statistics[1], args.bound);
     for_each_tile<In>(sample, field, extent, code);

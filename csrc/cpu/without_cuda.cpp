@@ -12,9 +12,11 @@ int twostream_cuda_driver_version(void) { return 0; }
   int twostream_##name##_cuda(const twostream_##name##_args*, int, void*) { return TWOSTREAM_BUILT_WITHOUT_CUDA; }
 
 TWOSTREAM_WITHOUT_CUDA(flow_stack)
+TWOSTREAM_WITHOUT_CUDA(flow_stack_backward)
 TWOSTREAM_WITHOUT_CUDA(trajectory_stack)
 TWOSTREAM_WITHOUT_CUDA(trajectory_stack_backward)
 TWOSTREAM_WITHOUT_CUDA(crop_frames)
+TWOSTREAM_WITHOUT_CUDA(crop_frames_backward)
 TWOSTREAM_WITHOUT_CUDA(mean_flow)
 TWOSTREAM_WITHOUT_CUDA(quantize_flow)
 TWOSTREAM_WITHOUT_CUDA(dequantize_flow)

@@ -207,9 +207,8 @@ Coding check_coding(const char* op, const py::object& lo, const py::object& step
 
 namespace {
 
-// `argument` is the stack, `out` or a gradient.
-CropTarget check_windows_and_stack(const char* op, const py::object& windows, const Argument& argument,
-                                   const py::object& out, const Samples& samples, int64_t channels) {
+CropTarget check_stack(const char* op, const py::object& windows, const py::object& stack, const char* stack_name,
+                       const Samples& samples, int64_t channels) {
   const auto count = static_cast<int64_t>(samples.samples.size());
   const Tensor window_tensor = view_tensor(windows, {op, "windows"});
   if (!is_type(window_tensor, kDLInt, 32)) {
@@ -224,7 +223,8 @@ CropTarget check_windows_and_stack(const char* op, const py::object& windows, co
   check_contiguous(window_tensor, {op, "windows"});
   check_same_device(window_tensor, {op, "windows"}, samples.first);
 
-  const Tensor tensor = view_tensor(out, argument);
+  const Argument argument{op, stack_name};
+  const Tensor tensor = view_tensor(stack, argument);
   const twostream_dtype dtype = dtype_of(tensor, argument, false, true);
   const int64_t windows_per_sample = several ? window_tensor.shape(1) : 1;
   if (several) {
@@ -266,14 +266,14 @@ CropTarget check_windows_and_stack(const char* op, const py::object& windows, co
 
 CropTarget check_crop(const char* op, const py::object& windows, const py::object& out, const Samples& samples,
                       int64_t channels) {
-  const CropTarget target = check_windows_and_stack(op, windows, {op, "out"}, out, samples, channels);
+  const CropTarget target = check_stack(op, windows, out, "out", samples, channels);
   check_output_strides(view_tensor(out, {op, "out"}), {op, "out"});
   return target;
 }
 
 CropTarget check_crop_gradient(const char* op, const py::object& windows, const py::object& gradient,
                                const Samples& samples, int64_t channels) {
-  return check_windows_and_stack(op, windows, {op, "gradient"}, gradient, samples, channels);
+  return check_stack(op, windows, gradient, "gradient", samples, channels);
 }
 
 void check_halves(const Argument& argument, const Samples& samples, bool bidirectional) {

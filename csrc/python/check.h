@@ -43,6 +43,7 @@ constexpr SampleRules any_flow{true, 2, true, true};
 constexpr SampleRules float_flow{true, 2, false, true};
 constexpr SampleRules coded_flow{true, 2, true, false};
 constexpr SampleRules any_frames{false, 3, true, true};
+constexpr SampleRules float_frames{false, 3, false, true};
 
 Samples collect_samples(const py::sequence& objects, const Argument& argument, const SampleRules& rules);
 
@@ -68,8 +69,7 @@ struct CropTarget {
 };
 CropTarget check_crop(const char* op, const py::object& windows, const py::object& out, const Samples& samples,
                       int64_t channels);
-
-// The same for the gradient of such a stack, which is only read: it may be expanded.
+// The same with the stack's gradient in place of `out`: it is only read, so it may be expanded.
 CropTarget check_crop_gradient(const char* op, const py::object& windows, const py::object& gradient,
                                const Samples& samples, int64_t channels);
 

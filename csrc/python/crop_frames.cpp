@@ -3,6 +3,8 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 #include "python/check.h"
 #include "python/operators.h"
 
@@ -11,24 +13,28 @@ namespace {
 
 constexpr const char* op = "crop_frames";
 
+void copy_deviation(const char* name, const std::vector<float>& deviation, float* to) {
+  if (deviation.size() != 3) {
+    refuse_value({name, "std"}, "3 numbers", std::to_string(deviation.size()));
+  }
+  for (float each : deviation) {
+    if (!(each > 0.0f)) {
+      refuse_value({name, "std"}, "positive", std::to_string(each));
+    }
+  }
+  std::copy(deviation.begin(), deviation.end(), to);
+}
+
 void crop_frames(const py::sequence& frames, const py::object& windows, const std::vector<float>& mean,
                  const std::vector<float>& deviation, const py::object& shift, const py::object& out) {
   const Samples samples = collect_samples(frames, {op, "frames"}, any_frames);
   if (mean.size() != 3) {
     refuse_value({op, "mean"}, "3 numbers", std::to_string(mean.size()));
   }
-  if (deviation.size() != 3) {
-    refuse_value({op, "std"}, "3 numbers", std::to_string(deviation.size()));
-  }
   twostream_crop_frames_args args{};
   args.frames = samples.batch();
-  for (size_t component = 0; component < 3; ++component) {
-    if (!(deviation[component] > 0.0f)) {
-      refuse_value({op, "std"}, "positive", std::to_string(deviation[component]));
-    }
-    args.mean[component] = mean[component];
-    args.deviation[component] = deviation[component];
-  }
+  std::copy(mean.begin(), mean.end(), args.mean);
+  copy_deviation(op, deviation, args.deviation);
   if (!shift.is_none()) {
     const Argument argument{op, "shift"};
     const Tensor tensor = view_tensor(shift, argument);
@@ -47,10 +53,24 @@ void crop_frames(const py::sequence& frames, const py::object& windows, const st
   run(op, twostream_crop_frames_cpu, twostream_crop_frames_cuda, args, samples.object, samples.first);
 }
 
+void crop_frames_backward(const py::object& gradient, const py::object& windows, const std::vector<float>& deviation,
+                          const py::sequence& out) {
+  constexpr const char* name = "crop_frames_backward";
+  const Samples samples = collect_samples(out, {name, "out"}, float_frames);
+  const CropTarget target = check_crop_gradient(name, windows, gradient, samples, 3);
+  twostream_crop_frames_backward_args args{
+      target.stack, target.windows, target.windows_per_sample, {}, samples.batch()};
+  copy_deviation(name, deviation, args.deviation);
+  run(name, twostream_crop_frames_backward_cpu, twostream_crop_frames_backward_cuda, args, samples.object,
+      samples.first);
+}
+
 }  // namespace
 
 void bind_crop_frames(py::module_& module) {
   module.def(op, &crop_frames, py::arg("frames"), py::arg("windows"), py::arg("mean"), py::arg("std"), py::arg("shift"),
+             py::arg("out"));
+  module.def("crop_frames_backward", &crop_frames_backward, py::arg("gradient"), py::arg("windows"), py::arg("std"),
              py::arg("out"));
 }
 

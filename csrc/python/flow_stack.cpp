@@ -20,11 +20,21 @@ void flow_stack(const py::sequence& flow, const py::object& windows, const py::o
   run(op, twostream_flow_stack_cpu, twostream_flow_stack_cuda, args, samples.object, samples.first);
 }
 
+void flow_stack_backward(const py::object& gradient, const py::object& windows, const py::sequence& out) {
+  constexpr const char* name = "flow_stack_backward";
+  const Samples samples = collect_samples(out, {name, "out"}, float_flow);
+  const CropTarget target = check_crop_gradient(name, windows, gradient, samples, 2 * int64_t{samples.length});
+  const twostream_flow_stack_backward_args args{target.stack, target.windows, target.windows_per_sample,
+                                                samples.batch()};
+  run(name, twostream_flow_stack_backward_cpu, twostream_flow_stack_backward_cuda, args, samples.object, samples.first);
+}
+
 }  // namespace
 
 void bind_flow_stack(py::module_& module) {
   module.def(op, &flow_stack, py::arg("flow"), py::arg("windows"), py::arg("lo"), py::arg("step"), py::arg("mean"),
              py::arg("out"));
+  module.def("flow_stack_backward", &flow_stack_backward, py::arg("gradient"), py::arg("windows"), py::arg("out"));
 }
 
 }  // namespace twostream::python

@@ -10,7 +10,7 @@ different sizes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 import torch.utils.dlpack
@@ -64,12 +64,20 @@ def to_pair(operator: str, size: int | Sequence[int]) -> tuple[int, int]:
     return int(size[0]), int(size[1])
 
 
+def needs_gradient(tensors: Sequence[torch.Tensor | None]) -> bool:
+    """Tell whether autograd follows any of the tensors."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
 def refuse_gradient(operator: str, tensors: Sequence[torch.Tensor | None]) -> None:
     """Fail where a gradient would be lost in silence."""
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        raise RuntimeError(
-            f"{operator}: no gradient is computed for its inputs yet; detach them or use torch.no_grad()"
-        )
+    if needs_gradient(tensors):
+        raise RuntimeError(f"{operator}: no gradient is computed here; detach the inputs or use torch.no_grad()")
+
+
+def refuse_out_with_gradient(operator: str) -> NoReturn:
+    """Fail where autograd could not follow what is written into `out`."""
+    raise RuntimeError(f"{operator}: out= cannot be given when an input requires a gradient")
 
 
 def is_batch(samples: Sequence[torch.Tensor], sample_dimensions: int) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -47,16 +48,62 @@ def crop_frames(
     images = registration.to_list(frames)
     windows = registration.to_tensor(windows).contiguous()
     shift = registration.to_contiguous(shift)
-    registration.refuse_gradient("crop_frames", [*images, shift])
+    gradient = registration.needs_gradient([*images, shift])
     means, deviations = [float(each) for each in mean], [float(each) for each in std]
     if out is not None:
+        if gradient:
+            registration.refuse_out_with_gradient("crop_frames")
         torch.ops.twostream.crop_frames.out(images, windows, means, deviations, shift, out=registration.to_tensor(out))
         return out
     pair = registration.to_pair("crop_frames", size)
-    result: torch.Tensor = torch.ops.twostream.crop_frames(
-        images, windows, pair, means, deviations, shift, dtype, channels_last
-    )
+    options = (windows, pair, means, deviations, shift, dtype, channels_last)
+    if gradient:
+        differentiable: torch.Tensor = _CropFrames.apply(*options, *images)  # type: ignore[no-untyped-call]
+        return differentiable
+    result: torch.Tensor = torch.ops.twostream.crop_frames(images, *options)
     return result
+
+
+class _CropFrames(torch.autograd.Function):
+    """crop_frames with the gradients of float frames and of the shift."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        windows: torch.Tensor,
+        size: tuple[int, int],
+        mean: list[float],
+        std: list[float],
+        shift: torch.Tensor | None,
+        dtype: torch.dtype,
+        channels_last: bool,
+        *frames: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(windows)
+        ctx.frames = [(frame.shape, frame.dtype) for frame in frames]
+        ctx.std = std
+        result: torch.Tensor = torch.ops.twostream.crop_frames(
+            list(frames), windows, size, mean, std, shift, dtype, channels_last
+        )
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (windows,) = ctx.saved_tensors
+        shift = None
+        if ctx.needs_input_grad[_SHIFT]:
+            sums = gradient.float().sum((-2, -1)) / gradient.new_tensor(ctx.std, dtype=torch.float32)
+            shift = sums.sum(1) if sums.dim() == 3 else sums
+        frames: list[torch.Tensor | None] = [None] * len(ctx.frames)
+        if any(ctx.needs_input_grad[_FIRST_FRAME:]):
+            given = [gradient.new_empty(shape, dtype=dtype) for shape, dtype in ctx.frames]
+            torch.ops.twostream.crop_frames_backward(gradient, windows, ctx.std, out=given)
+            frames = [*given]
+        return (*[None] * _SHIFT, shift, None, None, *frames)
+
+
+_SHIFT, _FIRST_FRAME = 4, 7  # places among the arguments of _CropFrames.forward
 
 
 def _allocate(
@@ -85,6 +132,10 @@ def _fill(
     _C.crop_frames(frames, windows, mean, std, shift, out)
 
 
+def _fill_gradient(gradient: torch.Tensor, windows: torch.Tensor, std: list[float], *, out: list[torch.Tensor]) -> None:
+    _C.crop_frames_backward(gradient, windows, std, out)
+
+
 def _compute(
     frames: list[torch.Tensor],
     windows: torch.Tensor,
@@ -107,6 +158,11 @@ registration.register(
     " ScalarType dtype, bool channels_last) -> Tensor",
     _compute,
     _allocate,
+)
+registration.register(
+    "crop_frames_backward(Tensor gradient, Tensor windows, float[] std, *, Tensor(a!)[] out) -> ()",
+    _fill_gradient,
+    registration.nothing,
 )
 registration.register(
     "crop_frames.out(Tensor[] frames, Tensor windows, float[] mean, float[] std, Tensor? shift, *,"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -50,21 +51,88 @@ def flow_stack(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device; names it.
+        RuntimeError: `lo` or `step` requires a gradient; `flow` (float) and `mean` may.
     """
     fields = registration.to_list(flow)
     windows = registration.to_tensor(windows).contiguous()
     lo, step, mean = (registration.to_contiguous(each) for each in (lo, step, mean))
-    registration.refuse_gradient("flow_stack", [*fields, lo, step, mean])
+    registration.refuse_gradient("flow_stack: lo and step", [lo, step])
+    gradient = registration.needs_gradient([*fields, mean])
     if out is not None:
+        if gradient:
+            registration.refuse_out_with_gradient("flow_stack")
         torch.ops.twostream.flow_stack.out(
             fields, windows, lo, step, subtract_mean, mean, out=registration.to_tensor(out)
         )
         return out
-    pair = registration.to_pair("flow_stack", size)
-    result: torch.Tensor = torch.ops.twostream.flow_stack(
-        fields, windows, pair, lo, step, subtract_mean, mean, dtype, channels_last
-    )
+    options = (windows, registration.to_pair("flow_stack", size), lo, step, subtract_mean, mean, dtype, channels_last)
+    if gradient:
+        differentiable: torch.Tensor = _FlowStack.apply(*options, *fields)  # type: ignore[no-untyped-call]
+        return differentiable
+    result: torch.Tensor = torch.ops.twostream.flow_stack(fields, *options)
     return result
+
+
+class _FlowStack(torch.autograd.Function):
+    """flow_stack with the gradients of float fields and of the given means."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        windows: torch.Tensor,
+        size: tuple[int, int],
+        lo: torch.Tensor | None,
+        step: torch.Tensor | None,
+        subtract_mean: bool,
+        mean: torch.Tensor | None,
+        dtype: torch.dtype,
+        channels_last: bool,
+        *fields: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(windows)
+        ctx.fields = [(field.shape, field.dtype) for field in fields]
+        ctx.centred = subtract_mean and mean is None
+        result: torch.Tensor = torch.ops.twostream.flow_stack(
+            list(fields), windows, size, lo, step, subtract_mean, mean, dtype, channels_last
+        )
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (windows,) = ctx.saved_tensors
+        mean = mean_gradient(gradient, windows) if ctx.centred or ctx.needs_input_grad[_MEAN] else None
+        fields: list[torch.Tensor | None] = [None] * len(ctx.fields)
+        if any(ctx.needs_input_grad[_FIRST_FIELD:]):
+            given = [gradient.new_empty(shape, dtype=dtype) for shape, dtype in ctx.fields]
+            torch.ops.twostream.flow_stack_backward(gradient, windows, out=given)
+            if ctx.centred and mean is not None:
+                spread_mean_gradient(mean, given)
+            fields = [*given]
+        return (*[None] * _MEAN, mean if ctx.needs_input_grad[_MEAN] else None, None, None, *fields)
+
+
+_MEAN, _FIRST_FIELD = 5, 8  # places among the arguments of _FlowStack.forward
+
+
+def mean_gradient(gradient: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    """Give the gradient [N, L, 2] of the subtracted means: each output pixel holds minus one of them, signed."""
+    sums = gradient.float().sum((-2, -1))
+    sums = sums.view(*sums.shape[:-1], -1, 2)  # [N, (K,) L, 2]
+    flipped = (windows[..., 2] != 0)[..., None]
+    sums = torch.stack([torch.where(flipped, sums[..., 0], -sums[..., 0]), -sums[..., 1]], dim=-1)
+    return sums.sum(1) if sums.dim() == 4 else sums
+
+
+def spread_mean_gradient(mean: torch.Tensor, fields: list[torch.Tensor]) -> None:
+    """Add to each field's gradient what comes through its own mean: the same for every pixel."""
+    if registration.is_batch(fields, _SAMPLE_DIMENSIONS):
+        means, samples = [mean], fields
+    else:
+        means, samples = list(mean), fields
+    for each, field in zip(means, samples, strict=True):
+        share = each / (field.shape[-3] * field.shape[-2])
+        field.add_(share[..., None, None, :].to(field.dtype))
 
 
 def _allocate(
@@ -116,6 +184,10 @@ def _compute(
     return out
 
 
+def _fill_gradient(gradient: torch.Tensor, windows: torch.Tensor, *, out: list[torch.Tensor]) -> None:
+    _C.flow_stack_backward(gradient, windows, out)
+
+
 def _check_flow(flow: list[torch.Tensor]) -> None:
     """Before the result is allocated: its shape needs the dimensions of the first field."""
     if not flow or flow[0].dim() < _SAMPLE_DIMENSIONS:
@@ -128,6 +200,11 @@ registration.register(
     " Tensor? mean, ScalarType dtype, bool channels_last) -> Tensor",
     _compute,
     _allocate,
+)
+registration.register(
+    "flow_stack_backward(Tensor gradient, Tensor windows, *, Tensor(a!)[] out) -> ()",
+    _fill_gradient,
+    registration.nothing,
 )
 registration.register(
     "flow_stack.out(Tensor[] flow, Tensor windows, Tensor? lo, Tensor? step, bool subtract_mean, Tensor? mean, *,"

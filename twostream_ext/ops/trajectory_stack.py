@@ -73,15 +73,12 @@ def trajectory_stack(
     fields = registration.to_list(flow)
     windows = registration.to_tensor(windows).contiguous()
     lo, step, mean = (registration.to_contiguous(each) for each in (lo, step, mean))
-    differentiable = torch.is_grad_enabled() and any(_requires_grad(each) for each in (*fields, mean, lo, step))
-    if differentiable and (_requires_grad(lo) or _requires_grad(step)):
+    if registration.needs_gradient([lo, step]):
         raise RuntimeError("trajectory_stack: lo and step have no gradient; detach them or use torch.no_grad()")
+    differentiable = registration.needs_gradient([*fields, mean])
     if out is not None:
         if differentiable:
-            raise RuntimeError(
-                "trajectory_stack: out cannot be given with inputs that require a gradient; detach them or leave out "
-                "`out`"
-            )
+            registration.refuse_out_with_gradient("trajectory_stack")
         torch.ops.twostream.trajectory_stack.out(
             fields, windows, lo, step, subtract_mean, mean, bidirectional, out=registration.to_tensor(out)
         )
@@ -92,10 +89,6 @@ def trajectory_stack(
         differentiated: torch.Tensor = _Differentiable.apply(options, windows, lo, step, mean, *fields)  # type: ignore[no-untyped-call]
         return differentiated
     return _call(options, windows, lo, step, mean, fields)
-
-
-def _requires_grad(tensor: torch.Tensor | None) -> bool:
-    return tensor is not None and tensor.requires_grad
 
 
 class _Options(NamedTuple):

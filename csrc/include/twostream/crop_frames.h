@@ -26,6 +26,19 @@ typedef struct twostream_crop_frames_args {
 TWOSTREAM_API int twostream_crop_frames_cpu(const twostream_crop_frames_args* args);
 TWOSTREAM_API int twostream_crop_frames_cuda(const twostream_crop_frames_args* args, int device, void* stream);
 
+/* The gradient of float frames: each pixel's is the sum over the windows that show it; 0 where none does. */
+typedef struct twostream_crop_frames_backward_args {
+  twostream_stack gradient;        /* of the output; read only, strides may be 0 */
+  const int32_t* windows;          /* [N, K, 3] contiguous, as given to the operator */
+  int32_t windows_per_sample;      /* K */
+  float deviation[3];              /* as given to the operator */
+  twostream_batch frames_gradient; /* written; a float type, strides that do not overlap */
+} twostream_crop_frames_backward_args;
+
+TWOSTREAM_API int twostream_crop_frames_backward_cpu(const twostream_crop_frames_backward_args* args);
+TWOSTREAM_API int twostream_crop_frames_backward_cuda(const twostream_crop_frames_backward_args* args, int device,
+                                                      void* stream);
+
 #ifdef __cplusplus
 }
 #endif

@@ -27,6 +27,18 @@ typedef struct twostream_flow_stack_args {
 TWOSTREAM_API int twostream_flow_stack_cpu(const twostream_flow_stack_args* args);
 TWOSTREAM_API int twostream_flow_stack_cuda(const twostream_flow_stack_args* args, int device, void* stream);
 
+/* The gradient of float fields: each pixel's is the sum over the windows that show it; 0 where none does. */
+typedef struct twostream_flow_stack_backward_args {
+  twostream_stack gradient;      /* of the output; read only, strides may be 0 */
+  const int32_t* windows;        /* [N, K, 3] contiguous, as given to the operator */
+  int32_t windows_per_sample;    /* K */
+  twostream_batch flow_gradient; /* written; a float type, strides that do not overlap */
+} twostream_flow_stack_backward_args;
+
+TWOSTREAM_API int twostream_flow_stack_backward_cpu(const twostream_flow_stack_backward_args* args);
+TWOSTREAM_API int twostream_flow_stack_backward_cuda(const twostream_flow_stack_backward_args* args, int device,
+                                                     void* stream);
+
 #ifdef __cplusplus
 }
 #endif
