@@ -97,11 +97,14 @@ __global__ void measure_kernel(const SampleChunk chunk, const Args args, bool wi
   for (int64_t place = 0; place < args.windows_per_sample; ++place) {
     const bool negate = channel % 2 == 0 && window_at(args, sample, index, place).flip;
     const Gradient* given = gradient_at<Gradient>(args, index, place) + channel * args.gradient.channel_stride;
-    const float* displacements = args.displacements + workspace_start(args, index, place) + channel * plane;
+    const int64_t start = workspace_start(args, index, place) + channel * plane;
     for (int64_t pixel = threadIdx.x; pixel < plane; pixel += threads_per_block) {
       const float value = to_float(given[pixel / args.gradient.width * args.gradient.row_stride +
                                          pixel % args.gradient.width * args.gradient.column_stride]);
-      merge(mine, {-static_cast<double>(negate ? -value : value), with_flow ? magnitude_of(displacements[pixel]) : 0});
+      mine.sum -= static_cast<double>(negate ? -value : value);
+      if (with_flow) {
+        merge(mine, {0.0, magnitude_of(args.displacements[start + pixel])});
+      }
     }
   }
   const Totals totals = reduce_block(mine, shared);
