@@ -4,7 +4,8 @@
 // What costs time is fetching the four neighbours, so each layout has its own way to fetch them, eight positions at a
 // time. Interleaved bytes: x and y of two neighbours are one 32-bit word, so two words make a sample. Planar bytes: a
 // word holds four pixels of one component, of which two are wanted. Interleaved floats: two neighbours are one 128-bit
-// word. Planar floats: one word a neighbour. Everything else takes the scalar definition.
+// word. Planar floats: two neighbours of one
+// component are one 64-bit word. Everything else takes the scalar definition.
 // A word never reaches past its row: near the right border it starts further left and the fraction or a shift makes up
 // for that. A neighbour of weight 0 adds exactly nothing among bytes; among floats it may be NaN, and is masked.
 #pragma once
@@ -13,6 +14,7 @@
 #include <type_traits>
 
 #include "core/trajectory_stack.h"
+#include "cpu/shuffle.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -58,12 +60,10 @@ inline __m256 interpolate8(__m256 from, __m256 to, __m256 fraction) {
 // Eight 32-bit words, each at its own element offset. Eight loads: the gather instruction takes half as long again on
 // Zen 3.
 template <typename T>
-__m256i load_words(const T* data, __m256i offsets) {
-  alignas(32) uint32_t offset[8];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(offset), offsets);
+__m256i load_words(const T* data, const uint32_t* offsets) {
   const auto word = [&](int lane) {
     int32_t bits;
-    memcpy(&bits, data + offset[lane], sizeof(bits));
+    memcpy(&bits, data + offsets[lane], sizeof(bits));
     return bits;
   };
   return _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
@@ -77,31 +77,46 @@ struct Neighbours {
   __m256 right_y;
 };
 
-struct InterleavedBytes {
-  const uint8_t* data;
-  int32_t width;
+// Floats: the word starts one pixel early at the last column, and a right neighbour of weight 0 is the left one.
+struct FloatChoice {
+  __m256 moved;
+  __m256 between;
 
-  // The columns to fetch from, and what is left of the coordinate: 1 at the last column.
-  __m256i column(__m256 x) const { return _mm256_min_epi32(_mm256_cvttps_epi32(x), _mm256_set1_epi32(width - 2)); }
+  FloatChoice(__m256 x, __m256i first, __m256 fraction)
+      : moved(_mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_cvttps_epi32(x), first))),
+        between(_mm256_cmp_ps(fraction, _mm256_setzero_ps(), _CMP_GT_OQ)) {}
+
+  void choose(__m256 first, __m256 second, __m256& left, __m256& right) const {
+    left = _mm256_blendv_ps(first, second, moved);
+    right = _mm256_blendv_ps(left, second, between);
+  }
+};
+
+// A layout says at which column the word for a position starts, counts offsets in `pixel_step`s, and takes the word
+// apart. For bytes, `fraction` is what is left of the coordinate beyond that column, 1 at the last column.
+struct InterleavedBytes {
+  static constexpr int pixel_step = 2;
+  static constexpr bool fraction_from_start = true;
+  const uint8_t* data;
+  int32_t last_start;
 
   static __m256 byte_of(__m256i words, int index) {
     const __m256i moved = index == 0 ? words : _mm256_srli_epi32(words, 8 * index);
     return _mm256_cvtepi32_ps(index == 3 ? moved : _mm256_and_si256(moved, _mm256_set1_epi32(0xff)));
   }
 
-  Neighbours fetch(__m256i row_offset, __m256i column, __m256 /*fraction*/) const {
-    const __m256i offset = _mm256_add_epi32(row_offset, _mm256_add_epi32(column, column));
-    const __m256i words = load_words(data, offset);
+  Neighbours fetch(const uint32_t* offsets, __m256 /*x*/, __m256 /*fraction*/) const {
+    const __m256i words = load_words(data, offsets);
     return {byte_of(words, 0), byte_of(words, 2), byte_of(words, 1), byte_of(words, 3)};
   }
 };
 
 struct PlanarBytes {
+  static constexpr int pixel_step = 1;
+  static constexpr bool fraction_from_start = false;
   const uint8_t* data;
+  int32_t last_start;
   int64_t component_stride;
-  int32_t width;
-
-  __m256i column(__m256 x) const { return _mm256_cvttps_epi32(x); }
 
   // The byte `shift` bits up, and the one after it, which is 0 past the word: its weight is then 0.
   static void bytes_of(__m256i words, __m256i shift, __m256& left, __m256& right) {
@@ -111,28 +126,23 @@ struct PlanarBytes {
     right = _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(moved, 8), mask));
   }
 
-  Neighbours fetch(__m256i row_offset, __m256i column, __m256 /*fraction*/) const {
-    const __m256i start = _mm256_min_epi32(column, _mm256_set1_epi32(width - 4));
-    const __m256i shift = _mm256_slli_epi32(_mm256_sub_epi32(column, start), 3);
-    const __m256i offset = _mm256_add_epi32(row_offset, start);
+  Neighbours fetch(const uint32_t* offsets, __m256 x, __m256 /*fraction*/) const {
+    const __m256i past = _mm256_sub_epi32(_mm256_cvttps_epi32(x), _mm256_set1_epi32(last_start));
+    const __m256i shift = _mm256_slli_epi32(_mm256_max_epi32(past, _mm256_setzero_si256()), 3);
     Neighbours neighbours;
-    bytes_of(load_words(data, offset), shift, neighbours.left_x, neighbours.right_x);
-    bytes_of(load_words(data + component_stride, offset), shift, neighbours.left_y, neighbours.right_y);
+    bytes_of(load_words(data, offsets), shift, neighbours.left_x, neighbours.right_x);
+    bytes_of(load_words(data + component_stride, offsets), shift, neighbours.left_y, neighbours.right_y);
     return neighbours;
   }
 };
 
 struct InterleavedFloats {
+  static constexpr int pixel_step = 2;
+  static constexpr bool fraction_from_start = false;
   const float* data;
-  int32_t width;
+  int32_t last_start;
 
-  __m256i column(__m256 x) const { return _mm256_cvttps_epi32(x); }
-
-  Neighbours fetch(__m256i row_offset, __m256i column, __m256 fraction) const {
-    const __m256i start = _mm256_min_epi32(column, _mm256_set1_epi32(width - 2));
-    alignas(32) uint32_t offsets[8];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(offsets),
-                       _mm256_add_epi32(row_offset, _mm256_add_epi32(start, start)));
+  Neighbours fetch(const uint32_t* offsets, __m256 x, __m256 fraction) const {
     // Lane pairs (0, 4), (1, 5), ...: two unpacks then bring eight values of a kind into order.
     const auto pair = [&](int lane) {
       return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(data + offsets[lane])),
@@ -143,51 +153,84 @@ struct InterleavedFloats {
     const __m256 right01 = _mm256_unpackhi_ps(p0, p1), right23 = _mm256_unpackhi_ps(p2, p3);
     const auto low = [](__m256 a, __m256 b) { return _mm256_shuffle_ps(a, b, _MM_SHUFFLE(1, 0, 1, 0)); };
     const auto high = [](__m256 a, __m256 b) { return _mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 2, 3, 2)); };
-    const __m256 first_x = low(left01, left23), first_y = high(left01, left23);
-    const __m256 second_x = low(right01, right23), second_y = high(right01, right23);
-    const __m256 moved = _mm256_castsi256_ps(_mm256_cmpgt_epi32(column, start));  // the last column
-    const __m256 between = _mm256_cmp_ps(fraction, _mm256_setzero_ps(), _CMP_GT_OQ);
+    const FloatChoice choice(x, _mm256_set1_epi32(last_start), fraction);
     Neighbours neighbours;
-    neighbours.left_x = _mm256_blendv_ps(first_x, second_x, moved);
-    neighbours.left_y = _mm256_blendv_ps(first_y, second_y, moved);
-    neighbours.right_x = _mm256_blendv_ps(neighbours.left_x, second_x, between);
-    neighbours.right_y = _mm256_blendv_ps(neighbours.left_y, second_y, between);
+    choice.choose(low(left01, left23), low(right01, right23), neighbours.left_x, neighbours.right_x);
+    choice.choose(high(left01, left23), high(right01, right23), neighbours.left_y, neighbours.right_y);
     return neighbours;
   }
 };
 
 struct PlanarFloats {
+  static constexpr int pixel_step = 1;
+  static constexpr bool fraction_from_start = false;
   const float* data;
+  int32_t last_start;
   int64_t component_stride;
 
-  __m256i column(__m256 x) const { return _mm256_cvttps_epi32(x); }
+  // Two neighbours are one 64-bit word; four words make a vector.
+  static void component(const float* data, const uint32_t* offsets, const FloatChoice& choice, __m256& left,
+                        __m256& right) {
+    const auto word = [&](int lane) {
+      double bits;
+      memcpy(&bits, data + offsets[lane], sizeof(bits));
+      return bits;
+    };
+    const __m256 p0145 = _mm256_castpd_ps(_mm256_setr_pd(word(0), word(1), word(4), word(5)));
+    const __m256 p2367 = _mm256_castpd_ps(_mm256_setr_pd(word(2), word(3), word(6), word(7)));
+    choice.choose(_mm256_shuffle_ps(p0145, p2367, _MM_SHUFFLE(2, 0, 2, 0)),
+                  _mm256_shuffle_ps(p0145, p2367, _MM_SHUFFLE(3, 1, 3, 1)), left, right);
+  }
 
-  Neighbours fetch(__m256i row_offset, __m256i column, __m256 fraction) const {
-    const __m256i left = _mm256_add_epi32(row_offset, column);
-    const __m256 between = _mm256_cmp_ps(fraction, _mm256_setzero_ps(), _CMP_GT_OQ);
-    const __m256i right = _mm256_sub_epi32(left, _mm256_castps_si256(between));
-    return {_mm256_castsi256_ps(load_words(data, left)), _mm256_castsi256_ps(load_words(data, right)),
-            _mm256_castsi256_ps(load_words(data + component_stride, left)),
-            _mm256_castsi256_ps(load_words(data + component_stride, right))};
+  Neighbours fetch(const uint32_t* offsets, __m256 x, __m256 fraction) const {
+    const FloatChoice choice(x, _mm256_set1_epi32(last_start), fraction);
+    Neighbours neighbours;
+    component(data, offsets, choice, neighbours.left_x, neighbours.right_x);
+    component(data + component_stride, offsets, choice, neighbours.left_y, neighbours.right_y);
+    return neighbours;
   }
 };
+
+// Element offsets of the words for the upper and the lower row of each position: computed ahead of the loads, which
+// then wait for nothing.
+struct WordOffsets {
+  alignas(32) uint32_t top[tile_pixels];
+  alignas(32) uint32_t bottom[tile_pixels];
+};
+
+template <typename Layout>
+void place_words(const Layout& layout, int32_t row_stride, const Vector2Row& positions, int32_t count,
+                 WordOffsets& offsets) {
+  const __m256i stride = _mm256_set1_epi32(row_stride);
+  for (int32_t pixel = 0; pixel < count; pixel += sample_group) {
+    const __m256 y = _mm256_loadu_ps(positions.y + pixel);
+    const __m256i row = _mm256_cvttps_epi32(y);
+    const __m256 between = _mm256_cmp_ps(y, _mm256_cvtepi32_ps(row), _CMP_GT_OQ);
+    __m256i start = _mm256_min_epi32(_mm256_cvttps_epi32(_mm256_loadu_ps(positions.x + pixel)),
+                                     _mm256_set1_epi32(layout.last_start));
+    start = Layout::pixel_step == 2 ? _mm256_add_epi32(start, start) : start;
+    const __m256i top = _mm256_add_epi32(_mm256_mullo_epi32(row, stride), start);
+    const __m256i below = _mm256_and_si256(_mm256_castps_si256(between), stride);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(offsets.top + pixel), top);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(offsets.bottom + pixel), _mm256_add_epi32(top, below));
+  }
+}
 
 template <typename Layout>
 void sample_row_fast(const Layout& layout, int32_t row_stride, const Vector2Row& positions, int32_t count,
                      const Vector2Row& samples) {
-  const __m256i stride = _mm256_set1_epi32(row_stride);
+  WordOffsets offsets;
+  place_words(layout, row_stride, positions, count, offsets);
+  const __m256i last_start = _mm256_set1_epi32(layout.last_start);
   for (int32_t pixel = 0; pixel < count; pixel += sample_group) {
     const __m256 x = _mm256_loadu_ps(positions.x + pixel);
     const __m256 y = _mm256_loadu_ps(positions.y + pixel);
-    const __m256i column = layout.column(x);
-    const __m256i row = _mm256_cvttps_epi32(y);
-    const __m256 fraction_x = _mm256_sub_ps(x, _mm256_cvtepi32_ps(column));
-    const __m256 fraction_y = _mm256_sub_ps(y, _mm256_cvtepi32_ps(row));
-    const __m256i below = _mm256_castps_si256(_mm256_cmp_ps(fraction_y, _mm256_setzero_ps(), _CMP_GT_OQ));
-    const __m256i top_offset = _mm256_mullo_epi32(row, stride);
-    const __m256i bottom_offset = _mm256_add_epi32(top_offset, _mm256_and_si256(below, stride));
-    const Neighbours top = layout.fetch(top_offset, column, fraction_x);
-    const Neighbours bottom = layout.fetch(bottom_offset, column, fraction_x);
+    const __m256i column = _mm256_cvttps_epi32(x);
+    const __m256i from = Layout::fraction_from_start ? _mm256_min_epi32(column, last_start) : column;
+    const __m256 fraction_x = _mm256_sub_ps(x, _mm256_cvtepi32_ps(from));
+    const __m256 fraction_y = _mm256_sub_ps(y, _mm256_cvtepi32_ps(_mm256_cvttps_epi32(y)));
+    const Neighbours top = layout.fetch(offsets.top + pixel, x, fraction_x);
+    const Neighbours bottom = layout.fetch(offsets.bottom + pixel, x, fraction_x);
     _mm256_storeu_ps(samples.x + pixel,
                      interpolate8(interpolate8(top.left_x, top.right_x, fraction_x),
                                   interpolate8(bottom.left_x, bottom.right_x, fraction_x), fraction_y));
@@ -201,11 +244,11 @@ void sample_row_fast(const Layout& layout, int32_t row_stride, const Vector2Row&
 inline bool try_sample_row(const StridedField<uint8_t>& field, const twostream_sample& sample, int32_t row_stride,
                            const Vector2Row& positions, int32_t count, const Vector2Row& samples) {
   if (field.component_stride == 1 && field.column_stride == 2 && sample.width >= 2) {
-    sample_row_fast(InterleavedBytes{field.data, sample.width}, row_stride, positions, count, samples);
+    sample_row_fast(InterleavedBytes{field.data, sample.width - 2}, row_stride, positions, count, samples);
     return true;
   }
   if (field.column_stride == 1 && sample.width >= 4) {
-    sample_row_fast(PlanarBytes{field.data, field.component_stride, sample.width}, row_stride, positions, count,
+    sample_row_fast(PlanarBytes{field.data, sample.width - 4, field.component_stride}, row_stride, positions, count,
                     samples);
     return true;
   }
@@ -215,11 +258,12 @@ inline bool try_sample_row(const StridedField<uint8_t>& field, const twostream_s
 inline bool try_sample_row(const StridedField<float>& field, const twostream_sample& sample, int32_t row_stride,
                            const Vector2Row& positions, int32_t count, const Vector2Row& samples) {
   if (field.component_stride == 1 && field.column_stride == 2 && sample.width >= 2) {
-    sample_row_fast(InterleavedFloats{field.data, sample.width}, row_stride, positions, count, samples);
+    sample_row_fast(InterleavedFloats{field.data, sample.width - 2}, row_stride, positions, count, samples);
     return true;
   }
-  if (field.column_stride == 1) {
-    sample_row_fast(PlanarFloats{field.data, field.component_stride}, row_stride, positions, count, samples);
+  if (field.column_stride == 1 && sample.width >= 2) {
+    sample_row_fast(PlanarFloats{field.data, sample.width - 2, field.component_stride}, row_stride, positions, count,
+                    samples);
     return true;
   }
   return false;
