@@ -30,11 +30,11 @@ planar = codes.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
 straight = flow.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
 strange = flow.permute(3, 0, 1, 4, 2).contiguous().permute(1, 2, 4, 0, 3)
 narrow = [flow[0, :, :, :1], flow[1, :, :, :3], codes[0, :, :, :1], codes[1, :, :, :3]]
-narrow += [straight[0, :, :, :2], planar[0, :, :, :2], planar[1, :, :, :5]]
+narrow += [straight[0, :, :, :2], planar[0, :, :, :2], planar[1, :, :, :5], straight[1, :, :, :2].bfloat16()]
 spoiled = flow.clone()
 spoiled[0, 1, 5:9, 7:30, 0] = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e38])[:, None]
 codings = {"lo": lo, "step": step, "mean": mean}
-for fields in (codes, planar, flow, straight, strange, flow.half(), flow.bfloat16(), spoiled):
+for fields in (codes, planar, flow, straight, strange, flow.half(), flow.bfloat16(), straight.half(), spoiled, spoiled.half()):
     coding = codings if fields.dtype == torch.uint8 else {}
     for channels_last in (False, True):
         results.append(ops.trajectory_stack(fields, windows, 29, channels_last=channels_last, **coding).nan_to_num())

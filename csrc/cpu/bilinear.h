@@ -2,10 +2,9 @@
 // A field sampled bilinearly at a row of positions: core/trajectory_stack.h's sample_at for many pixels at once.
 //
 // What costs time is fetching the four neighbours, so each layout has its own way to fetch them, eight positions at a
-// time. Interleaved bytes: x and y of two neighbours are one 32-bit word, so two words make a sample. Planar bytes: a
-// word holds four pixels of one component, of which two are wanted. Interleaved floats: two neighbours are one 128-bit
-// word. Planar floats: two neighbours of one
-// component are one 64-bit word. Everything else takes the scalar definition.
+// time. Interleaved, x and y of two neighbours are one word: 32 bits of bytes, 64 of halves (16-bit floats), 128 of
+// floats. Planar, a word holds two neighbours of one component, and of bytes two more. Everything else takes the scalar
+// definition.
 // A word never reaches past its row: near the right border it starts further left and the fraction or a shift makes up
 // for that. A neighbour of weight 0 adds exactly nothing among bytes; among floats it may be NaN, and is masked.
 #pragma once
@@ -67,6 +66,45 @@ __m256i load_words(const T* data, const uint32_t* offsets) {
     return bits;
   };
   return _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
+}
+
+// Eight 64-bit words, as their lower and their upper halves.
+struct WordPairs {
+  __m256 first;
+  __m256 second;
+};
+
+template <typename T>
+WordPairs load_pairs(const T* data, const uint32_t* offsets) {
+  const auto word = [&](int lane) {
+    double bits;
+    memcpy(&bits, data + offsets[lane], sizeof(bits));
+    return bits;
+  };
+  const __m256 p0145 = _mm256_castpd_ps(_mm256_setr_pd(word(0), word(1), word(4), word(5)));
+  const __m256 p2367 = _mm256_castpd_ps(_mm256_setr_pd(word(2), word(3), word(6), word(7)));
+  return {_mm256_shuffle_ps(p0145, p2367, _MM_SHUFFLE(2, 0, 2, 0)),
+          _mm256_shuffle_ps(p0145, p2367, _MM_SHUFFLE(3, 1, 3, 1))};
+}
+
+// Eight halves, each in the lower 16 bits of its lane.
+template <typename T>
+__m256 floats_of_halves(__m256i halves) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(halves, 16));
+  } else {
+    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1)));
+  }
+}
+
+template <typename T>
+__m256 lower_halves(__m256i words) {
+  return floats_of_halves<T>(_mm256_and_si256(words, _mm256_set1_epi32(0xffff)));
+}
+
+template <typename T>
+__m256 upper_halves(__m256i words) {
+  return floats_of_halves<T>(_mm256_srli_epi32(words, 16));
 }
 
 // Two neighbours of each of eight positions, for both components.
@@ -168,18 +206,10 @@ struct PlanarFloats {
   int32_t last_start;
   int64_t component_stride;
 
-  // Two neighbours are one 64-bit word; four words make a vector.
   static void component(const float* data, const uint32_t* offsets, const FloatChoice& choice, __m256& left,
                         __m256& right) {
-    const auto word = [&](int lane) {
-      double bits;
-      memcpy(&bits, data + offsets[lane], sizeof(bits));
-      return bits;
-    };
-    const __m256 p0145 = _mm256_castpd_ps(_mm256_setr_pd(word(0), word(1), word(4), word(5)));
-    const __m256 p2367 = _mm256_castpd_ps(_mm256_setr_pd(word(2), word(3), word(6), word(7)));
-    choice.choose(_mm256_shuffle_ps(p0145, p2367, _MM_SHUFFLE(2, 0, 2, 0)),
-                  _mm256_shuffle_ps(p0145, p2367, _MM_SHUFFLE(3, 1, 3, 1)), left, right);
+    const WordPairs words = load_pairs(data, offsets);
+    choice.choose(words.first, words.second, left, right);
   }
 
   Neighbours fetch(const uint32_t* offsets, __m256 x, __m256 fraction) const {
@@ -187,6 +217,42 @@ struct PlanarFloats {
     Neighbours neighbours;
     component(data, offsets, choice, neighbours.left_x, neighbours.right_x);
     component(data + component_stride, offsets, choice, neighbours.left_y, neighbours.right_y);
+    return neighbours;
+  }
+};
+
+template <typename T>
+struct InterleavedHalves {
+  static constexpr int pixel_step = 2;
+  static constexpr bool fraction_from_start = false;
+  const T* data;
+  int32_t last_start;
+
+  Neighbours fetch(const uint32_t* offsets, __m256 x, __m256 fraction) const {
+    const FloatChoice choice(x, _mm256_set1_epi32(last_start), fraction);
+    const WordPairs words = load_pairs(data, offsets);
+    const __m256i first = _mm256_castps_si256(words.first), second = _mm256_castps_si256(words.second);
+    Neighbours neighbours;
+    choice.choose(lower_halves<T>(first), lower_halves<T>(second), neighbours.left_x, neighbours.right_x);
+    choice.choose(upper_halves<T>(first), upper_halves<T>(second), neighbours.left_y, neighbours.right_y);
+    return neighbours;
+  }
+};
+
+template <typename T>
+struct PlanarHalves {
+  static constexpr int pixel_step = 1;
+  static constexpr bool fraction_from_start = false;
+  const T* data;
+  int32_t last_start;
+  int64_t component_stride;
+
+  Neighbours fetch(const uint32_t* offsets, __m256 x, __m256 fraction) const {
+    const FloatChoice choice(x, _mm256_set1_epi32(last_start), fraction);
+    const __m256i words_x = load_words(data, offsets), words_y = load_words(data + component_stride, offsets);
+    Neighbours neighbours;
+    choice.choose(lower_halves<T>(words_x), upper_halves<T>(words_x), neighbours.left_x, neighbours.right_x);
+    choice.choose(lower_halves<T>(words_y), upper_halves<T>(words_y), neighbours.left_y, neighbours.right_y);
     return neighbours;
   }
 };
@@ -240,30 +306,43 @@ void sample_row_fast(const Layout& layout, int32_t row_stride, const Vector2Row&
   }
 }
 
-// False if the layout has no fast way.
-inline bool try_sample_row(const StridedField<uint8_t>& field, const twostream_sample& sample, int32_t row_stride,
-                           const Vector2Row& positions, int32_t count, const Vector2Row& samples) {
-  if (field.component_stride == 1 && field.column_stride == 2 && sample.width >= 2) {
-    sample_row_fast(InterleavedBytes{field.data, sample.width - 2}, row_stride, positions, count, samples);
-    return true;
-  }
-  if (field.column_stride == 1 && sample.width >= 4) {
-    sample_row_fast(PlanarBytes{field.data, sample.width - 4, field.component_stride}, row_stride, positions, count,
-                    samples);
-    return true;
-  }
-  return false;
-}
+template <typename In>
+struct Layouts {
+  using Interleaved = InterleavedHalves<In>;
+  using Planar = PlanarHalves<In>;
+  static constexpr int32_t planar_word = 2;  // pixels
+};
+template <>
+struct Layouts<uint8_t> {
+  using Interleaved = InterleavedBytes;
+  using Planar = PlanarBytes;
+  static constexpr int32_t planar_word = 4;
+};
+template <>
+struct Layouts<float> {
+  using Interleaved = InterleavedFloats;
+  using Planar = PlanarFloats;
+  static constexpr int32_t planar_word = 2;
+};
 
-inline bool try_sample_row(const StridedField<float>& field, const twostream_sample& sample, int32_t row_stride,
-                           const Vector2Row& positions, int32_t count, const Vector2Row& samples) {
+// False if there is no fast way for these strides.
+template <typename In>
+bool try_sample_row(const StridedField<In>& field, const twostream_sample& sample, const Vector2Row& positions,
+                    int32_t count, const Vector2Row& samples) {
+  using Interleaved = typename Layouts<In>::Interleaved;
+  using Planar = typename Layouts<In>::Planar;
+  constexpr int32_t planar_word = Layouts<In>::planar_word;
+  if (!has_small_offsets(sample)) {
+    return false;
+  }
+  const auto row_stride = static_cast<int32_t>(sample.height > 1 ? sample.row_stride : 0);
   if (field.component_stride == 1 && field.column_stride == 2 && sample.width >= 2) {
-    sample_row_fast(InterleavedFloats{field.data, sample.width - 2}, row_stride, positions, count, samples);
+    sample_row_fast(Interleaved{field.data, sample.width - 2}, row_stride, positions, count, samples);
     return true;
   }
-  if (field.column_stride == 1 && sample.width >= 2) {
-    sample_row_fast(PlanarFloats{field.data, sample.width - 2, field.component_stride}, row_stride, positions, count,
-                    samples);
+  if (field.column_stride == 1 && sample.width >= planar_word) {
+    sample_row_fast(Planar{field.data, sample.width - planar_word, field.component_stride}, row_stride, positions,
+                    count, samples);
     return true;
   }
   return false;
@@ -276,11 +355,8 @@ template <typename In>
 void sample_row(const StridedField<In>& field, const twostream_sample& sample, const Vector2Row& positions,
                 int32_t count, const Vector2Row& samples) {
 #if defined(__AVX2__)
-  if constexpr (std::is_same_v<In, uint8_t> || std::is_same_v<In, float>) {
-    const auto row_stride = static_cast<int32_t>(sample.height > 1 ? sample.row_stride : 0);
-    if (has_small_offsets(sample) && try_sample_row(field, sample, row_stride, positions, count, samples)) {
-      return;
-    }
+  if (try_sample_row(field, sample, positions, count, samples)) {
+    return;
   }
 #else
   static_cast<void>(sample);
