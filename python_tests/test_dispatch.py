@@ -34,7 +34,8 @@ narrow += [straight[0, :, :, :2], planar[0, :, :, :2], planar[1, :, :, :5], stra
 spoiled = flow.clone()
 spoiled[0, 1, 5:9, 7:30, 0] = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e38])[:, None]
 codings = {"lo": lo, "step": step, "mean": mean}
-for fields in (codes, planar, flow, straight, strange, flow.half(), flow.bfloat16(), straight.half(), spoiled, spoiled.half()):
+halves = [flow.half(), flow.bfloat16(), straight.half(), spoiled.half()]
+for fields in (codes, planar, flow, straight, strange, spoiled, *halves):
     coding = codings if fields.dtype == torch.uint8 else {}
     for channels_last in (False, True):
         results.append(ops.trajectory_stack(fields, windows, 29, channels_last=channels_last, **coding).nan_to_num())
