@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Everything that needs a GPU, in one go: build, operator tests, compute-sanitizer, first timings.
+"""Everything that needs a GPU, in one go: build, operator tests, compute-sanitizer, the table of kernels.
 
     python benchmarks/gpu_check.py [OUT]
 
 Run it from a checkout, with the Python that holds torch, pybind11, scikit-build-core and pytest. Nothing is fetched and
-nothing is installed outside `build/gpu_check`. Results go to OUT (benchmarks/results) as one JSON file, written after
-every step, so that a run cut short leaves what it had.
+nothing is installed outside `build/gpu_check`. It stays under eight minutes: each step has a share of the time that is
+left, and one that runs out of it is ended and recorded so. Results go to OUT (benchmarks/results): one JSON file,
+written after every step, so that a run cut short leaves what it had, and beside it kernels_cuda.json (and, since
+compiling takes long, with_compile/kernels_cuda.json for the operators that torch.compile can rival).
 """
 
 from __future__ import annotations
@@ -15,117 +17,119 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+import machine
+
+ROOT = machine.ROOT
 SITE = ROOT / "build" / "gpu_check"
-TESTS = ["flow_stack", "crop_frames", "mean_flow", "quantize_flow", "windows"]
+TESTS = [
+    "flow_stack",
+    "trajectory_stack",
+    "crop_frames",
+    "mean_flow",
+    "quantize_flow",
+    "local_response_norm",
+    "gradients",
+    "flow_batch",
+    "memory_bounds",
+    "windows",
+]
+TOTAL = 470  # seconds
 KEPT_OUTPUT = 4000  # characters of each step
+TIMED_OUT = 124
 
-TIMING = """
-import json, torch
-from twostream_ext import ops
 
-def milliseconds(call, repeat=50):
-    for _ in range(5):
-        call()
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    for _ in range(repeat):
-        call()
-    end.record()
-    torch.cuda.synchronize()
-    return begin.elapsed_time(end) / repeat
+@dataclass(frozen=True)
+class Step:
+    name: str
+    command: list[str]
+    share: int
+    """Of the time left, in proportion to the shares of the steps still to come; roughly seconds."""
+    variables: dict[str, str]
 
-N, L, H, W, size = 256, 10, 256, 340, 224
-codes = torch.randint(0, 256, (N, L, H, W, 2), dtype=torch.uint8, device="cuda")
-lo, step, mean = torch.rand(3, N, L, 2, device="cuda")
-windows = ops.random_windows(torch.tensor([[H, W]], device="cuda").expand(N, 2), size, seed=0)
-rows = {}
-for dtype in (torch.float32, torch.bfloat16):
-    out = torch.empty(N, 2 * L, size, size, dtype=dtype, device="cuda")
-    time = milliseconds(lambda: ops.flow_stack(codes, windows, size, lo=lo, step=step, mean=mean, out=out))
-    moved = out.numel() * (out.element_size() + 1)
-    source, target = torch.empty(2, moved // 2, dtype=torch.uint8, device="cuda")
-    copy = milliseconds(lambda: target.copy_(source))  # reads and writes `moved` bytes together
-    rows[f"flow_stack uint8 -> {dtype}, N={N}, L={L}, {H}x{W} -> {size}"] = {
-        "milliseconds": time, "bytes": moved, "GB/s": moved / time / 1e6, "fraction of a copy": copy / time,
-    }
-print(json.dumps(rows))
-"""
+
+def steps(out: Path) -> list[Step]:
+    environment = {**os.environ, "PYTHONPATH": str(SITE)}
+    uncached = {**environment, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # or a slab hides what runs over
+    python = sys.executable
+    target = [*("--no-deps", "--no-build-isolation", "--upgrade", "--target"), str(SITE)]
+    build = [python, "-m", "pip", "install", "-q", *target, "-Ccmake.define.TWOSTREAM_CUDA=ON", str(ROOT)]
+    files = [str(path) for name in TESTS if (path := ROOT / "python_tests" / f"test_{name}.py").exists()]
+    pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda and not host", *files]
+    checked = [shutil.which("compute-sanitizer") or "compute-sanitizer", "--error-exitcode", "9", "--tool"]
+    few = ["--hypothesis-profile", "few"]
+    table = [python, str(ROOT / "benchmarks" / "table.py"), "--device", "cuda", "--rounds", "10"]
+    compiled = [*table, "--operators", "flow_stack", "trajectory_stack", "crop_frames", "local_response_norm"]
+    return [
+        Step("build", build, 150, environment),
+        Step("info", [python, "-m", "twostream_ext", "info"], 15, environment),
+        Step("tests", pytest, 70, environment),
+        Step("memcheck", [*checked, "memcheck", *pytest, *few], 45, uncached),
+        Step("racecheck", [*checked, "racecheck", *pytest, *few], 35, uncached),
+        Step("initcheck", [*checked, "initcheck", *pytest, *few], 35, uncached),
+        Step("synccheck", [*checked, "synccheck", *pytest, *few], 35, uncached),
+        Step("table", [*table, "--out", str(out), "--without", "torch.compile"], 70, environment),
+        Step("table with torch.compile", [*compiled, "--out", str(out / "with_compile")], 60, environment),
+    ]
 
 
 def main(out: Path) -> int:
-    environment = {**os.environ, "PYTHONPATH": str(SITE)}
-    uncached = {**environment, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # or a slab hides what runs over
-    python = [sys.executable]
-    tests = [str(ROOT / "python_tests" / f"test_{name}.py") for name in TESTS]
-    pytest = [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda and not host", *tests]
-    sanitizer = shutil.which("compute-sanitizer") or "compute-sanitizer"
-    checked = [sanitizer, "--error-exitcode", "9", "--tool"]
-    steps = {
-        "build": (
-            [
-                *python,
-                "-m",
-                "pip",
-                "install",
-                "-q",
-                "--no-deps",
-                "--no-build-isolation",
-                "--upgrade",
-                "--target",
-                str(SITE),
-                "-Ccmake.define.TWOSTREAM_CUDA=ON",
-                str(ROOT),
-            ],
-            environment,
-        ),
-        "info": ([*python, "-m", "twostream_ext", "info"], environment),
-        "tests": (pytest, environment),
-        "memcheck": ([*checked, "memcheck", *pytest], uncached),
-        "racecheck": ([*checked, "racecheck", *pytest], uncached),
-        "initcheck": ([*checked, "initcheck", *pytest], uncached),
-        "timing": ([*python, "-c", TIMING], environment),
-    }
     now = dt.datetime.now(dt.timezone.utc)
     path = out / f"gpu_check_{now:%Y%m%d_%H%M%S}.json"
-    result: dict[str, Any] = {"date": now.isoformat(), "commit": _commit(), "python": platform.python_version()}
-    result["steps"] = {}
-    for name, (command, variables) in steps.items():
-        result["steps"][name] = _run(name, command, variables)
-        out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    done: dict[str, dict[str, Any]] = {}
+    result = {"date": now.isoformat(), "commit": machine.commit(), "python": platform.python_version(), "steps": done}
+    deadline = time.monotonic() + TOTAL
+    coming = steps(out)
+    while coming:
+        shares = sum(step.share for step in coming)
+        step = coming.pop(0)
+        done[step.name] = run(step, (deadline - time.monotonic()) * step.share / shares)
         path.write_text(json.dumps(result, indent=1) + "\n")
-        if name == "build" and result["steps"][name]["exit"] != 0:
+        if step.name == "build" and done["build"]["exit"] != 0:
             break
     print(path)
-    return int(any(step["exit"] != 0 for step in result["steps"].values()))
+    return int(any(each["exit"] != 0 for each in done.values()))
 
 
-def _run(name: str, command: list[str], environment: dict[str, str]) -> dict[str, Any]:
-    started = time.perf_counter()
+def run(step: Step, seconds: float) -> dict[str, Any]:
+    """Run a step in a process group of its own, and end the whole group when the time is up."""
     SITE.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
     try:
         # Not from the checkout itself: its twostream_ext holds no compiled module.
-        done = subprocess.run(command, cwd=SITE, env=environment, capture_output=True, text=True, check=False)
-        status, output = done.returncode, done.stdout + done.stderr
+        process = subprocess.Popen(
+            step.command,
+            cwd=SITE,
+            env=step.variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
     except OSError as error:
         status, output = 127, str(error)
-    seconds = round(time.perf_counter() - started, 1)
-    print(f"{name}: exit {status}, {seconds} s", flush=True)
+    else:
+        try:
+            output, _ = process.communicate(timeout=seconds)
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            status = TIMED_OUT
+    taken = round(time.perf_counter() - started, 1)
+    print(f"{step.name}: exit {status}, {taken} s of {seconds:.0f}", flush=True)
     if status != 0:
         print(output[-KEPT_OUTPUT:], flush=True)
-    return {"exit": status, "seconds": seconds, "output": output[-KEPT_OUTPUT:]}
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    return {"exit": status, "timed_out": status == TIMED_OUT, "seconds": taken, "output": output[-KEPT_OUTPUT:]}
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "benchmarks" / "results"))
+    sys.exit(main(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "benchmarks" / "results"))

@@ -20,7 +20,12 @@ from twostream_ext import _C
 ROOT = Path(__file__).resolve().parent.parent
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=40)
-hypothesis.settings.load_profile("default")
+hypothesis.settings.register_profile("few", deadline=None, derandomize=True, max_examples=3)  # compute-sanitizer
+hypothesis.settings.register_profile("sanitized", hypothesis.settings.get_profile("default"), max_examples=30)
+
+# .ci/sanitize names its build here: the kernels then come from there, with AddressSanitizer and UBSan compiled in.
+SANITIZED = os.environ.get("TWOSTREAM_SANITIZE")
+hypothesis.settings.load_profile("sanitized" if SANITIZED else "default")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,11 +33,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--slow"):
-        skip = pytest.mark.skip(reason="slow: run with --slow")
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(skip)
+    left_out = {} if config.getoption("--slow") else {"slow": "slow: run with --slow"}
+    if SANITIZED:
+        left_out["unsanitized"] = "not under sanitizers"
+    for item in items:
+        for marker, reason in left_out.items():
+            if marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_sessionstart() -> None:
+    """Make sure that a run under sanitizers tests what they instrument, and not an installed package."""
+    if not SANITIZED:
+        return
+    mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    for path in (_C.__file__, twostream_ext.get_library()):
+        assert path in mapped, f"{path} is not loaded"
+        assert Path(path).is_relative_to(SANITIZED), f"{path} is not of the build in {SANITIZED}"
+        assert b"__asan_init" in Path(path).read_bytes(), f"{path} is not instrumented"
 
 
 def build_cuda_on_host(build: Path) -> Path:
@@ -56,7 +74,10 @@ def cuda_on_host() -> object:
     """The CUDA kernels, running on CPU tensors: a stand-in for `_C` with the same functions."""
     if not (ROOT / "csrc" / "cuda").is_dir():
         pytest.skip("the CUDA sources are not beside the tests")
-    path = build_cuda_on_host(ROOT / "build" / "cuda_on_host")
+    if SANITIZED:
+        path = next(Path(SANITIZED).glob("_C_cuda_on_host*.so"))
+    else:
+        path = build_cuda_on_host(ROOT / "build" / "cuda_on_host")
     spec = importlib.util.spec_from_file_location("_C_cuda_on_host", path)
     assert spec is not None
     assert spec.loader is not None

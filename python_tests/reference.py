@@ -93,3 +93,18 @@ def philox(counter, key):
         c = [p1 >> 32 ^ c[1] ^ k[0], p1 & mask, p0 >> 32 ^ c[3] ^ k[1], p0 & mask]
         k = [(k[0] + 0x9E3779B9) & mask, (k[1] + 0xBB67AE85) & mask]
     return c
+
+
+def response_window(channels, size):
+    """Entry [c, j] tells whether channel j is in the window of channel c: c - size // 2 to c + (size - 1) // 2."""
+    offset = np.arange(channels)[None, :] - np.arange(channels)[:, None]
+    return (offset >= -(size // 2)) & (offset <= (size - 1) // 2)
+
+
+def local_response_norm(x, size, alpha, beta, k):
+    """x: [N, C, ...] of any dtype -> float64."""
+    x = x.astype(np.float64)
+    out = np.empty_like(x)
+    for channel, window in enumerate(response_window(x.shape[1], size)):
+        out[:, channel] = x[:, channel] / (k + alpha * (x[:, window] ** 2).sum(1) / size) ** beta
+    return out

@@ -39,9 +39,9 @@ def test_response_norm_matches_float64_reference(channels: int, scale: float) ->
 
 def test_response_norm_equals_torch_including_its_gradient() -> None:
     generator = torch.Generator().manual_seed(2)
-    ours = (torch.randn(2, 7, 3, 3, generator=generator, dtype=torch.double) * 50).requires_grad_()
+    ours = (torch.randn(2, 7, 3, 3, generator=generator) * 50).requires_grad_()
     theirs = ours.detach().clone().requires_grad_()
-    gradient = torch.randn(2, 7, 3, 3, generator=generator, dtype=torch.double)
+    gradient = torch.randn(2, 7, 3, 3, generator=generator)
     expected = nn.functional.local_response_norm(theirs, 5, 5e-4, 0.75, 2.0)
     result = local_response_norm(ours)
     torch.testing.assert_close(result, expected)

@@ -17,6 +17,9 @@ RANGES = torch.rand(2, 3, 2)
 WINDOWS = torch.tensor([[0, 1, 1], [2, 0, 0]], dtype=torch.int32)
 SIZES = torch.tensor([[12, 14], [11, 12]])
 FRAMES = torch.randint(0, 256, (2, 12, 14, 3), dtype=torch.uint8)
+MAPS = torch.randn(2, 6, 5, 7)
+MAPS_LAST = MAPS.to(memory_format=torch.channels_last)
+NORM = (5, 5e-4, 0.75, 2.0)
 COLOUR = ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
 
 twostream = torch.ops.twostream
@@ -63,6 +66,14 @@ CASES = {
         twostream.crop_frames.default,
         ([FRAMES], WINDOWS, [8, 9], *COLOUR, torch.rand(2, 3), torch.float32, False),
     ),
+    "local_response_norm": (twostream.local_response_norm.default, (MAPS, *NORM)),
+    "local_response_norm channels-last": (twostream.local_response_norm.default, (MAPS_LAST, *NORM)),
+    "local_response_norm transposed": (twostream.local_response_norm.default, (MAPS.transpose(2, 3), *NORM)),
+    "local_response_norm_backward": (twostream.local_response_norm_backward.default, (MAPS + 1, MAPS, *NORM)),
+    "local_response_norm_backward channels-last": (
+        twostream.local_response_norm_backward.default,
+        (MAPS + 1, MAPS_LAST, *NORM),
+    ),
     "random_windows": (twostream.random_windows.default, (SIZES, 8, 9, 0.5, 3, 4)),
     "ten_crop_windows": (twostream.ten_crop_windows.default, (SIZES, 8, 9)),
 }
@@ -92,6 +103,11 @@ OUT_CASES = {
         twostream.crop_frames.out,
         ([FRAMES], WINDOWS, *COLOUR, None),
         {"out": torch.zeros(2, 3, 8, 9)},
+    ),
+    "local_response_norm.out": (
+        twostream.local_response_norm.out,
+        (MAPS, *NORM),
+        {"out": torch.zeros_like(MAPS_LAST)},
     ),
     "random_windows.out": (
         twostream.random_windows.out,
@@ -128,7 +144,8 @@ class Pipeline(torch.nn.Module):
         paths = ops.trajectory_stack(codes, windows, 8, lo=lo, step=step, subtract_mean=True)
         restored = ops.dequantize_flow(codes, lo, step)
         colours = ops.crop_frames(frames, ops.ten_crop_windows(sizes, 8), 8, mean=COLOUR[0], std=COLOUR[1])
-        return stack.sum(1), paths.sum(1), ops.mean_flow(restored), colours.mean(1)
+        normal = ops.local_response_norm(stack)
+        return normal.sum(1), paths.sum(1), ops.mean_flow(restored), colours.mean(1)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

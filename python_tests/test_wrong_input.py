@@ -13,6 +13,7 @@ CODES = FLOW.to(torch.uint8)
 RANGES = torch.zeros(2, 3, 2)
 WINDOWS = torch.zeros(2, 3, dtype=torch.int32)
 FRAMES = torch.zeros(2, 8, 9, 3, dtype=torch.uint8)
+MAPS = torch.zeros(2, 3, 4, 5)
 COLOUR = {"mean": [0, 0, 0], "std": [1, 1, 1]}
 
 
@@ -63,8 +64,26 @@ CASES = {
     "window below the field": (lambda: stack(windows=WINDOWS + 6), ValueError, r"windows\[0\].*inside its 8x9 sample"),
     "window above the field": (lambda: stack(windows=WINDOWS - 1), ValueError, "got top -1, left -1"),
     "window larger than the field": (lambda: stack(size=(4, 10)), ValueError, "size must be at most .*8x9, got 4x10"),
-    "size of three": (lambda: stack(size=(4, 4, 4)), ValueError, "size must be a number or"),
+    "size of three": (lambda: stack(size=(4, 4, 4)), ValueError, "size must be a positive number or"),
     "size of zero": (lambda: stack(size=0), ValueError, "size"),
+    "size of true": (lambda: stack(size=True), ValueError, "flow_stack: size must be a positive number"),
+    "size of words": (lambda: stack(size="44"), ValueError, "flow_stack: size must be a positive number"),
+    "size of a fraction": (lambda: frames(size=(4.5, 4)), ValueError, "crop_frames: size must be a positive number"),
+    "negative size": (lambda: stack(size=(-4, 4)), ValueError, "flow_stack: size must be a positive number"),
+    "windows without dimensions": (lambda: stack(windows=torch.tensor(0).int()), ValueError, "windows must be of"),
+    "windows on another device": (lambda: stack(windows=WINDOWS.to("meta")), ValueError, "windows must be of.* on cpu"),
+    "out that needs a gradient": (
+        lambda: stack(out=torch.zeros(2, 6, 4, 4, requires_grad=True)),
+        RuntimeError,
+        "flow_stack: out= cannot be given",
+    ),
+    "codes that are expanded": (
+        lambda: ops.dequantize_flow(CODES, RANGES, RANGES, out=torch.zeros(1, 3, 8, 9, 2).expand(2, 3, 8, 9, 2)),
+        ValueError,
+        "dequantize_flow: out must be no dimension that is expanded",
+    ),
+    "sizes without dimensions": (lambda: ops.random_windows(torch.tensor(3), 4, seed=0), ValueError, "sizes must be"),
+    "complex sizes": (lambda: ops.ten_crop_windows(torch.zeros(1, 2, dtype=torch.complex64), 4), TypeError, "sizes"),
     "integer result": (lambda: stack(dtype=torch.int32), TypeError, "out must be float32, float16 or bfloat16"),
     "out of another shape": (lambda: stack(out=torch.zeros(2, 5, 4, 4)), ValueError, "out must be of shape"),
     "out of uint8": (lambda: stack(out=torch.zeros(2, 6, 4, 4, dtype=torch.uint8)), TypeError, "out must be float32"),
@@ -107,7 +126,7 @@ CASES = {
         ValueError,
         "out must be no dimension that is expanded",
     ),
-    "gradient of another shape": (
+    "trajectories' gradient of another shape": (
         lambda: backward(gradient=(2, 5, 4, 4)),
         ValueError,
         "trajectory_stack_backward: gradient must be of shape",
@@ -151,7 +170,141 @@ CASES = {
     ),
     "flip above 1": (lambda: ops.random_windows([[8, 9]], 4, flip=1.5, seed=0), ValueError, "flip must be a probab"),
     "flip of nan": (lambda: ops.random_windows([[8, 9]], 4, flip=float("nan"), seed=0), ValueError, "flip must be"),
-    "window of zero": (lambda: ops.ten_crop_windows([[8, 9]], 0), ValueError, "size must be two positive"),
+    "maps not a tensor": (lambda: ops.local_response_norm(3), TypeError, "expected a tensor"),
+    "maps of 2 dimensions": (
+        lambda: ops.local_response_norm(torch.zeros(2, 3)),
+        ValueError,
+        r"local_response_norm: x must be of at least 3 dimensions, \[N, C, ...\], got \[2, 3\]",
+    ),
+    "maps of float64": (
+        lambda: ops.local_response_norm(MAPS.double()),
+        TypeError,
+        "local_response_norm: x must be float32, float16 or bfloat16, got float64",
+    ),
+    "maps of uint8": (lambda: ops.local_response_norm(MAPS.byte()), TypeError, "x must be float32.* got uint8"),
+    "no channels in a window": (
+        lambda: ops.local_response_norm(MAPS, 0),
+        ValueError,
+        "local_response_norm: size must be a positive number of channels, got 0",
+    ),
+    "normalised out of another shape": (
+        lambda: ops.local_response_norm(MAPS, out=torch.zeros(2, 3, 4, 4)),
+        ValueError,
+        r"local_response_norm: out must be of shape \[2, 3, 4, 5\], got \[2, 3, 4, 4\]",
+    ),
+    "normalised out of fewer dimensions": (
+        lambda: ops.local_response_norm(MAPS, out=torch.zeros(2)),
+        ValueError,
+        r"out must be of shape \[2, 3, 4, 5\], got \[2\]",
+    ),
+    "normalised out of another dtype": (
+        lambda: ops.local_response_norm(MAPS, out=MAPS.half()),
+        TypeError,
+        "local_response_norm: out must be of the dtype of x, float32, got float16",
+    ),
+    "normalised in place": (
+        lambda: ops.local_response_norm(MAPS, out=MAPS),
+        ValueError,
+        "local_response_norm: out must be in memory of its own",
+    ),
+    "gradient of another shape": (
+        lambda: torch.ops.twostream.local_response_norm_backward(MAPS[:1], MAPS, 5, 1.0, 0.75, 1.0),
+        ValueError,
+        r"local_response_norm_backward: grad must be of shape \[2, 3, 4, 5\], got \[1,",
+    ),
+    "gradient of another dtype": (
+        lambda: torch.ops.twostream.local_response_norm_backward(MAPS.half(), MAPS, 5, 1.0, 0.75, 1.0),
+        TypeError,
+        "local_response_norm_backward: grad must be of the dtype of x, float32, got float16",
+    ),
+    "window of zero": (lambda: ops.ten_crop_windows([[8, 9]], 0), ValueError, "size must be a positive"),
+    "window below zero": (
+        lambda: ops.random_windows([[8, 9]], -4, seed=0),
+        ValueError,
+        "size must be a positive.*got -4",
+    ),
+    "window of 2^40": (lambda: ops.ten_crop_windows([[2**41] * 2], 2**40), ValueError, "size must be two positive"),
+    "sizes of 2^40": (lambda: ops.ten_crop_windows([[2**40, 9]], 4), ValueError, r"sizes\[0\] must be"),
+    "sizes below zero": (lambda: ops.random_windows([[-8, -9]], 4, seed=0), ValueError, r"sizes\[0\].*got -8x-9"),
+    "drawn into int64": (
+        lambda: ops.random_windows([[8, 9]], 4, seed=0, out=WINDOWS[:1].long()),
+        TypeError,
+        "random_windows: out must be int32",
+    ),
+    "drawn into another batch": (
+        lambda: ops.random_windows([[8, 9]], 4, seed=0, out=WINDOWS),
+        ValueError,
+        "random_windows: out must be as long as sizes",
+    ),
+    "flow of None": (lambda: stack(flow=None), TypeError, "expected a tensor.*NoneType"),
+    "flow of a string": (lambda: stack(flow="flow"), TypeError, "expected a tensor.*str"),
+    "flow of strings": (lambda: stack(flow=["flow"]), TypeError, "expected a tensor.*str"),
+    "flow of lists of tensors": (lambda: stack(flow=[[FLOW]]), TypeError, "expected a tensor.*list"),
+    "flow of bool": (lambda: stack(flow=FLOW.bool()), TypeError, "flow_stack: flow must be uint8.*got bool"),
+    "flow of complex": (lambda: stack(flow=FLOW.to(torch.complex64)), TypeError, "flow_stack: flow must be uint8"),
+    "flow of 0 dimensions": (lambda: stack(flow=torch.tensor(1.0)), ValueError, "flow_stack: flow must be"),
+    "flow of 2^31 fields": (
+        lambda: stack(flow=torch.zeros(0, 1, 1, 1, 2).expand(0, 2**31, 1, 1, 2), windows=WINDOWS[:0], size=1),
+        ValueError,
+        "every dimension from 1",
+    ),
+    "windows of None": (lambda: stack(windows=None), TypeError, "expected a tensor.*NoneType"),
+    "windows of a string": (lambda: stack(windows="windows"), TypeError, "expected a tensor.*str"),
+    "windows of complex": (lambda: stack(windows=WINDOWS.to(torch.complex64)), TypeError, "windows must be int32"),
+    "windows of bool": (lambda: stack(windows=WINDOWS.bool()), TypeError, "windows must be int32, got bool"),
+    "several windows of another batch": (
+        lambda: stack(windows=WINDOWS.expand(3, 2, 3)),
+        ValueError,
+        r"windows must be of shape \[2, \*, 3\]",
+    ),
+    "mean of 0 dimensions": (lambda: stack(mean=torch.tensor(1.0)), ValueError, "mean must be of shape"),
+    "mean of another batch": (lambda: stack(mean=RANGES[:1]), ValueError, "mean must be of shape"),
+    "out of 0 dimensions": (lambda: stack(out=torch.tensor(1.0)), ValueError, "out must be of shape"),
+    "out of another batch": (lambda: stack(out=torch.zeros(3, 6, 4, 4)), ValueError, r"shape \[2, 6, \*, \*\]"),
+    "out of another number of windows": (
+        lambda: stack(windows=WINDOWS[:, None], out=torch.zeros(2, 4, 6, 4, 4)),
+        ValueError,
+        r"out must be of shape \[2, 1, 6,",
+    ),
+    "out larger than the field": (lambda: stack(out=torch.zeros(2, 6, 9, 9)), ValueError, "size must be at most"),
+    "out of a string": (lambda: stack(out="out"), TypeError, "expected a tensor.*str"),
+    "frames of 0 dimensions": (lambda: frames(torch.tensor(1.0)), ValueError, r"frames\[0\] must be of shape"),
+    "frames of bool": (lambda: frames(FRAMES.bool()), TypeError, "frames.* got bool"),
+    "frames of an empty list": (lambda: frames([]), ValueError, "crop_frames: frames must be"),
+    "std below zero": (lambda: frames(std=[1, -1, 1]), ValueError, "std must be positive"),
+    "codes of 0 dimensions": (
+        lambda: ops.dequantize_flow(torch.tensor(1, dtype=torch.uint8), RANGES, RANGES),
+        ValueError,
+        "dequantize_flow: codes must be",
+    ),
+    "codes without a range": (lambda: ops.dequantize_flow(CODES, None, RANGES), TypeError, "expected a tensor"),
+    "codes of an empty list": (lambda: ops.dequantize_flow([], RANGES, RANGES), ValueError, "codes must be a tensor"),
+    "mean into another batch": (
+        lambda: ops.mean_flow(FLOW, out=torch.zeros(3, 3, 2)),
+        ValueError,
+        "mean_flow: out must be of shape",
+    ),
+    "mean into gaps": (
+        lambda: ops.mean_flow(FLOW, out=torch.zeros(2, 3, 4)[..., :2]),
+        ValueError,
+        "mean_flow: out must be contiguous",
+    ),
+    "mean into an expanded tensor": (
+        lambda: ops.mean_flow(FLOW, out=torch.zeros(1, 3, 2).expand(2, 3, 2)),
+        ValueError,
+        "mean_flow: out must be contiguous",
+    ),
+    "codes with a bound of 1e39": (
+        lambda: ops.quantize_flow(FLOW, bound=1e39),
+        ValueError,
+        "bound must be a positive finite",
+    ),
+}
+# What torch itself refuses, in its own words of many lines, which name the operator at least.
+TORCH_CASES = {
+    "sparse flow": lambda: stack(flow=FLOW.to_sparse()),
+    "sparse out": lambda: stack(out=torch.zeros(2, 6, 4, 4).to_sparse()),
+    "flow of torch's quantised dtype": lambda: stack(flow=torch.quantize_per_tensor(FLOW, 0.1, 0, torch.quint8)),
 }
 
 
@@ -161,3 +314,22 @@ def test_error(case):
     with pytest.raises(kind, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*quantiz.*:UserWarning")
+@pytest.mark.parametrize("case", TORCH_CASES)
+def test_backends_without_the_operators(case):
+    with pytest.raises(NotImplementedError, match="twostream::flow_stack"):
+        TORCH_CASES[case]()
+
+
+def test_meta_tensors_get_a_shape():
+    stack_of_none = stack(flow=FLOW.to("meta"), windows=WINDOWS.to("meta"))
+    assert stack_of_none.is_meta
+    assert stack_of_none.shape == (2, 6, 4, 4)
+    assert ops.mean_flow(FLOW.to("meta")).shape == (2, 3, 2)
+
+
+def test_views_that_torch_negates_on_reading():
+    flow = torch.randn(2, 3, 8, 9, 2)
+    assert torch.equal(stack(torch._neg_view(flow)), stack(-flow))

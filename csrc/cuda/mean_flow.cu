@@ -10,17 +10,26 @@ namespace {
 
 template <typename In>
 __global__ void mean_flow_kernel(const SampleChunk chunk, const float* lo, const float* step, float* output) {
-  __shared__ double sums[threads_per_block];
+  __shared__ double sums[threads_per_field];
   const twostream_sample& sample = chunk.samples[blockIdx.y];
-  const In* plane = component_plane<const In>(sample, blockIdx.x / 2, static_cast<int>(blockIdx.x % 2));
-  double mine = 0.0;
-  for (int64_t pixel = threadIdx.x; pixel < pixel_count(sample); pixel += threads_per_block) {
-    mine += static_cast<double>(to_float(plane[pixel_offset(sample, pixel)]));
+  const Layout layout = layout_of(sample);
+  const bool both = layout == Layout::interleaved;
+  if (both && blockIdx.x % 2 == 1) {
+    return;
   }
+  double mine = 0.0;
+  double other = 0.0;
+  add_component<In>(sample, layout, mine, other, [](double& sum, float value) { sum += static_cast<double>(value); });
+  const int64_t index = (chunk.first + blockIdx.y) * gridDim.x + blockIdx.x;
   const double sum = reduce_block(mine, sums);
   if (threadIdx.x == 0) {
-    const int64_t index = (chunk.first + blockIdx.y) * gridDim.x + blockIdx.x;
     output[index] = mean_displacement(sum, pixel_count(sample), lo, step, index);
+  }
+  if (both) {
+    const double second = reduce_block(other, sums);
+    if (threadIdx.x == 0) {
+      output[index + 1] = mean_displacement(second, pixel_count(sample), lo, step, index + 1);
+    }
   }
 }
 
@@ -40,7 +49,7 @@ int twostream_mean_flow_cuda(const twostream_mean_flow_args* args, int device, v
   const float* step = coded ? args->step : nullptr;
   with_any_type(args->flow.dtype, [&](auto in) {
     status = for_each_chunk(args->flow.samples, args->flow.size, [&](const SampleChunk& chunk, int count) {
-      return launch(mean_flow_kernel<decltype(in)>, fields_grid(args->flow, count), dim3(threads_per_block), 0, stream,
+      return launch(mean_flow_kernel<decltype(in)>, fields_grid(args->flow, count), dim3(threads_per_field), 0, stream,
                     chunk, lo, step, args->output);
     });
   });

@@ -107,6 +107,11 @@ void check_shape(const Tensor& tensor, const Argument& argument, const std::vect
 }
 
 void check_contiguous(const Tensor& tensor, const Argument& argument) {
+  for (int dimension = 0; dimension < tensor.ndim(); ++dimension) {
+    if (tensor.shape(dimension) == 0) {
+      return;  // torch gives empty tensors any strides
+    }
+  }
   int64_t expected = 1;
   for (int dimension = tensor.ndim() - 1; dimension >= 0; --dimension) {
     if (tensor.shape(dimension) != 1 && tensor.stride(dimension) != expected) {
@@ -135,6 +140,9 @@ Samples collect_samples(const py::sequence& objects, const Argument& argument, c
   samples.first = tensors[0];
   samples.object = objects[0];
   samples.length = rules.has_fields ? to_extent(tensors[0].shape(uniform ? 1 : 0), argument, tensors[0]) : 1;
+  if (samples.length > INT32_MAX / 2) {
+    refuse_value(argument, "of at most 1073741823 fields", std::to_string(samples.length));
+  }
   samples.dtype = dtype_of(tensors[0], argument, rules.allow_uint8, rules.allow_float);
 
   std::vector<int64_t> wanted = rules.has_fields ? std::vector<int64_t>{samples.length, -1, -1, rules.components}
@@ -165,6 +173,19 @@ Samples collect_samples(const py::sequence& objects, const Argument& argument, c
     samples.samples.push_back(sample_at(tensor, tensor.data<char>(), rules.has_fields ? 1 : 0, rules, each));
   }
   return samples;
+}
+
+void check_writable(const Samples& samples, const Argument& argument) {
+  const void* last = nullptr;
+  for (const twostream_sample& sample : samples.samples) {
+    const bool expanded = sample.data == last || (sample.field_stride == 0 && samples.length > 1) ||
+                          (sample.row_stride == 0 && sample.height > 1) ||
+                          (sample.column_stride == 0 && sample.width > 1) || sample.component_stride == 0;
+    if (expanded) {
+      refuse_value(argument, "no dimension that is expanded (stride 0)", describe(samples.first));
+    }
+    last = sample.data;
+  }
 }
 
 void check_same_sizes(const Samples& samples, const Argument& argument, const Samples& reference) {
@@ -237,6 +258,9 @@ CropTarget check_stack(const char* op, const py::object& windows, const py::obje
 
   CropTarget target{};
   target.windows = window_tensor.data<int32_t>();
+  if (windows_per_sample > INT32_MAX) {
+    refuse_value({op, "windows"}, "at most 2147483647 a sample", std::to_string(windows_per_sample));
+  }
   target.windows_per_sample = static_cast<int32_t>(windows_per_sample);
   target.stack = {tensor.data(),
                   dtype,

@@ -47,6 +47,9 @@ constexpr SampleRules float_frames{false, 3, false, true};
 
 Samples collect_samples(const py::sequence& objects, const Argument& argument, const SampleRules& rules);
 
+// No stride of an output is 0.
+void check_writable(const Samples& samples, const Argument& argument);
+
 // Both batches have the same N, L and sizes.
 void check_same_sizes(const Samples& samples, const Argument& argument, const Samples& reference);
 

@@ -13,6 +13,7 @@ void dequantize_flow(const py::sequence& codes, const py::object& lo, const py::
   const Samples samples = collect_samples(codes, {op, "codes"}, coded_flow);
   const Samples target = collect_samples(out, {op, "out"}, float_flow);
   check_same_sizes(target, {op, "out"}, samples);
+  check_writable(target, {op, "out"});
   const twostream_dequantize_flow_args args{samples.batch(), required_per_field(lo, {op, "lo"}, samples),
                                             required_per_field(step, {op, "step"}, samples), target.samples.data(),
                                             target.dtype};

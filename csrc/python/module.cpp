@@ -25,4 +25,5 @@ PYBIND11_MODULE(TWOSTREAM_MODULE_NAME, module) {
   bind_dequantize_flow(module);
   bind_random_windows(module);
   bind_ten_crop_windows(module);
+  bind_local_response_norm(module);
 }

@@ -22,6 +22,7 @@ void quantize_flow(const py::sequence& flow, std::optional<float> bound, const p
   const Samples samples = collect_samples(flow, {op, "flow"}, float_flow);
   const Samples coded = collect_samples(codes, {op, "codes"}, coded_flow);
   check_same_sizes(coded, {op, "codes"}, samples);
+  check_writable(coded, {op, "codes"});
   const twostream_quantize_flow_args args{samples.batch(),
                                           bound.value_or(-1.0f),
                                           coded.samples.data(),

@@ -7,7 +7,9 @@ This room needs torch alone. Shapes, units and the conventions of windows and co
 from twostream_ext import _C
 from twostream_ext.ops.crop_frames import crop_frames
 from twostream_ext.ops.dequantize_flow import dequantize_flow
+from twostream_ext.ops.flow_batch import FlowBatch
 from twostream_ext.ops.flow_stack import flow_stack
+from twostream_ext.ops.local_response_norm import local_response_norm
 from twostream_ext.ops.mean_flow import mean_flow
 from twostream_ext.ops.quantize_flow import QuantizedFlow, quantize_flow
 from twostream_ext.ops.random_windows import random_windows
@@ -15,11 +17,13 @@ from twostream_ext.ops.ten_crop_windows import ten_crop_windows
 from twostream_ext.ops.trajectory_stack import trajectory_stack
 
 __all__ = [
+    "FlowBatch",
     "QuantizedFlow",
     "built_with_cuda",
     "crop_frames",
     "dequantize_flow",
     "flow_stack",
+    "local_response_norm",
     "mean_flow",
     "quantize_flow",
     "random_windows",

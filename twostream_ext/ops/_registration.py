@@ -10,12 +10,15 @@ different sizes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.utils.dlpack
 
+from twostream_ext.ops.flow_batch import FlowBatch
+
 Arrays: TypeAlias = torch.Tensor | Sequence[torch.Tensor]
+Flow: TypeAlias = Arrays | FlowBatch
 
 # Operators live as long as this object does.
 library = torch.library.Library("twostream", "DEF")  # type: ignore[no-untyped-call]
@@ -36,7 +39,7 @@ def nothing(*_: Any, **__: Any) -> None:
 
 def to_tensor(array: Any) -> torch.Tensor:
     """Take a tensor as it is, and an array of another library (NumPy, CuPy, JAX) through DLPack, without a copy."""
-    if isinstance(array, torch.Tensor):
+    if type(array) is torch.Tensor or isinstance(array, torch.Tensor):
         return array
     if hasattr(array, "__dlpack__"):
         return torch.utils.dlpack.from_dlpack(array)
@@ -45,9 +48,21 @@ def to_tensor(array: Any) -> torch.Tensor:
 
 def to_list(batch: Any) -> list[torch.Tensor]:
     """Give a batch as a list of tensors: one tensor of N samples, or N tensors."""
+    if isinstance(batch, FlowBatch):
+        return batch.fields
     if isinstance(batch, (list, tuple)):
         return [to_tensor(sample) for sample in batch]
     return [to_tensor(batch)]
+
+
+def to_fields(
+    flow: Any, lo: Any, step: Any, mean: Any = None
+) -> tuple[list[torch.Tensor], torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """Give flow as a list of tensors with its tables; those of a FlowBatch serve where none is given."""
+    if isinstance(flow, FlowBatch):
+        given = (flow.lo if lo is None else lo, flow.step if step is None else step, mean)
+        return flow.fields, to_contiguous(given[0]), to_contiguous(given[1]), to_contiguous(given[2])
+    return to_list(flow), to_contiguous(lo), to_contiguous(step), to_contiguous(mean)
 
 
 def to_contiguous(tensor: Any) -> torch.Tensor | None:
@@ -57,27 +72,33 @@ def to_contiguous(tensor: Any) -> torch.Tensor | None:
 
 def to_pair(operator: str, size: int | Sequence[int]) -> tuple[int, int]:
     """Give a window size as (height, width); one number means a square."""
-    if isinstance(size, int):
-        return size, size
-    if len(size) != 2:
-        raise ValueError(f"{operator}: size must be a number or (height, width), got {tuple(size)}")
-    return int(size[0]), int(size[1])
+    pair = (size, size) if isinstance(size, (int, torch.SymInt)) else tuple(size)
+    if len(pair) != 2 or any(isinstance(each, (bool, str, float)) or each < 1 for each in pair):
+        raise ValueError(f"{operator}: size must be a positive number or (height, width), got {size}")
+    return int(pair[0]), int(pair[1])
 
 
-def needs_gradient(tensors: Sequence[torch.Tensor | None]) -> bool:
+def needs_gradient(*tensors: torch.Tensor | None) -> bool:
     """Tell whether autograd follows any of the tensors."""
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    if torch.is_grad_enabled():
+        for tensor in tensors:  # any() over a generator would cost a tenth of a call
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
 
 
-def refuse_gradient(operator: str, tensors: Sequence[torch.Tensor | None]) -> None:
+def refuse_gradient(operator: str, *tensors: torch.Tensor | None) -> None:
     """Fail where a gradient would be lost in silence."""
-    if needs_gradient(tensors):
+    if needs_gradient(*tensors):
         raise RuntimeError(f"{operator}: no gradient is computed here; detach the inputs or use torch.no_grad()")
 
 
-def refuse_out_with_gradient(operator: str) -> NoReturn:
-    """Fail where autograd could not follow what is written into `out`."""
-    raise RuntimeError(f"{operator}: out= cannot be given when an input requires a gradient")
+def to_target(operator: str, out: Any, gradient: bool) -> torch.Tensor:
+    """Give `out` as a tensor, and refuse it where autograd could not follow what is written into it."""
+    target = to_tensor(out)
+    if gradient or needs_gradient(target):
+        raise RuntimeError(f"{operator}: out= cannot be given when a gradient is required")
+    return target
 
 
 def is_batch(samples: Sequence[torch.Tensor], sample_dimensions: int) -> bool:
@@ -100,6 +121,9 @@ def allocate_stack(
     channels_last: bool,
 ) -> torch.Tensor:
     """Allocate [N, channels, h, w] for windows [N, 3], or [N, K, channels, h, w] for windows [N, K, 3]."""
+    if windows.dim() not in (2, 3) or windows.device != like.device:
+        got = f"{tuple(windows.shape)} on {windows.device}"
+        raise ValueError(f"windows must be of shape [N, 3] or [N, K, 3] on {like.device}, got {got}")
     leading = [batch] if windows.dim() == 2 else [batch, windows.shape[1]]
     if not channels_last:
         return like.new_empty([*leading, channels, *size], dtype=dtype)

@@ -37,7 +37,8 @@ def crop_frames(
         shift: float32 `[N, 3]`, the RGB jitter of each frame, in the units of the pixels.
         dtype: float32, float16 or bfloat16, of the result.
         channels_last: give the result in the channels-last memory format.
-        out: fill and return this tensor; `dtype` and `channels_last` are then its own.
+        out: fill and return this tensor, which shares no memory with the others; `dtype` and `channels_last` are then
+            its own.
 
     Returns:
         `[N, 3, h, w]`, or `[N, K, 3, h, w]` for windows `[N, K, 3]`.
@@ -48,12 +49,11 @@ def crop_frames(
     images = registration.to_list(frames)
     windows = registration.to_tensor(windows).contiguous()
     shift = registration.to_contiguous(shift)
-    gradient = registration.needs_gradient([*images, shift])
+    gradient = registration.needs_gradient(*images, shift)
     means, deviations = [float(each) for each in mean], [float(each) for each in std]
     if out is not None:
-        if gradient:
-            registration.refuse_out_with_gradient("crop_frames")
-        torch.ops.twostream.crop_frames.out(images, windows, means, deviations, shift, out=registration.to_tensor(out))
+        target = registration.to_target("crop_frames", out, gradient)
+        torch.ops.twostream.crop_frames.out(images, windows, means, deviations, shift, out=target)
         return out
     pair = registration.to_pair("crop_frames", size)
     options = (windows, pair, means, deviations, shift, dtype, channels_last)

@@ -53,7 +53,7 @@ def dequantize_flow(
     """
     coded = registration.to_list(codes)
     low, steps = registration.to_tensor(lo).contiguous(), registration.to_tensor(step).contiguous()
-    registration.refuse_gradient("dequantize_flow", [low, steps])
+    registration.refuse_gradient("dequantize_flow", low, steps)
     if out is not None:
         torch.ops.twostream.dequantize_flow.out(coded, low, steps, out=registration.to_list(out))
         return out

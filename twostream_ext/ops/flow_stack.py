@@ -10,13 +10,14 @@ import torch
 
 from twostream_ext import _C
 from twostream_ext.ops import _registration as registration
+from twostream_ext.ops.flow_batch import FlowBatch
 from twostream_ext.ops.mean_flow import allocate_per_field
 
 _SAMPLE_DIMENSIONS = 4  # [L, H, W, 2]
 
 
 def flow_stack(
-    flow: registration.Arrays,
+    flow: registration.Flow,
     windows: torch.Tensor,
     size: int | Sequence[int],
     *,
@@ -34,8 +35,9 @@ def flow_stack(
     and its x displacements change sign, in float, so that still stays still.
 
     Args:
-        flow: displacements in pixels, `[N, L, H, W, 2]` with any strides, or N tensors `[L, H_i, W_i, 2]`; uint8 codes,
-            float32, float16 or bfloat16.
+        flow: displacements in pixels, `[N, L, H, W, 2]` with any strides, N tensors `[L, H_i, W_i, 2]`, or a
+            `FlowBatch` (whose `lo` and `step`, and `mean` if one is subtracted, are then taken); uint8 codes, float32,
+            float16 or bfloat16.
         windows: int32 `[N, 3]` or `[N, K, 3]` of (top, left, flip). Outside its field, a window is an error on the CPU
             and is clamped on CUDA, where looking would synchronise.
         size: height and width of a window.
@@ -44,7 +46,8 @@ def flow_stack(
         mean: float32 `[N, L, 2]`, the means in pixels, where they are known already; implies `subtract_mean`.
         dtype: float32, float16 or bfloat16, of the result.
         channels_last: give the result in the channels-last memory format.
-        out: fill and return this tensor; `dtype` and `channels_last` are then its own.
+        out: fill and return this tensor, which shares no memory with the others; `dtype` and `channels_last` are then
+            its own.
 
     Returns:
         `[N, 2L, h, w]`, or `[N, K, 2L, h, w]` for windows `[N, K, 3]`.
@@ -53,17 +56,15 @@ def flow_stack(
         ValueError, TypeError: an argument of the wrong shape, dtype or device; names it.
         RuntimeError: `lo` or `step` requires a gradient; `flow` (float) and `mean` may.
     """
-    fields = registration.to_list(flow)
+    if isinstance(flow, FlowBatch) and subtract_mean and mean is None:
+        mean = flow.mean
+    fields, lo, step, mean = registration.to_fields(flow, lo, step, mean)
     windows = registration.to_tensor(windows).contiguous()
-    lo, step, mean = (registration.to_contiguous(each) for each in (lo, step, mean))
-    registration.refuse_gradient("flow_stack: lo and step", [lo, step])
-    gradient = registration.needs_gradient([*fields, mean])
+    registration.refuse_gradient("flow_stack: lo and step", lo, step)
+    gradient = registration.needs_gradient(*fields, mean)
     if out is not None:
-        if gradient:
-            registration.refuse_out_with_gradient("flow_stack")
-        torch.ops.twostream.flow_stack.out(
-            fields, windows, lo, step, subtract_mean, mean, out=registration.to_tensor(out)
-        )
+        target = registration.to_target("flow_stack", out, gradient)
+        torch.ops.twostream.flow_stack.out(fields, windows, lo, step, subtract_mean, mean, out=target)
         return out
     options = (windows, registration.to_pair("flow_stack", size), lo, step, subtract_mean, mean, dtype, channels_last)
     if gradient:

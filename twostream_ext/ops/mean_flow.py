@@ -12,7 +12,7 @@ _SAMPLE_DIMENSIONS = 4  # [L, H, W, 2]
 
 
 def mean_flow(
-    flow: registration.Arrays,
+    flow: registration.Flow,
     *,
     lo: torch.Tensor | None = None,
     step: torch.Tensor | None = None,
@@ -31,9 +31,8 @@ def mean_flow(
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device; names it.
     """
-    fields = registration.to_list(flow)
-    lo, step = registration.to_contiguous(lo), registration.to_contiguous(step)
-    registration.refuse_gradient("mean_flow", [*fields, lo, step])
+    fields, lo, step, _ = registration.to_fields(flow, lo, step)
+    registration.refuse_gradient("mean_flow", *fields, lo, step)
     if out is not None:
         torch.ops.twostream.mean_flow.out(fields, lo, step, out=registration.to_tensor(out))
         return out
@@ -45,7 +44,7 @@ def allocate_per_field(flow: list[torch.Tensor]) -> torch.Tensor:
     """Allocate float32 [N, L, 2] beside a batch of fields."""
     if not flow or flow[0].dim() < _SAMPLE_DIMENSIONS:
         got = tuple(flow[0].shape) if flow else "an empty list"
-        raise ValueError(f"flow must be [N, L, H, W, 2] or a list of [L, H, W, 2], got {got}")
+        raise ValueError(f"twostream: flow must be [N, L, H, W, 2] or a list of [L, H, W, 2], got {got}")
     count = registration.batch_size(flow, _SAMPLE_DIMENSIONS)
     return flow[0].new_empty([count, flow[0].shape[-4], 2], dtype=torch.float32)
 

@@ -9,6 +9,7 @@ import torch
 
 from twostream_ext import _C
 from twostream_ext.ops import _registration as registration
+from twostream_ext.ops.flow_batch import FlowBatch
 from twostream_ext.ops.mean_flow import allocate_per_field
 
 
@@ -26,7 +27,7 @@ class QuantizedFlow(NamedTuple):
 
 
 def quantize_flow(
-    flow: registration.Arrays, *, bound: float | None = None, out: QuantizedFlow | None = None
+    flow: registration.Flow, *, bound: float | None = None, out: QuantizedFlow | None = None
 ) -> QuantizedFlow:
     """Code each component of each field with 8 bits, and take its mean on the way.
 
@@ -44,8 +45,8 @@ def quantize_flow(
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value; names it.
     """
     fields = registration.to_list(flow)
-    registration.refuse_gradient("quantize_flow", fields)
-    ragged = isinstance(flow, (list, tuple))
+    registration.refuse_gradient("quantize_flow", *fields)
+    ragged = isinstance(flow, (list, tuple, FlowBatch))
     if out is not None:
         codes = registration.to_list(out.codes)
         torch.ops.twostream.quantize_flow.out(fields, bound, codes=codes, lo=out.lo, step=out.step, mean=out.mean)

@@ -57,8 +57,10 @@ def random_windows(
 def to_sizes(sizes: torch.Tensor | Sequence[Sequence[int]]) -> torch.Tensor:
     """Give sizes as a contiguous int64 tensor; integers of other widths are taken too."""
     tensor = torch.as_tensor(sizes)
-    if tensor.dtype.is_floating_point or tensor.dtype == torch.bool:
+    if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
         raise TypeError(f"sizes must be integers, got {tensor.dtype}")
+    if tensor.dim() != 2:
+        raise ValueError(f"sizes must be of shape [N, 2], got {tuple(tensor.shape)}")
     return tensor.to(torch.int64).contiguous()
 
 

@@ -11,13 +11,14 @@ from torch.autograd.function import once_differentiable
 
 from twostream_ext import _C
 from twostream_ext.ops import _registration as registration
+from twostream_ext.ops.flow_batch import FlowBatch
 from twostream_ext.ops.mean_flow import allocate_per_field
 
 _SAMPLE_DIMENSIONS = 4  # [L, H, W, 2]
 
 
 def trajectory_stack(
-    flow: registration.Arrays,
+    flow: registration.Flow,
     windows: torch.Tensor,
     size: int | Sequence[int],
     *,
@@ -48,8 +49,9 @@ def trajectory_stack(
     NaN contribution makes the gradient of that component of that field NaN.
 
     Args:
-        flow: displacements in pixels, `[N, L, H, W, 2]` with any strides, or N tensors `[L, H_i, W_i, 2]`; uint8 codes,
-            float32, float16 or bfloat16.
+        flow: displacements in pixels, `[N, L, H, W, 2]` with any strides, N tensors `[L, H_i, W_i, 2]`, or a
+            `FlowBatch` (whose `lo` and `step`, and `mean` if one is subtracted, are then taken); uint8 codes, float32,
+            float16 or bfloat16.
         windows: int32 `[N, 3]` or `[N, K, 3]` of (top, left, flip). Outside its field, a window is an error on the CPU
             and is clamped on CUDA, where looking would synchronise.
         size: height and width of a window.
@@ -61,26 +63,26 @@ def trajectory_stack(
             half is a trajectory of its own that starts at the pixel (section 3.1).
         dtype: float32, float16 or bfloat16, of the result.
         channels_last: give the result in the channels-last memory format.
-        out: fill and return this tensor; `dtype` and `channels_last` are then its own.
+        out: fill and return this tensor, which shares no memory with the others; `dtype` and `channels_last` are then
+            its own.
 
     Returns:
         `[N, 2L, h, w]`, or `[N, K, 2L, h, w]` for windows `[N, K, 3]`.
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, an odd L when bidirectional; names it.
-        RuntimeError: a gradient is asked for that is not computed: of lo or step, or together with `out`.
+        RuntimeError: `lo` or `step` requires a gradient, or anything together with `out`; `flow` (float) and `mean` may.
     """
-    fields = registration.to_list(flow)
+    if isinstance(flow, FlowBatch) and subtract_mean and mean is None:
+        mean = flow.mean
+    fields, lo, step, mean = registration.to_fields(flow, lo, step, mean)
     windows = registration.to_tensor(windows).contiguous()
-    lo, step, mean = (registration.to_contiguous(each) for each in (lo, step, mean))
-    if registration.needs_gradient([lo, step]):
-        raise RuntimeError("trajectory_stack: lo and step have no gradient; detach them or use torch.no_grad()")
-    differentiable = registration.needs_gradient([*fields, mean])
+    registration.refuse_gradient("trajectory_stack: lo and step", lo, step)
+    differentiable = registration.needs_gradient(*fields, mean)
     if out is not None:
-        if differentiable:
-            registration.refuse_out_with_gradient("trajectory_stack")
+        target = registration.to_target("trajectory_stack", out, differentiable)
         torch.ops.twostream.trajectory_stack.out(
-            fields, windows, lo, step, subtract_mean, mean, bidirectional, out=registration.to_tensor(out)
+            fields, windows, lo, step, subtract_mean, mean, bidirectional, out=target
         )
         return out
     pair = registration.to_pair("trajectory_stack", size)

@@ -7,6 +7,7 @@
 #include "twostream/crop_frames.h"
 #include "twostream/dequantize_flow.h"
 #include "twostream/flow_stack.h"
+#include "twostream/local_response_norm.h"
 #include "twostream/mean_flow.h"
 #include "twostream/quantize_flow.h"
 #include "twostream/random_windows.h"

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Facts that a recorded result needs: date, commit, machine, versions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = ("torch", "numpy", "opencv-python", "kornia", "torchvision", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+
+
+def facts(device: torch.device, threads: int) -> dict[str, Any]:
+    now = dt.datetime.now(dt.timezone.utc)
+    machine: dict[str, Any] = {"cpu": cpu_model(), "cores": os.cpu_count(), "threads": threads}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        machine["gpu"] = properties.name
+        machine["gpu_memory_bytes"] = properties.total_memory
+        machine["cuda"] = torch.version.cuda
+    return {"date": now.isoformat(timespec="seconds"), "commit": commit(), "machine": machine, "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The commit of the checkout, `+changes` where files differ from it."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return head + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+    ).stdout.strip()

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The benchmarks: what they record, and that no wrong result is timed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from twostream_ext import ops
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    if not FOLDER.is_dir():
+        pytest.skip("the benchmarks are not beside the tests")
+    monkeypatch.syspath_prepend(FOLDER)
+    import table
+
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(table, "set_threads", lambda count: None)
+    yield table
+    torch.set_num_threads(threads)
+    for path in FOLDER.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def run(table: ModuleType, out: Path, *operators: str) -> int:
+    common = ["--quick", "--without", "torch.compile", "--out", str(out), "--operators"]
+    return int(table.main([*common, *operators]))
+
+
+def test_quick_tables_of_two_operators_are_recorded_with_bytes_limits_and_machine(
+    table: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(table, tmp_path, "mean_flow", "flow_stack") == 0
+    record = json.loads((tmp_path / "kernels_cpu.json").read_text())
+    assert {"date", "commit", "machine", "versions", "kernels", "threads", "growth"} <= set(record)
+    assert {each["operator"] for each in record["kernels"]} == {"mean_flow", "flow_stack"}
+    for kernel in record["kernels"]:
+        ours, *peers = kernel["implementations"]
+        assert ours["name"] == "twostream_ext"
+        assert peers
+        assert all(each["ours_is_times_faster"] > 0 and each["fraction_of_limit"] > 0 for each in peers)
+        assert kernel["limit"]["median_ms"] > 0
+        assert kernel["bytes"]["read"] > 0
+    printed = capsys.readouterr().out
+    assert "| implementation |" in printed
+    assert (tmp_path / "kernels.png").exists()
+
+
+def test_the_readme_table_is_made_from_a_record(table: ModuleType, tmp_path: Path) -> None:
+    assert run(table, tmp_path, "mean_flow") == 0
+    record = json.loads((tmp_path / "kernels_cpu.json").read_text())
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- kernels -->\nold\n<!-- /kernels -->\nafter\n")
+    table.markdown.write_readme(readme, [record])
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- kernels -->\n")
+    assert text.endswith("<!-- /kernels -->\nafter\n")
+    assert "old" not in text
+    assert text.count("`mean_flow`") == len(record["kernels"])
+
+
+def test_a_wrong_result_is_caught_before_it_is_timed(
+    table: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = ops.mean_flow
+    monkeypatch.setattr(ops, "mean_flow", lambda *args, out, **options: right(*args, out=out, **options).add_(0.01))
+    assert run(table, tmp_path, "mean_flow") == 1
+    record = json.loads((tmp_path / "kernels_cpu.json").read_text())
+    assert "kernels" not in record
+    assert all("WrongResultError" in each["error"] for each in record["failed"])
+
+
+def test_a_call_that_writes_nothing_is_not_judged_by_the_last_ones_result(
+    table: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import bench_flow_stack
+    import workloads
+
+    problem = bench_flow_stack.problem(workloads.Setting(quick=True))
+    bench_flow_stack.ours.call(problem)
+    idle = workloads.Implementation("idle", lambda problem: lambda: problem.inputs.out)
+    with pytest.raises(workloads.WrongResultError, match="idle"):
+        idle.call(problem)
+
+
+def test_a_step_of_the_gpu_check_that_outlives_its_time_is_ended_with_all_it_started(
+    table: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu_check
+
+    monkeypatch.setattr(gpu_check, "SITE", tmp_path)
+    code = "import subprocess, time; print('began', flush=True); subprocess.run(['sleep', '60']); time.sleep(60)"
+    step = gpu_check.Step("slow", [sys.executable, "-c", code], 1, dict(os.environ))
+    done = gpu_check.run(step, 1.0)
+    assert done["timed_out"]
+    assert done["seconds"] < 30
+    assert done["output"] == "began\n"

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-3-Clause
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+
+from twostream_ext import ops
+
+SIZES = [(6, 7), (9, 5), (8, 8)]
+WINDOWS = torch.tensor([[1, 2, 1], [4, 0, 0], [0, 3, 1]], dtype=torch.int32)
+
+
+def ragged(dtype=torch.uint8):
+    generator = torch.Generator().manual_seed(0)
+    fields = [torch.randn(3, *size, 2, generator=generator) * 30 + 100 for size in SIZES]
+    return [field.to(dtype) for field in fields], torch.rand(3, 3, 3, 2, generator=generator)
+
+
+def test_operators_find_codes_and_tables_in_the_batch(device):
+    fields, (lo, step, mean) = ragged()
+    batch = ops.FlowBatch.pack(fields, lo=lo, step=step, mean=mean).to(device)
+    windows = WINDOWS.to(device)
+    given = {"lo": lo.to(device), "step": step.to(device)}
+    alone = [field.to(device) for field in fields]
+    assert torch.equal(ops.flow_stack(batch, windows, 5), ops.flow_stack(alone, windows, 5, **given))
+    assert torch.equal(
+        ops.flow_stack(batch, windows, 5, subtract_mean=True),
+        ops.flow_stack(alone, windows, 5, mean=mean.to(device), **given),
+    )
+    assert torch.equal(ops.mean_flow(batch), ops.mean_flow(alone, **given))
+
+
+def test_float_fields_have_no_ranges(device):
+    fields, _ = ragged(torch.float32)
+    batch = ops.FlowBatch.pack(fields).to(device)
+    assert (batch.lo, batch.step, batch.mean) == (None, None, None)
+    result = ops.flow_stack(batch, WINDOWS.to(device), 5, subtract_mean=True)
+    expected = ops.flow_stack(fields, WINDOWS, 5, subtract_mean=True)
+    torch.testing.assert_close(result.cpu(), expected)
+    coded = ops.quantize_flow(batch)
+    assert [tuple(codes.shape) for codes in coded.codes] == [(3, *size, 2) for size in SIZES]
+
+
+def test_the_planes_are_views_of_one_buffer_on_whole_cache_lines():
+    batch = ops.FlowBatch.empty(SIZES, 3)
+    start, end = batch.buffer.data_ptr(), batch.buffer.data_ptr() + batch.buffer.numel()
+    for field in batch.fields:
+        assert (field.data_ptr() - start) % 64 == 0
+        assert field.stride(-1) == field.shape[1] * field.shape[2]
+        assert start <= field.data_ptr() < end
+    batch.fields[1].fill_(7)
+    batch.mean.fill_(0)
+    assert torch.all(batch.fields[1] == 7)
+    assert len(batch) == 3
+
+
+def test_a_batch_is_pickled_as_one_buffer():
+    fields, (lo, step, mean) = ragged()
+    batch = ops.FlowBatch.pack(fields, lo=lo, step=step, mean=mean)
+    assert batch.fields[0].shape == (3, 6, 7, 2)  # the views exist now, and must stay at home
+    data = pickle.dumps(batch)
+    assert len(data) < batch.buffer.numel() + 2000
+    again = pickle.loads(data)
+    assert torch.equal(again.fields[2], fields[2])
+    assert torch.equal(again.step, step)
+
+
+class Windows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return torch.full((2, 5 + index, 6, 2), index, dtype=torch.uint8)
+
+
+def collate(samples):
+    table = torch.ones(len(samples), 2, 2)
+    return ops.FlowBatch.pack(samples, lo=table, step=table)
+
+
+def test_loader_workers_send_batches():
+    loader = torch.utils.data.DataLoader(Windows(), batch_size=2, num_workers=1, collate_fn=collate)
+    batches = list(loader)
+    assert [batch.sizes for batch in batches] == [((5, 6), (6, 6)), ((7, 6), (8, 6))]
+    assert torch.all(batches[1].fields[1] == 3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_pinned_batch_goes_to_the_device_with_one_copy():
+    fields, (lo, step, mean) = ragged()
+    batch = ops.FlowBatch.pack(fields, lo=lo, step=step, mean=mean).pin_memory()
+    assert batch.is_pinned()
+    moved = batch.to("cuda", non_blocking=True)
+    torch.cuda.synchronize()
+    assert moved.device.type == "cuda"
+    assert torch.equal(moved.fields[1].cpu(), fields[1])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: ops.FlowBatch.pack([]), r"fields must be tensors \[L, H, W, 2\]"),
+        (lambda: ops.FlowBatch.pack([torch.zeros(2, 3, 4)]), "fields must be tensors"),
+        (lambda: ops.FlowBatch.pack([torch.zeros(2, 3, 4, 2, dtype=torch.uint8)]), "lo and step belong to uint8"),
+        (lambda: ops.FlowBatch.pack([torch.zeros(2, 3, 4, 2), torch.zeros(1, 3, 4, 2)]), "one dtype and length"),
+        (lambda: ops.FlowBatch.pack([torch.zeros(2, 3, 4, 2)], mean=torch.zeros(2, 2)), "lo, step and mean must be"),
+        (lambda: ops.FlowBatch.empty([(3, 0)], 2), "sizes and length must be at least 1"),
+    ],
+)
+def test_wrong_input_is_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
