@@ -71,7 +71,7 @@ def trajectory_stack(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, an odd L when bidirectional; names it.
-        RuntimeError: `lo` or `step` requires a gradient, or anything together with `out`; `flow` (float) and `mean` may.
+        RuntimeError: `lo` or `step` requires a gradient, or `out` is given and anything does.
     """
     if isinstance(flow, FlowBatch) and subtract_mean and mean is None:
         mean = flow.mean
