@@ -22,6 +22,48 @@ def flow_stack(displacements, windows, size, subtract_mean=False):
     return np.array(batch)
 
 
+def bilinear(field, x, y):
+    """field [H, W, 2] at positions inside it: the four neighbours weighted, those of weight 0 left out."""
+    total = np.zeros((*x.shape, 2))
+    for rows, weight_y in ((np.floor(y), 1 - y % 1), (np.floor(y) + 1, y % 1)):
+        for columns, weight_x in ((np.floor(x), 1 - x % 1), (np.floor(x) + 1, x % 1)):
+            weight = weight_x * weight_y
+            counts = weight > 0
+            total[counts] += weight[counts, None] * field[rows[counts].astype(int), columns[counts].astype(int)]
+    return total
+
+
+def trajectory_stack(displacements, windows, size, subtract_mean=False, bidirectional=False):
+    """The paper's equation 2, and how far float32 may be from it: two arrays [N, K, 2L, h, w] and [N, K, 2L, 1, 1].
+
+    displacements: list of N float64 arrays [L, H, W, 2]; windows int [N, K, 3].
+    """
+    height, width = size
+    batch, bounds = [], []
+    for fields, places in zip(displacements, windows, strict=True):
+        length, rows, columns, _ = fields.shape
+        for top, left, flip in places:
+            channels, errors = [], []
+            for k, field in enumerate(fields):
+                if k == 0 or (bidirectional and k == length // 2):
+                    y, x = np.mgrid[top : top + height, left : left + width].astype(np.float64)
+                    moved = 0.0
+                d = bilinear(field, x, y)
+                value = d - field.mean(axis=(0, 1)) if subtract_mean else d
+                channels.extend(np.moveaxis(value[:, ::-1] * [-1.0, 1.0] if flip else value, -1, 0))
+                slope = sum(np.abs(np.diff(field, axis=axis)).max(initial=0) for axis in (0, 1))
+                error = moved * slope + 1e-6 * (np.abs(field).max() + 1)
+                errors += [error, error]
+                moved += error + 1e-7 * (rows + columns)
+                x = np.clip(x + d[..., 0], 0, columns - 1)
+                y = np.clip(y + d[..., 1], 0, rows - 1)
+            batch.append(channels)
+            bounds.append(errors)
+    batch, bounds = np.array(batch), np.array(bounds)
+    leading = (len(displacements), len(windows[0]))
+    return batch.reshape(*leading, *batch.shape[1:]), bounds.reshape(*leading, -1, 1, 1)
+
+
 def crop_frames(frames, windows, size, mean, std, shift):
     """frames: list of N arrays [H, W, 3]; shift [N, 3] -> [N, K, 3, h, w]."""
     height, width = size

@@ -31,6 +31,26 @@ for beta in (0.75, 0.6):
     for x in (maps.contiguous(), maps):
         results.append(ops.local_response_norm(x, 5, 0.1, beta))
         results.append(torch.ops.twostream.local_response_norm_backward(x, x, 4, 0.1, beta, 1.0))
+planar = codes.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
+straight = flow.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
+strange = flow.permute(3, 0, 1, 4, 2).contiguous().permute(1, 2, 4, 0, 3)
+narrow = [flow[0, :, :, :1], flow[1, :, :, :3], codes[0, :, :, :1], codes[1, :, :, :3]]
+narrow += [straight[0, :, :, :2], planar[0, :, :, :2], planar[1, :, :, :5], straight[1, :, :, :2].bfloat16()]
+spoiled = flow.clone()
+spoiled[0, 1, 5:9, 7:30, 0] = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e38])[:, None]
+codings = {"lo": lo, "step": step, "mean": mean}
+halves = [flow.half(), flow.bfloat16(), straight.half(), spoiled.half()]
+for fields in (codes, planar, flow, straight, strange, spoiled, *halves):
+    coding = codings if fields.dtype == torch.uint8 else {}
+    for channels_last in (False, True):
+        results.append(ops.trajectory_stack(fields, windows, 29, channels_last=channels_last, **coding).nan_to_num())
+for fields in narrow:
+    coding = {"lo": lo[:1], "step": step[:1]} if fields.dtype == torch.uint8 else {}
+    size = (fields.shape[1], fields.shape[2])
+    results.append(ops.trajectory_stack(fields[None], windows[:1] * 0, size, **coding))
+differentiable = flow.clone().requires_grad_()
+ops.trajectory_stack(differentiable, windows, 29, subtract_mean=True).square().sum().backward()
+results.append(differentiable.grad)
 digest = hashlib.sha256()
 for result in results:
     digest.update(result.contiguous().view(torch.uint8).numpy().tobytes())

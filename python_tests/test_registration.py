@@ -32,6 +32,33 @@ CASES = {
         twostream.flow_stack.default,
         ([FLOW[0], FLOW[1, :, :10]], WINDOWS[:, None], [8, 9], None, None, False, RANGES, torch.float32, True),
     ),
+    "trajectory_stack": (
+        twostream.trajectory_stack.default,
+        ([CODES], WINDOWS, [8, 9], RANGES, RANGES, True, None, False, torch.float16, False),
+    ),
+    "trajectory_stack list": (
+        twostream.trajectory_stack.default,
+        (
+            [FLOW[0, :2], FLOW[1, :2, :10]],
+            WINDOWS[:, None],
+            [8, 9],
+            None,
+            None,
+            False,
+            RANGES[:, :2].contiguous(),
+            True,
+            torch.float32,
+            True,
+        ),
+    ),
+    "trajectory_stack_backward": (
+        twostream.trajectory_stack_backward.default,
+        (torch.randn(2, 6, 8, 9), [FLOW], WINDOWS, True, False, True),
+    ),
+    "trajectory_stack_backward of the mean": (
+        twostream.trajectory_stack_backward.default,
+        (torch.randn(2, 6, 8, 9), [CODES], WINDOWS, False, False, False),
+    ),
     "mean_flow": (twostream.mean_flow.default, ([CODES], RANGES, RANGES)),
     "quantize_flow": (twostream.quantize_flow.default, ([FLOW], 2.0)),
     "dequantize_flow": (twostream.dequantize_flow.default, ([CODES], RANGES, RANGES, torch.bfloat16)),
@@ -54,6 +81,11 @@ OUT_CASES = {
     "flow_stack.out": (
         twostream.flow_stack.out,
         ([CODES], WINDOWS, RANGES, RANGES, True, None),
+        {"out": torch.zeros(2, 6, 8, 9)},
+    ),
+    "trajectory_stack.out": (
+        twostream.trajectory_stack.out,
+        ([CODES], WINDOWS, RANGES, RANGES, True, None, False),
         {"out": torch.zeros(2, 6, 8, 9)},
     ),
     "flow_stack_backward": (
@@ -109,9 +141,11 @@ class Pipeline(torch.nn.Module):
         codes, lo, step, mean = ops.quantize_flow(flow)
         windows = ops.random_windows(sizes, 8, seed=1)
         stack = ops.flow_stack(codes, windows, 8, lo=lo, step=step, mean=mean)
+        paths = ops.trajectory_stack(codes, windows, 8, lo=lo, step=step, subtract_mean=True)
         restored = ops.dequantize_flow(codes, lo, step)
         colours = ops.crop_frames(frames, ops.ten_crop_windows(sizes, 8), 8, mean=COLOUR[0], std=COLOUR[1])
-        return ops.local_response_norm(stack).sum(1), ops.mean_flow(restored), colours.mean(1)
+        normal = ops.local_response_norm(stack)
+        return normal.sum(1), paths.sum(1), ops.mean_flow(restored), colours.mean(1)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -21,6 +21,15 @@ def stack(flow=FLOW, windows=WINDOWS, size=4, **options):
     return ops.flow_stack(flow, windows, size, **options)
 
 
+def trajectories(flow=FLOW, windows=WINDOWS, size=4, **options):
+    return ops.trajectory_stack(flow, windows, size, **options)
+
+
+def backward(gradient=(2, 6, 4, 4), flow=FLOW, windows=WINDOWS, flow_gradient=True, bidirectional=False):
+    operator = torch.ops.twostream.trajectory_stack_backward
+    return operator(torch.zeros(gradient), [flow], windows, False, bidirectional, flow_gradient)
+
+
 def frames(images=FRAMES, windows=WINDOWS, size=4, **options):
     return ops.crop_frames(images, windows, size, **{**COLOUR, **options})
 
@@ -82,6 +91,55 @@ CASES = {
         lambda: stack(out=torch.zeros(1, 6, 4, 4).expand(2, 6, 4, 4)),
         ValueError,
         "out must be no dimension that is expanded",
+    ),
+    "odd stack in two directions": (
+        lambda: trajectories(bidirectional=True),
+        ValueError,
+        "trajectory_stack: flow must be of an even number of fields when bidirectional.*got 3 fields",
+    ),
+    "trajectories of an empty list": (lambda: trajectories(flow=[]), ValueError, "trajectory_stack: flow must be"),
+    "trajectories of float64": (lambda: trajectories(flow=FLOW.double()), TypeError, "trajectory_stack: flow.*float64"),
+    "trajectories of codes without lo": (lambda: trajectories(flow=CODES), ValueError, "lo must be given with uint8"),
+    "trajectories of floats with lo": (lambda: trajectories(lo=RANGES), ValueError, "lo must be left out"),
+    "trajectories with a mean of another shape": (
+        lambda: trajectories(mean=RANGES[:1]),
+        ValueError,
+        r"trajectory_stack: mean must be of shape \[2, 3, 2\], got \[1, 3, 2\]",
+    ),
+    "trajectories from below the field": (
+        lambda: trajectories(windows=WINDOWS + 6),
+        ValueError,
+        r"trajectory_stack: windows\[0\].*inside its 8x9 sample",
+    ),
+    "trajectories of a window larger than the field": (
+        lambda: trajectories(size=(9, 4)),
+        ValueError,
+        "trajectory_stack: size must be at most .*8x9, got 9x4",
+    ),
+    "trajectories into another shape": (
+        lambda: trajectories(out=torch.zeros(2, 6, 4)),
+        ValueError,
+        "trajectory_stack: out must be of shape",
+    ),
+    "trajectories into an expanded tensor": (
+        lambda: trajectories(out=torch.zeros(1, 6, 4, 4).expand(2, 6, 4, 4)),
+        ValueError,
+        "out must be no dimension that is expanded",
+    ),
+    "trajectories' gradient of another shape": (
+        lambda: backward(gradient=(2, 5, 4, 4)),
+        ValueError,
+        "trajectory_stack_backward: gradient must be of shape",
+    ),
+    "gradient of codes": (
+        lambda: backward(flow=CODES),
+        TypeError,
+        "trajectory_stack_backward: flow_gradient.* must be float32",
+    ),
+    "gradient of an odd stack in two directions": (
+        lambda: backward(bidirectional=True),
+        ValueError,
+        "trajectory_stack_backward: flow must be of an even number",
     ),
     "frames of 4 components": (lambda: frames(torch.zeros(2, 8, 9, 4)), ValueError, "frames must be of shape"),
     "frames of int32": (lambda: frames(FRAMES.int()), TypeError, "frames.* got int32"),

@@ -16,6 +16,28 @@ def flow_stack(
     mean: Tensor | None,
     out: Tensor,
 ) -> None: ...
+def trajectory_stack(
+    flow: Sequence[Tensor],
+    windows: Tensor,
+    lo: Tensor | None,
+    step: Tensor | None,
+    mean: Tensor | None,
+    bidirectional: bool,
+    out: Tensor,
+) -> None: ...
+def trajectory_stack_backward(
+    gradient: Tensor,
+    flow: Sequence[Tensor],
+    windows: Tensor,
+    subtract_mean: bool,
+    bidirectional: bool,
+    mean_gradient: Tensor,
+    flow_gradient: Sequence[Tensor],
+    positions: Tensor,
+    displacements: Tensor,
+    largest: Tensor,
+    sums: Tensor,
+) -> None: ...
 def crop_frames(
     frames: Sequence[Tensor],
     windows: Tensor,

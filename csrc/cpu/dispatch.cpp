@@ -42,6 +42,8 @@ const char* twostream_cpu_isa(void) { return use_avx2() ? "avx2" : "baseline"; }
 
 TWOSTREAM_DISPATCH(flow_stack)
 TWOSTREAM_DISPATCH(flow_stack_backward)
+TWOSTREAM_DISPATCH(trajectory_stack)
+TWOSTREAM_DISPATCH(trajectory_stack_backward)
 TWOSTREAM_DISPATCH(crop_frames)
 TWOSTREAM_DISPATCH(crop_frames_backward)
 TWOSTREAM_DISPATCH(mean_flow)

@@ -13,6 +13,8 @@ int twostream_cuda_driver_version(void) { return 0; }
 
 TWOSTREAM_WITHOUT_CUDA(flow_stack)
 TWOSTREAM_WITHOUT_CUDA(flow_stack_backward)
+TWOSTREAM_WITHOUT_CUDA(trajectory_stack)
+TWOSTREAM_WITHOUT_CUDA(trajectory_stack_backward)
 TWOSTREAM_WITHOUT_CUDA(crop_frames)
 TWOSTREAM_WITHOUT_CUDA(crop_frames_backward)
 TWOSTREAM_WITHOUT_CUDA(mean_flow)

@@ -300,6 +300,13 @@ CropTarget check_crop_gradient(const char* op, const py::object& windows, const 
   return check_stack(op, windows, gradient, "gradient", samples, channels);
 }
 
+void check_halves(const Argument& argument, const Samples& samples, bool bidirectional) {
+  if (bidirectional && samples.length % 2 != 0) {
+    refuse_value(argument, "of an even number of fields when bidirectional, half forward and half backward",
+                 std::to_string(samples.length) + " fields");
+  }
+}
+
 WindowsTarget check_windows_target(const char* op, const py::object& sizes, int64_t height, int64_t width,
                                    const py::object& out, const std::vector<int64_t>& wanted) {
   const Argument argument{op, "sizes"};

@@ -76,6 +76,9 @@ CropTarget check_crop(const char* op, const py::object& windows, const py::objec
 CropTarget check_crop_gradient(const char* op, const py::object& windows, const py::object& gradient,
                                const Samples& samples, int64_t channels);
 
+// A bi-directional stack has as many backward fields as forward ones.
+void check_halves(const Argument& argument, const Samples& samples, bool bidirectional);
+
 // int64 [N, 2] contiguous, and the int32 output [N, (K,) 3] beside it.
 struct WindowsTarget {
   Tensor sizes;

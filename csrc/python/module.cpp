@@ -17,6 +17,8 @@ PYBIND11_MODULE(TWOSTREAM_MODULE_NAME, module) {
   module.def("cuda_device_count", &twostream_cuda_device_count);
   module.def("cuda_driver_version", &twostream_cuda_driver_version);
   bind_flow_stack(module);
+  bind_trajectory_stack(module);
+  bind_trajectory_stack_backward(module);
   bind_crop_frames(module);
   bind_mean_flow(module);
   bind_quantize_flow(module);

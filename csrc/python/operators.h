@@ -7,6 +7,8 @@
 namespace twostream::python {
 
 void bind_flow_stack(pybind11::module_& module);
+void bind_trajectory_stack(pybind11::module_& module);
+void bind_trajectory_stack_backward(pybind11::module_& module);
 void bind_crop_frames(pybind11::module_& module);
 void bind_mean_flow(pybind11::module_& module);
 void bind_quantize_flow(pybind11::module_& module);

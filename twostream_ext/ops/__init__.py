@@ -14,6 +14,7 @@ from twostream_ext.ops.mean_flow import mean_flow
 from twostream_ext.ops.quantize_flow import QuantizedFlow, quantize_flow
 from twostream_ext.ops.random_windows import random_windows
 from twostream_ext.ops.ten_crop_windows import ten_crop_windows
+from twostream_ext.ops.trajectory_stack import trajectory_stack
 
 __all__ = [
     "FlowBatch",
@@ -27,6 +28,7 @@ __all__ = [
     "quantize_flow",
     "random_windows",
     "ten_crop_windows",
+    "trajectory_stack",
 ]
 
 

@@ -12,6 +12,8 @@
 #include "twostream/quantize_flow.h"
 #include "twostream/random_windows.h"
 #include "twostream/ten_crop_windows.h"
+#include "twostream/trajectory_stack.h"
+#include "twostream/trajectory_stack_backward.h"
 #include "twostream/version.h"
 
 #endif
