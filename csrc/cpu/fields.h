@@ -57,7 +57,8 @@ void for_each_tile(const twostream_sample& sample, int64_t field, const Extent& 
 template <typename In, typename Total>
 void add_field(const twostream_sample& sample, int64_t field, Total* totals) {
   const Extent extent = extent_of(sample, has_gaps(sample));
-  if (sample.column_stride != 2 || sample.component_stride != 1) {
+  const bool interleaved = sample.column_stride == 2 && sample.component_stride == 1;
+  if (!interleaved && sample.column_stride != 1) {
     for_each_tile<In>(sample, field, extent, [&](const In* const(&rows)[2], int32_t count, int64_t, int64_t) {
       add_values<1>(rows[0], count, totals);
       add_values<1>(rows[1], count, totals + 1);
@@ -65,10 +66,12 @@ void add_field(const twostream_sample& sample, int64_t field, Total* totals) {
     return;
   }
   for (int64_t row = 0; row < extent.rows; ++row) {
-    for (int64_t column = 0; column < extent.columns; column += tile_pixels) {
-      const int64_t left = extent.columns - column;
-      add_values<2>(pixel_of<const In>(sample, field, row, column), 2 * (left < tile_pixels ? left : tile_pixels),
-                    totals);
+    const In* run = pixel_of<const In>(sample, field, row, 0);
+    if (interleaved) {
+      add_values<2>(run, 2 * extent.columns, totals);
+    } else {
+      add_values<1>(run, extent.columns, totals);
+      add_values<1>(run + sample.component_stride, extent.columns, totals + 1);
     }
   }
 }

@@ -80,39 +80,63 @@ void add_values(const T* values, int64_t count, double* sums) {
   }
 }
 
+#if defined(__AVX2__)
+// Adds a multiple of 16 values, unless one is not finite, which shows in the end; then nothing is added.
+template <int components, typename T>
+bool add_finite(const T* values, int64_t count, Statistics* statistics) {
+  __m256 lowest[2] = {_mm256_set1_ps(FLT_MAX), _mm256_set1_ps(FLT_MAX)};
+  __m256 highest[2] = {_mm256_set1_ps(-FLT_MAX), _mm256_set1_ps(-FLT_MAX)};
+  __m256 spoiled[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+  DoubleSums totals;
+  for (int64_t done = 0; done < count; done += 16) {
+    __m256 each[2];
+    for (int half = 0; half < 2; ++half) {
+      each[half] = load_eight<false>(values + done + 8 * half);
+      lowest[half] = _mm256_min_ps(lowest[half], each[half]);
+      highest[half] = _mm256_max_ps(highest[half], each[half]);
+      // Nothing but a finite value differs from itself by 0.
+      spoiled[half] = _mm256_or_ps(spoiled[half], _mm256_sub_ps(each[half], each[half]));
+    }
+    totals.add(each[0], each[1]);
+  }
+  const __m256 rest = _mm256_or_ps(spoiled[0], spoiled[1]);
+  if (_mm256_movemask_ps(_mm256_cmp_ps(rest, _mm256_setzero_ps(), _CMP_NEQ_UQ)) != 0) {
+    return false;
+  }
+  alignas(32) float lows[8];
+  alignas(32) float highs[8];
+  _mm256_store_ps(lows, _mm256_min_ps(lowest[0], lowest[1]));
+  _mm256_store_ps(highs, _mm256_max_ps(highest[0], highest[1]));
+  double sums[components] = {};
+  totals.add_to<components>(sums);
+  for (int lane = 0; lane < 8; ++lane) {
+    Statistics& own = statistics[lane % components];
+    own.lowest = lows[lane] < own.lowest ? lows[lane] : own.lowest;
+    own.highest = highs[lane] > own.highest ? highs[lane] : own.highest;
+  }
+  for (int component = 0; component < components; ++component) {
+    statistics[component].sum += sums[component];
+    statistics[component].count += count / components;
+  }
+  return true;
+}
+#endif
+
 // Adds the finite ones among `count` values, of alternating components, to the statistics.
 template <int components, typename T>
 void add_values(const T* values, int64_t count, Statistics* statistics) {
   int64_t done = 0;
 #if defined(__AVX2__)
-  __m256 lowest = _mm256_set1_ps(FLT_MAX);
-  __m256 highest = _mm256_set1_ps(-FLT_MAX);
-  __m256i counts = _mm256_setzero_si256();
-  DoubleSums totals;
-  for (; done + 16 <= count; done += 16) {
-    __m256 finite[2];
-    for (int half = 0; half < 2; ++half) {
-      const __m256 each = load_eight<false>(values + done + 8 * half);
-      // Nothing but a finite value differs from itself by 0.
-      const __m256 known = _mm256_cmp_ps(_mm256_sub_ps(each, each), _mm256_setzero_ps(), _CMP_EQ_OQ);
-      lowest = _mm256_min_ps(lowest, _mm256_blendv_ps(_mm256_set1_ps(FLT_MAX), each, known));
-      highest = _mm256_max_ps(highest, _mm256_blendv_ps(_mm256_set1_ps(-FLT_MAX), each, known));
-      counts = _mm256_sub_epi32(counts, _mm256_castps_si256(known));
-      finite[half] = _mm256_and_ps(each, known);
+  constexpr int64_t most = 4096;  // still in the first-level cache when they must be looked at again
+  while (done + 16 <= count) {
+    const int64_t left = (count - done) / 16 * 16;
+    const int64_t part = left < most ? left : most;
+    if (!add_finite<components>(values + done, part, statistics)) {
+      for (int64_t place = done; place < done + part; ++place) {
+        add(statistics[place % components], to_float(values[place]));
+      }
     }
-    totals.add(finite[0], finite[1]);
-  }
-  alignas(32) float lows[8];
-  alignas(32) float highs[8];
-  alignas(32) int32_t found[8];
-  _mm256_store_ps(lows, lowest);
-  _mm256_store_ps(highs, highest);
-  _mm256_store_si256(reinterpret_cast<__m256i*>(found), counts);
-  double sums[components] = {};
-  totals.add_to<components>(sums);
-  for (int lane = 0; lane < 8; ++lane) {
-    const double sum = lane < components ? sums[lane] : 0.0;
-    merge(statistics[lane % components], Statistics{lows[lane], highs[lane], sum, found[lane]});
+    done += part;
   }
 #endif
   for (; done < count; ++done) {
