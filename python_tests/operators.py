@@ -57,8 +57,7 @@ def cases(height: int = 9, width: int = 11, crop: tuple[int, int] = (7, 6)) -> d
     made: dict[str, Case] = {}
 
     def add(operator: str, words: str, tensors: dict[str, Any], **options: Any) -> None:
-        if hasattr(ops, operator):
-            made[f"{operator} {words}".strip()] = Case(operator, tensors, options)
+        made[f"{operator} {words}".strip()] = Case(operator, tensors, options)
 
     extents = [(height, width), (max(height - 1, crop[0]), max(width - 1, crop[1]))]
     windows = torch.tensor(

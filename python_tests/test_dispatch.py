@@ -26,7 +26,7 @@ results.append(ops.dequantize_flow(codes, lo, step))
 for dtype in (torch.float32, torch.float16, torch.bfloat16):
     results.append(ops.flow_stack(codes, windows, 29, lo=lo, step=step, mean=mean, dtype=dtype))
     results.append(ops.crop_frames(frames, windows, 29, mean=[1, 2, 3], std=[4, 5, 6], dtype=dtype))
-for beta in (0.75, 0.6):
+for beta in (1.0, 0.6):  # 0.75 goes by approximate roots under AVX2: other bits
     maps = results[-1].reshape(2, -1, 29, 29).movedim(2, 1)
     for x in (maps.contiguous(), maps):
         results.append(ops.local_response_norm(x, 5, 0.1, beta))

@@ -3,7 +3,8 @@
 // Planar tensors go in tiles of neighbouring pixels: a row is one channel of a tile, and the loops run along the row
 // while the walk goes over the channels. In channels-last tensors a row is all channels of one pixel, and the rows of
 // its window are the same values, shifted. Sums are taken afresh for every channel: a running sum would cancel, and
-// would carry one NaN through all channels that follow.
+// would carry one NaN through all channels that follow. (Stores past the cache made it slower: rows of planes are
+// seldom aligned to cache lines.)
 #include "twostream/local_response_norm.h"
 
 #include <algorithm>
@@ -11,9 +12,9 @@
 
 #include "core/local_response_norm.h"
 #include "core/types.h"
+#include "cpu/convert.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
-#include "cpu/rows.h"
 
 using namespace twostream;
 
@@ -28,6 +29,16 @@ constexpr float zeros[longest_row] = {};  // the row of a channel that does not 
 // The squares of five rows, the window of AlexNet and CNN-M, in one pass without an array between.
 struct FiveSquares {
   const float* rows[5];
+#if defined(__AVX2__)
+  __m256 eight(int64_t index) const {
+    __m256 sum = _mm256_setzero_ps();
+    for (const float* row : rows) {
+      const __m256 values = _mm256_loadu_ps(row + index);
+      sum = _mm256_fmadd_ps(values, values, sum);
+    }
+    return sum;
+  }
+#endif
   float operator()(int64_t index) const {
     float sum = rows[0][index] * rows[0][index];
     for (int row = 1; row < 5; ++row) {
@@ -46,6 +57,9 @@ struct FiveValues {
 
 struct Sums {
   const float* sums;
+#if defined(__AVX2__)
+  __m256 eight(int64_t index) const { return _mm256_loadu_ps(sums + index); }
+#endif
   float operator()(int64_t index) const { return sums[index]; }
 };
 
@@ -79,11 +93,93 @@ void with_values(int64_t first, int64_t last, int64_t length, const RowOf& row_o
   with_sums<FiveValues>(first, last, length, [](float sum, float value) { return sum + value; }, row_of, body);
 }
 
+#if defined(__AVX2__)
+// The commonest power by reciprocal roots: the unit for exact roots and quotients takes longer than the memory. One
+// step of Newton's leaves an error of some units in the last place.
+__m256 reciprocal_root(__m256 value) {
+  const __m256 guess = _mm256_rsqrt_ps(value);
+  const __m256 half = _mm256_mul_ps(_mm256_mul_ps(value, _mm256_set1_ps(0.5f)), guess);
+  return _mm256_mul_ps(guess, _mm256_fnmadd_ps(half, guess, _mm256_set1_ps(1.5f)));
+}
+
+struct Powers {
+  __m256 three_quarters;  // base^-0.75
+  __m256 one;             // base^-1
+};
+
+// For bases from 1e-30 to 1e30, beyond which the step of Newton's fails.
+Powers powers_of(__m256 base) {
+  const __m256 root = reciprocal_root(base);
+  const __m256 inverse = _mm256_mul_ps(root, root);
+  return {_mm256_mul_ps(inverse, reciprocal_root(root)), inverse};
+}
+
+// Sixteen bases at once, to have more than one chain of operations under way.
+template <typename Squares>
+bool bases_of(const Squares& squares, int64_t index, const ResponseNorm& norm, __m256 (&bases)[2]) {
+  const __m256 scale = _mm256_set1_ps(norm.scale);
+  const __m256 k = _mm256_set1_ps(norm.k);
+  bases[0] = _mm256_fmadd_ps(scale, squares.eight(index), k);
+  bases[1] = _mm256_fmadd_ps(scale, squares.eight(index + 8), k);
+  const __m256 most = _mm256_set1_ps(1e30f);
+  const __m256 fit =
+      _mm256_and_ps(_mm256_cmp_ps(bases[0], most, _CMP_LE_OQ), _mm256_cmp_ps(bases[1], most, _CMP_LE_OQ));
+  return _mm256_movemask_ps(fit) == 0xff;
+}
+
+// No base is below 1e-30.
+bool suits_newton(const ResponseNorm& norm) { return norm.k >= 1e-30f && norm.scale >= 0.0f; }
+
+template <typename T, typename Squares>
+int64_t divide_vectors(const float* __restrict input, const Squares squares, const ResponseNorm& norm, int64_t length,
+                       T* __restrict output) {
+  int64_t index = 0;
+  for (; index + 16 <= length; index += 16) {
+    __m256 bases[2];
+    if (!bases_of(squares, index, norm, bases)) {
+      break;
+    }
+    for (int half = 0; half < 2; ++half) {
+      const __m256 values = _mm256_loadu_ps(input + index + 8 * half);
+      store_eight(_mm256_mul_ps(values, powers_of(bases[half]).three_quarters), output + index + 8 * half);
+    }
+  }
+  return index;
+}
+
+template <typename T, typename Squares>
+int64_t ratio_vectors(const T* __restrict gradient, const float* __restrict input, const Squares squares,
+                      const ResponseNorm& norm, int64_t length, float* __restrict divided, float* __restrict ratio) {
+  int64_t index = 0;
+  for (; index + 16 <= length; index += 16) {
+    __m256 bases[2];
+    if (!bases_of(squares, index, norm, bases)) {
+      break;
+    }
+    for (int half = 0; half < 2; ++half) {
+      const int64_t place = index + 8 * half;
+      const Powers powers = powers_of(bases[half]);
+      const __m256 quotient = _mm256_mul_ps(load_eight<false>(gradient + place), powers.three_quarters);
+      const __m256 scaled = _mm256_mul_ps(quotient, _mm256_loadu_ps(input + place));
+      _mm256_storeu_ps(divided + place, quotient);
+      _mm256_storeu_ps(ratio + place, _mm256_mul_ps(scaled, powers.one));
+    }
+  }
+  return index;
+}
+#endif
+
 template <typename T, typename Squares, typename Power>
 void divide_row(const float* input, const Squares squares, const ResponseNorm& norm, const Power power, int64_t length,
                 T* output) {
+  int64_t done = 0;
+#if defined(__AVX2__)
+  if (std::is_same_v<Power, ThreeQuarters> && suits_newton(norm)) {
+    done = divide_vectors(input, squares, norm, length, output);
+  }
+#endif
 #pragma GCC ivdep
-  for (int64_t index = 0; index < length; ++index) {
+  for (int64_t index = done; index < length; ++index) {
     output[index] = from_float<T>(power.divide(input[index], norm.base(squares(index))));
   }
 }
@@ -92,8 +188,14 @@ void divide_row(const float* input, const Squares squares, const ResponseNorm& n
 template <typename T, typename Squares, typename Power>
 void ratio_row(const T* gradient, const float* input, const Squares squares, const ResponseNorm& norm,
                const Power power, int64_t length, float* divided, float* ratio) {
+  int64_t done = 0;
+#if defined(__AVX2__)
+  if (std::is_same_v<Power, ThreeQuarters> && suits_newton(norm)) {
+    done = ratio_vectors(gradient, input, squares, norm, length, divided, ratio);
+  }
+#endif
 #pragma GCC ivdep
-  for (int64_t index = 0; index < length; ++index) {
+  for (int64_t index = done; index < length; ++index) {
     const float base = norm.base(squares(index));
     const float quotient = power.divide(to_float(gradient[index]), base);
     divided[index] = quotient;
@@ -109,24 +211,6 @@ void gradient_row(const float* divided, const float* input, const Ratios ratios,
     output[index] = from_float<T>(fmaf(-norm.gradient_factor * input[index], ratios(index), divided[index]));
   }
 }
-
-// Rows of the output, written past the cache if it is larger than that.
-template <typename T>
-struct OutputRows {
-  T* output;
-  bool streaming;
-  alignas(64) T row[longest_row];
-
-  template <typename Fill>
-  void write(int64_t at, int64_t length, const Fill& fill) {
-    if (!streaming) {
-      fill(output + at);
-      return;
-    }
-    fill(row);
-    stream_copy(row, output + at, length * static_cast<int64_t>(sizeof(T)));
-  }
-};
 
 // ---- planar ----
 
@@ -168,16 +252,14 @@ int64_t row_length(const ResponseNorm& norm) { return std::min(longest_row, buff
 
 template <typename T, typename Power>
 void forward_tile(const T* input, int64_t length, int64_t channel_stride, const ResponseNorm& norm, const Power power,
-                  T* output, bool streaming) {
+                  T* output) {
   alignas(64) float buffer[std::is_same_v<T, float> ? 1 : buffer_values];
   InputRows<T> rows{input, channel_stride, {buffer, kept_rows(norm), length}, 0};
-  OutputRows<T> results{output, streaming, {}};
   const auto row_of = [&](int64_t channel) { return norm.holds(channel) ? rows.row(channel) : zeros; };
   for (int64_t channel = 0; channel < norm.channels; ++channel) {
     rows.reach(std::min(channel + norm.above + 1, norm.channels));
     with_squares(channel - norm.below, channel + norm.above, length, row_of, [&](const auto& squares) {
-      results.write(channel * channel_stride, length,
-                    [&](T* to) { divide_row(rows.row(channel), squares, norm, power, length, to); });
+      divide_row(rows.row(channel), squares, norm, power, length, output + channel * channel_stride);
     });
   }
 }
@@ -185,14 +267,13 @@ void forward_tile(const T* input, int64_t length, int64_t channel_stride, const 
 // The walk goes over the channels `ahead` whose ratios are next: the channel ahead - below then has all that it needs.
 template <typename T, typename Power>
 void backward_tile(const T* gradient, const T* input, int64_t length, int64_t channel_stride, const ResponseNorm& norm,
-                   const Power power, T* output, bool streaming) {
+                   const Power power, T* output) {
   alignas(64) float buffer[std::is_same_v<T, float> ? 1 : buffer_values];
   alignas(64) float divided_values[buffer_values];
   alignas(64) float ratio_values[buffer_values];
   InputRows<T> rows{input, channel_stride, {buffer, kept_rows(norm), length}, 0};
   const Ring divided{divided_values, kept_rows(norm), length};
   const Ring ratios{ratio_values, kept_rows(norm), length};
-  OutputRows<T> results{output, streaming, {}};
   const auto row_of = [&](int64_t channel) { return norm.holds(channel) ? rows.row(channel) : zeros; };
   const auto ratio_of = [&](int64_t channel) { return norm.holds(channel) ? ratios.row(channel) : zeros; };
   for (int64_t ahead = 0; ahead < norm.channels + norm.below; ++ahead) {
@@ -206,14 +287,11 @@ void backward_tile(const T* gradient, const T* input, int64_t length, int64_t ch
     const int64_t channel = ahead - norm.below;
     if (norm.holds(channel)) {
       with_values(channel - norm.above, channel + norm.below, length, ratio_of, [&](const auto& sums) {
-        results.write(channel * channel_stride, length,
-                      [&](T* to) { gradient_row(divided.row(channel), rows.row(channel), sums, norm, length, to); });
+        gradient_row(divided.row(channel), rows.row(channel), sums, norm, length, output + channel * channel_stride);
       });
     }
   }
 }
-
-int64_t values_of(const twostream_response_shape& shape) { return shape.samples * shape.channels * shape.pixels; }
 
 // Calls body(offset of the tile's first value, its length) for all tiles.
 template <typename Body>
@@ -223,7 +301,6 @@ void for_each_tile(const twostream_response_shape& shape, const ResponseNorm& no
   parallel_for(shape.samples * tiles, grain_for(longest * shape.channels), [&](int64_t item) {
     const int64_t first = item % tiles * longest;
     body(item / tiles * shape.channels * shape.pixels + first, std::min(longest, shape.pixels - first));
-    finish_streaming();
   });
 }
 
@@ -388,13 +465,12 @@ int TWOSTREAM_CPU(local_response_norm)(const twostream_local_response_norm_args*
   with_float_type(args->shape.dtype, [&](auto type) {
     const auto* input = static_cast<const decltype(type)*>(args->input);
     auto* output = static_cast<decltype(type)*>(args->output);
-    const bool streaming = exceeds_cache(values_of(args->shape) * static_cast<int64_t>(sizeof(type)));
     with_power(args->constants.beta, [&](auto power) {
       for_each_part(
           args->shape, norm,
           [&](int64_t at, int64_t count) { forward_pixels(input + at, count, norm, power, output + at); },
           [&](int64_t at, int64_t length, int64_t stride) {
-            forward_tile(input + at, length, stride, norm, power, output + at, streaming);
+            forward_tile(input + at, length, stride, norm, power, output + at);
           },
           [&](int64_t at, int64_t stride) { forward_pixel(input + at, stride, norm, power, output + at); });
     });
@@ -414,7 +490,6 @@ int TWOSTREAM_CPU(local_response_norm_backward)(const twostream_local_response_n
     const auto* gradient = static_cast<const decltype(type)*>(args->output_gradient);
     const auto* input = static_cast<const decltype(type)*>(args->input);
     auto* output = static_cast<decltype(type)*>(args->input_gradient);
-    const bool streaming = exceeds_cache(values_of(args->shape) * static_cast<int64_t>(sizeof(type)));
     with_power(args->constants.beta, [&](auto power) {
       for_each_part(
           args->shape, norm,
@@ -422,7 +497,7 @@ int TWOSTREAM_CPU(local_response_norm_backward)(const twostream_local_response_n
             backward_pixels(gradient + at, input + at, count, norm, power, output + at);
           },
           [&](int64_t at, int64_t length, int64_t stride) {
-            backward_tile(gradient + at, input + at, length, stride, norm, power, output + at, streaming);
+            backward_tile(gradient + at, input + at, length, stride, norm, power, output + at);
           },
           [&](int64_t at, int64_t stride) {
             backward_pixel(gradient + at, input + at, stride, norm, power, output + at);
