@@ -39,6 +39,8 @@ TESTS = [
     "gradients",
     "flow_batch",
     "memory_bounds",
+    "non_finite",
+    "large_shapes",
     "windows",
 ]
 TOTAL = 470  # seconds
@@ -60,7 +62,8 @@ def steps(out: Path) -> list[Step]:
     uncached = {**environment, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # or a slab hides what runs over
     python = sys.executable
     target = [*("--no-deps", "--no-build-isolation", "--upgrade", "--target"), str(SITE)]
-    build = [python, "-m", "pip", "install", "-q", *target, "-Ccmake.define.TWOSTREAM_CUDA=ON", str(ROOT)]
+    options = ["-Ccmake.define.TWOSTREAM_CUDA=ON", "-Ccmake.define.CMAKE_CUDA_ARCHITECTURES=native"]
+    build = [python, "-m", "pip", "install", "-q", *target, *options, str(ROOT)]
     files = [str(path) for name in TESTS if (path := ROOT / "python_tests" / f"test_{name}.py").exists()]
     pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda and not host", *files]
     checked = [shutil.which("compute-sanitizer") or "compute-sanitizer", "--error-exitcode", "9", "--tool"]

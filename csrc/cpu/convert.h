@@ -49,14 +49,37 @@ __m256 load_eight(const BFloat16* from) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_eight_halves<mirror>(from)), 16));
 }
 
-inline void store_eight(__m256 values, float* to) { _mm256_storeu_ps(to, values); }
+// Streaming stores bypass the cache; their target is aligned to what is stored.
+template <bool stream>
+void store_bits(__m128i bits, void* to) {
+  if (stream) {
+    _mm_stream_si128(static_cast<__m128i*>(to), bits);
+  } else {
+    _mm_storeu_si128(static_cast<__m128i*>(to), bits);
+  }
+}
 
-inline void store_eight(__m256 values, Float16* to) {
+template <bool stream>
+void store_bits(__m256i bits, void* to) {
+  if (stream) {
+    _mm256_stream_si256(static_cast<__m256i*>(to), bits);
+  } else {
+    _mm256_storeu_si256(static_cast<__m256i*>(to), bits);
+  }
+}
+
+template <bool stream = false>
+void store_eight(__m256 values, float* to) {
+  store_bits<stream>(_mm256_castps_si256(values), to);
+}
+
+template <bool stream = false>
+void store_eight(__m256 values, Float16* to) {
   // The instruction would keep a NaN's payload: give it the one of from_float first.
   const __m256 sign = _mm256_and_ps(values, _mm256_set1_ps(-0.0f));
   const __m256 nan = _mm256_or_ps(sign, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000)));
   const __m256 known = _mm256_blendv_ps(values, nan, _mm256_cmp_ps(values, values, _CMP_UNORD_Q));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(known, _MM_FROUND_TO_NEAREST_INT));
+  store_bits<stream>(_mm256_cvtps_ph(known, _MM_FROUND_TO_NEAREST_INT), to);
 }
 
 // The rounded bits in the upper half of each lane; the lower half is of no use.
@@ -66,17 +89,17 @@ inline __m256i round_to_bfloat16(__m256 values) {
   return _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
 }
 
-inline void store_eight(__m256 values, BFloat16* to) {
+template <bool stream = false>
+void store_eight(__m256 values, BFloat16* to) {
   const __m256i unordered = _mm256_castps_si256(_mm256_cmp_ps(values, values, _CMP_UNORD_Q));
   const __m256i high =
       _mm256_blendv_epi8(_mm256_srli_epi32(round_to_bfloat16(values), 16), _mm256_set1_epi32(0x7fc0), unordered);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
-                   _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
+  store_bits<stream>(_mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)), to);
 }
 
 // Codes to bfloat16 is the pair most used and the one bound by arithmetic. Sixteen at a time, even and odd codes apart,
 // so that a blend puts the halves together; there is no NaN to look for. Returns how many it did.
-template <bool mirror>
+template <bool mirror, bool stream>
 int64_t convert_finite(const Affine& affine, const uint8_t* from, int64_t count, BFloat16* to) {
   const __m256 scale = _mm256_set1_ps(affine.scale);
   const __m256 offset = _mm256_set1_ps(affine.offset);
@@ -90,27 +113,26 @@ int64_t convert_finite(const Affine& affine, const uint8_t* from, int64_t count,
     const __m256 odd = _mm256_cvtepi32_ps(_mm256_srli_epi32(pairs, 16));
     const __m256i low = round_to_bfloat16(_mm256_fmadd_ps(even, scale, offset));
     const __m256i high = round_to_bfloat16(_mm256_fmadd_ps(odd, scale, offset));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + done),
-                        _mm256_blend_epi16(_mm256_srli_epi32(low, 16), high, 0xaa));
+    store_bits<stream>(_mm256_blend_epi16(_mm256_srli_epi32(low, 16), high, 0xaa), to + done);
   }
   return done;
 }
 #endif
 
-template <bool mirror, typename In, typename Out>
+template <bool mirror, bool stream, typename In, typename Out>
 void convert_row(const Affine& affine, const In* __restrict from, int64_t count, Out* __restrict to) {
   int64_t done = 0;
 #if defined(__AVX2__)
   if constexpr (std::is_same_v<In, uint8_t> && std::is_same_v<Out, BFloat16>) {
     if (std::isfinite(affine.scale * 255.0f) && std::isfinite(affine.offset)) {
-      done = convert_finite<mirror>(affine, from, count, to);
+      done = convert_finite<mirror, stream>(affine, from, count, to);
     }
   }
   const __m256 scale = _mm256_set1_ps(affine.scale);
   const __m256 offset = _mm256_set1_ps(affine.offset);
   for (; done + 8 <= count; done += 8) {
     const __m256 values = load_eight<mirror>(mirror ? from + count - done - 8 : from + done);
-    store_eight(_mm256_fmadd_ps(values, scale, offset), to + done);
+    store_eight<stream>(_mm256_fmadd_ps(values, scale, offset), to + done);
   }
 #endif
   for (; done < count; ++done) {
@@ -119,12 +141,12 @@ void convert_row(const Affine& affine, const In* __restrict from, int64_t count,
 }
 
 // to[i] = from[i] * scale + offset, rounded once to float and then to the type of `to`; mirrored, from[count - 1 - i].
-template <typename In, typename Out>
+template <bool stream = false, typename In, typename Out>
 void convert_row(const Affine& affine, bool mirror, const In* from, int64_t count, Out* to) {
   if (mirror) {
-    convert_row<true>(affine, from, count, to);
+    convert_row<true, stream>(affine, from, count, to);
   } else {
-    convert_row<false>(affine, from, count, to);
+    convert_row<false, stream>(affine, from, count, to);
   }
 }
 

@@ -77,7 +77,9 @@ void crop_batch(const twostream_batch& batch, const int32_t* windows, int32_t wi
   const int64_t items = batch.size * groups * windows_per_sample * bands;
   const int64_t values = int64_t{output.height} * output.width * windows_per_sample * channels.channels * batch.size;
   const bool streaming = exceeds_cache(values * static_cast<int64_t>(sizeof(Out)));
-  const int64_t pixels = int64_t{band_rows} * output.width * most_fields;
+  const int64_t rows = output.height < band_rows ? output.height : band_rows;
+  const int64_t fields = batch.length < most_fields ? batch.length : most_fields;
+  const int64_t pixels = rows * output.width * fields * Channels::components;
   parallel_for(items, grain_for(pixels), [&](int64_t number) {
     const int64_t place = number / bands % windows_per_sample;
     CropItem item{};

@@ -298,7 +298,7 @@ template <typename Body>
 void for_each_tile(const twostream_response_shape& shape, const ResponseNorm& norm, const Body& body) {
   const int64_t longest = row_length(norm);
   const int64_t tiles = (shape.pixels + longest - 1) / longest;
-  parallel_for(shape.samples * tiles, grain_for(longest * shape.channels), [&](int64_t item) {
+  parallel_for(shape.samples * tiles, grain_for(std::min(longest, shape.pixels) * shape.channels), [&](int64_t item) {
     const int64_t first = item % tiles * longest;
     body(item / tiles * shape.channels * shape.pixels + first, std::min(longest, shape.pixels - first));
   });
@@ -383,7 +383,7 @@ template <typename Body>
 void for_each_group(const twostream_response_shape& shape, const ResponseNorm& norm, const Body& body) {
   const int64_t most = pixels_at_once(norm);
   const int64_t pixels = shape.samples * shape.pixels;
-  parallel_for((pixels + most - 1) / most, grain_for(most * shape.channels),
+  parallel_for((pixels + most - 1) / most, grain_for(std::min(most, pixels) * shape.channels),
                [&](int64_t group) { body(group * most * shape.channels, std::min(most, pixels - group * most)); });
 }
 

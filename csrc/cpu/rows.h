@@ -96,6 +96,12 @@ void convert_and_store(const Affine& affine, bool mirror, const In* values, int6
     convert_row(affine, mirror, values, count, target);
     return;
   }
+#if defined(__AVX2__)
+  if (reinterpret_cast<uintptr_t>(target) % sizeof(__m256i) == 0) {
+    convert_row<true>(affine, mirror, values, count, target);
+    return;
+  }
+#endif
   Out converted[tile_pixels];
   convert_row(affine, mirror, values, count, converted);
   stream_copy(converted, target, count * static_cast<int64_t>(sizeof(Out)));

@@ -130,7 +130,7 @@ void run_stack(const twostream_trajectory_stack_args& args) {
   const int64_t bands = (output.height + band_rows - 1) / band_rows;
   const int64_t values = args.flow.size * places * channels.channels * output.height * output.width;
   const bool streaming = exceeds_cache(values * static_cast<int64_t>(sizeof(Out)));
-  const int64_t samples_per_band = int64_t{band_rows} * output.width * args.flow.length;
+  const int64_t samples_per_band = std::min<int64_t>(band_rows, output.height) * output.width * args.flow.length;
   parallel_for(args.flow.size * places * bands, grain_for(samples_per_band), [&](int64_t item) {
     const int64_t index = item / bands / places;
     const int64_t place = item / bands % places;

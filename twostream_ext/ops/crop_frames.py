@@ -53,7 +53,7 @@ def crop_frames(
     means, deviations = [float(each) for each in mean], [float(each) for each in std]
     if out is not None:
         target = registration.to_target("crop_frames", out, gradient)
-        torch.ops.twostream.crop_frames.out(images, windows, means, deviations, shift, out=target)
+        _fill_operator(images, windows, means, deviations, shift, out=target)
         return out
     pair = registration.to_pair("crop_frames", size)
     options = (windows, pair, means, deviations, shift, dtype, channels_last)
@@ -65,7 +65,7 @@ def crop_frames(
         return result
     _check_frames(images)
     result = _allocate(images, *options)  # a registered operator that fills is cheaper to call than one that returns
-    torch.ops.twostream.crop_frames.out(images, windows, means, deviations, shift, out=result)
+    _fill_operator(images, windows, means, deviations, shift, out=result)
     return result
 
 
@@ -179,3 +179,4 @@ registration.register(
     _fill,
     registration.nothing,
 )
+_fill_operator = torch.ops.twostream.crop_frames.out

@@ -60,11 +60,12 @@ def flow_stack(
         mean = flow.mean
     fields, lo, step, mean = registration.to_fields(flow, lo, step, mean)
     windows = registration.to_tensor(windows).contiguous()
-    registration.refuse_gradient("flow_stack: lo and step", lo, step)
-    gradient = registration.needs_gradient(*fields, mean)
+    gradient = registration.needs_gradient(*fields, lo, step, mean)
+    if gradient:
+        registration.refuse_gradient("flow_stack: lo and step", lo, step)
     if out is not None:
         target = registration.to_target("flow_stack", out, gradient)
-        torch.ops.twostream.flow_stack.out(fields, windows, lo, step, subtract_mean, mean, out=target)
+        _fill_operator(fields, windows, lo, step, subtract_mean, mean, out=target)
         return out
     options = (windows, registration.to_pair("flow_stack", size), lo, step, subtract_mean, mean, dtype, channels_last)
     if gradient:
@@ -75,7 +76,7 @@ def flow_stack(
         return result
     _check_flow(fields)
     result = _allocate(fields, *options)  # a registered operator that fills is cheaper to call than one that returns
-    torch.ops.twostream.flow_stack.out(fields, windows, lo, step, subtract_mean, mean, out=result)
+    _fill_operator(fields, windows, lo, step, subtract_mean, mean, out=result)
     return result
 
 
@@ -218,3 +219,4 @@ registration.register(
     _fill,
     registration.nothing,
 )
+_fill_operator = torch.ops.twostream.flow_stack.out
