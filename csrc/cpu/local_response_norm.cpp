@@ -107,38 +107,38 @@ struct Powers {
   __m256 one;             // base^-1
 };
 
-// For bases from 1e-30 to 1e30, beyond which the step of Newton's fails.
+// For bases from 1e-30. Beyond 1e30 the step of Newton's fails, and the exact units answer, lane by lane: what is not
+// finite must not change how its neighbours are rounded.
 Powers powers_of(__m256 base) {
   const __m256 root = reciprocal_root(base);
   const __m256 inverse = _mm256_mul_ps(root, root);
-  return {_mm256_mul_ps(inverse, reciprocal_root(root)), inverse};
+  const Powers powers{_mm256_mul_ps(inverse, reciprocal_root(root)), inverse};
+  const __m256 fits = _mm256_cmp_ps(base, _mm256_set1_ps(1e30f), _CMP_LE_OQ);
+  if (_mm256_movemask_ps(fits) == 0xff) {
+    return powers;
+  }
+  const __m256 one = _mm256_set1_ps(1.0f);
+  const __m256 exact_root = _mm256_sqrt_ps(base);
+  const __m256 exact = _mm256_div_ps(one, _mm256_mul_ps(exact_root, _mm256_sqrt_ps(exact_root)));
+  return {_mm256_blendv_ps(exact, powers.three_quarters, fits),
+          _mm256_blendv_ps(_mm256_div_ps(one, base), powers.one, fits)};
 }
 
-// Sixteen bases at once, to have more than one chain of operations under way.
 template <typename Squares>
-bool bases_of(const Squares& squares, int64_t index, const ResponseNorm& norm, __m256 (&bases)[2]) {
-  const __m256 scale = _mm256_set1_ps(norm.scale);
-  const __m256 k = _mm256_set1_ps(norm.k);
-  bases[0] = _mm256_fmadd_ps(scale, squares.eight(index), k);
-  bases[1] = _mm256_fmadd_ps(scale, squares.eight(index + 8), k);
-  const __m256 most = _mm256_set1_ps(1e30f);
-  const __m256 fit =
-      _mm256_and_ps(_mm256_cmp_ps(bases[0], most, _CMP_LE_OQ), _mm256_cmp_ps(bases[1], most, _CMP_LE_OQ));
-  return _mm256_movemask_ps(fit) == 0xff;
+__m256 base_of(const Squares& squares, int64_t index, const ResponseNorm& norm) {
+  return _mm256_fmadd_ps(_mm256_set1_ps(norm.scale), squares.eight(index), _mm256_set1_ps(norm.k));
 }
 
 // No base is below 1e-30.
 bool suits_newton(const ResponseNorm& norm) { return norm.k >= 1e-30f && norm.scale >= 0.0f; }
 
+// Two chains of operations at a time hide their latency.
 template <typename T, typename Squares>
 int64_t divide_vectors(const float* __restrict input, const Squares squares, const ResponseNorm& norm, int64_t length,
                        T* __restrict output) {
   int64_t index = 0;
   for (; index + 16 <= length; index += 16) {
-    __m256 bases[2];
-    if (!bases_of(squares, index, norm, bases)) {
-      break;
-    }
+    const __m256 bases[2] = {base_of(squares, index, norm), base_of(squares, index + 8, norm)};
     for (int half = 0; half < 2; ++half) {
       const __m256 values = _mm256_loadu_ps(input + index + 8 * half);
       store_eight(_mm256_mul_ps(values, powers_of(bases[half]).three_quarters), output + index + 8 * half);
@@ -151,19 +151,12 @@ template <typename T, typename Squares>
 int64_t ratio_vectors(const T* __restrict gradient, const float* __restrict input, const Squares squares,
                       const ResponseNorm& norm, int64_t length, float* __restrict divided, float* __restrict ratio) {
   int64_t index = 0;
-  for (; index + 16 <= length; index += 16) {
-    __m256 bases[2];
-    if (!bases_of(squares, index, norm, bases)) {
-      break;
-    }
-    for (int half = 0; half < 2; ++half) {
-      const int64_t place = index + 8 * half;
-      const Powers powers = powers_of(bases[half]);
-      const __m256 quotient = _mm256_mul_ps(load_eight<false>(gradient + place), powers.three_quarters);
-      const __m256 scaled = _mm256_mul_ps(quotient, _mm256_loadu_ps(input + place));
-      _mm256_storeu_ps(divided + place, quotient);
-      _mm256_storeu_ps(ratio + place, _mm256_mul_ps(scaled, powers.one));
-    }
+  for (; index + 8 <= length; index += 8) {
+    const Powers powers = powers_of(base_of(squares, index, norm));
+    const __m256 quotient = _mm256_mul_ps(load_eight<false>(gradient + index), powers.three_quarters);
+    _mm256_storeu_ps(divided + index, quotient);
+    const __m256 scaled = _mm256_mul_ps(quotient, _mm256_loadu_ps(input + index));
+    _mm256_storeu_ps(ratio + index, _mm256_mul_ps(scaled, powers.one));
   }
   return index;
 }
