@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from twostream_ext import _C
 
@@ -71,3 +72,27 @@ def test_avx2_and_baseline_agree_to_the_bit(tmp_path):
     baseline, same = run(tmp_path, TWOSTREAM_ISA="baseline")
     assert (best, baseline) == ("avx2", "baseline")
     assert digest == same
+
+
+APPROXIMATE = """
+import sys, torch
+from twostream_ext import ops
+
+x = torch.randn(2, 9, 13, 15, generator=torch.Generator().manual_seed(0)) * 20
+x.requires_grad_()
+result = ops.local_response_norm(x)
+result.square().sum().backward()
+torch.save([result.detach(), x.grad], sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(_C.cpu_isa() != "avx2", reason="this processor has the baseline alone")
+def test_avx2_roots_stay_close_to_exact_ones(tmp_path):
+    results = []
+    for variables in ({}, {"TWOSTREAM_ISA": "baseline"}):
+        path = tmp_path / "result.pt"
+        command = [sys.executable, "-c", APPROXIMATE, str(path)]
+        subprocess.run(command, cwd=tmp_path, env={**os.environ, **variables}, check=True)
+        results.append(torch.load(path, weights_only=True))
+    for fast, exact in zip(*results, strict=True):
+        torch.testing.assert_close(fast, exact, rtol=2e-6, atol=2e-6 * exact.abs().max().item())

@@ -103,6 +103,13 @@ def to_target(operator: str, out: Any, gradient: bool) -> torch.Tensor:
     return target
 
 
+def check_flow(operator: str, flow: Sequence[torch.Tensor]) -> None:
+    """Before a result is allocated: its shape needs the dimensions of the first field."""
+    if not flow or flow[0].dim() < 4:
+        got = tuple(flow[0].shape) if flow else "an empty list"
+        raise ValueError(f"{operator}: flow must be [N, L, H, W, 2] or a list of [L, H, W, 2], got {got}")
+
+
 def is_batch(samples: Sequence[torch.Tensor], sample_dimensions: int) -> bool:
     """Tell one tensor [N, ...] in a list from a list of samples."""
     return len(samples) == 1 and samples[0].dim() == sample_dimensions + 1

@@ -60,12 +60,7 @@ def crop_frames(
     if gradient:
         differentiable: torch.Tensor = _CropFrames.apply(*options, *images)  # type: ignore[no-untyped-call]
         return differentiable
-    if torch.compiler.is_compiling():
-        result: torch.Tensor = torch.ops.twostream.crop_frames(images, *options)
-        return result
-    _check_frames(images)
-    result = _allocate(images, *options)  # a registered operator that fills is cheaper to call than one that returns
-    _fill_operator(images, windows, means, deviations, shift, out=result)
+    result: torch.Tensor = torch.ops.twostream.crop_frames(images, *options)
     return result
 
 
@@ -151,15 +146,11 @@ def _compute(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> torch.Tensor:
-    _check_frames(frames)
+    if not frames:
+        raise ValueError("crop_frames: frames must be [N, H, W, 3] or a list of [H, W, 3], got an empty list")
     out = _allocate(frames, windows, size, mean, std, shift, dtype, channels_last)
     _fill(frames, windows, mean, std, shift, out=out)
     return out
-
-
-def _check_frames(frames: list[torch.Tensor]) -> None:
-    if not frames:
-        raise ValueError("crop_frames: frames must be [N, H, W, 3] or a list of [H, W, 3], got an empty list")
 
 
 registration.register(

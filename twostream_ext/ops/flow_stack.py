@@ -71,12 +71,7 @@ def flow_stack(
     if gradient:
         differentiable: torch.Tensor = _FlowStack.apply(*options, *fields)  # type: ignore[no-untyped-call]
         return differentiable
-    if torch.compiler.is_compiling():
-        result: torch.Tensor = torch.ops.twostream.flow_stack(fields, *options)
-        return result
-    _check_flow(fields)
-    result = _allocate(fields, *options)  # a registered operator that fills is cheaper to call than one that returns
-    _fill_operator(fields, windows, lo, step, subtract_mean, mean, out=result)
+    result: torch.Tensor = torch.ops.twostream.flow_stack(fields, *options)
     return result
 
 
@@ -185,7 +180,7 @@ def _compute(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> torch.Tensor:
-    _check_flow(flow)
+    registration.check_flow("flow_stack", flow)
     out = _allocate(flow, windows, size, lo, step, subtract_mean, mean, dtype, channels_last)
     _fill(flow, windows, lo, step, subtract_mean, mean, out=out)
     return out
@@ -193,13 +188,6 @@ def _compute(
 
 def _fill_gradient(gradient: torch.Tensor, windows: torch.Tensor, *, out: list[torch.Tensor]) -> None:
     _C.flow_stack_backward(gradient, windows, out)
-
-
-def _check_flow(flow: list[torch.Tensor]) -> None:
-    """Before the result is allocated: its shape needs the dimensions of the first field."""
-    if not flow or flow[0].dim() < _SAMPLE_DIMENSIONS:
-        got = tuple(flow[0].shape) if flow else "an empty list"
-        raise ValueError(f"flow_stack: flow must be [N, L, H, W, 2] or a list of [L, H, W, 2], got {got}")
 
 
 registration.register(

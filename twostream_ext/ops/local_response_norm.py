@@ -24,10 +24,9 @@ def local_response_norm(
 
     The same as `torch.nn.functional.local_response_norm`, computed in float32 for every dtype. The window of channel c
     holds the channels c - size // 2 to c + (size - 1) // 2 that exist. The defaults are those of CNN-M. It must read
-    and write every value once, 8 bytes for a float32: its limit is the memory (on two AVX2 cores it took 1.4 to 1.6
-    times as long as a copy of [16, 96, 109, 109]; with `out`, for a fresh result costs several times that in page
-    faults). The gradient (first order) is computed from `x` alone, nothing else is kept for it. Autocast leaves the
-    dtype alone.
+    and write every value once, 8 bytes for a float32, so its limit is a copy (benchmarks/bench_local_response_norm.py
+    measures both); a fresh result costs several times as much as `out`, in page faults. The gradient (first order) is
+    computed from `x` alone, nothing else is kept for it. Autocast leaves the dtype alone.
 
     Args:
         x: float32, float16 or bfloat16 `[N, C, ...]`, at least 3 dimensions, any strides. Contiguous and channels-last

@@ -200,17 +200,10 @@ def _compute(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> torch.Tensor:
-    _check_flow(flow)
+    registration.check_flow("trajectory_stack", flow)
     out = _allocate(flow, windows, size, lo, step, subtract_mean, mean, bidirectional, dtype, channels_last)
     _fill(flow, windows, lo, step, subtract_mean, mean, bidirectional, out=out)
     return out
-
-
-def _check_flow(flow: list[torch.Tensor]) -> None:
-    """Before the result is allocated: its shape needs the dimensions of the first field."""
-    if not flow or flow[0].dim() < _SAMPLE_DIMENSIONS:
-        got = tuple(flow[0].shape) if flow else "an empty list"
-        raise ValueError(f"trajectory_stack: flow must be [N, L, H, W, 2] or a list of [L, H, W, 2], got {got}")
 
 
 def _allocate_gradients(
