@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The arithmetic of TV-L1 flow: one level of the pyramid, one warp, one iteration at one pixel. Every product and sum
+// is written out, and the test of convergence adds integers, so that both backends give the same bits.
+#pragma once
+
+#include <cfloat>
+#include <cmath>
+
+#include "core/host_device.h"
+#include "core/types.h"
+#include "twostream/tvl1_flow.h"
+
+namespace twostream {
+
+// ---- the pyramid ---------------------------------------------------------------------------------------------------
+
+constexpr int tvl1_most_scales = 64;
+constexpr int32_t tvl1_smallest_side = 16;
+
+struct Tvl1Level {
+  int32_t height;
+  int32_t width;
+
+  TWOSTREAM_HD int64_t pixels() const { return static_cast<int64_t>(height) * width; }
+};
+
+// levels[0] is the full size.
+struct Tvl1Pyramid {
+  Tvl1Level levels[tvl1_most_scales];
+  int count;
+};
+
+inline int32_t shrunken_side(int32_t side, float scale_step) {
+  return static_cast<int32_t>(std::nearbyint(static_cast<double>(side) * static_cast<double>(scale_step)));
+}
+
+inline Tvl1Pyramid tvl1_pyramid(const twostream_tvl1_flow_args& args) {
+  Tvl1Pyramid pyramid{};
+  pyramid.levels[0] = {args.frames.height, args.frames.width};
+  pyramid.count = 1;
+  while (pyramid.count < args.scales && pyramid.count < tvl1_most_scales) {
+    const Tvl1Level& finer = pyramid.levels[pyramid.count - 1];
+    const Tvl1Level level{shrunken_side(finer.height, args.scale_step), shrunken_side(finer.width, args.scale_step)};
+    if (level.height < tvl1_smallest_side || level.width < tvl1_smallest_side) {
+      break;
+    }
+    pyramid.levels[pyramid.count++] = level;
+  }
+  return pyramid;
+}
+
+inline bool valid_tvl1(const twostream_tvl1_flow_args& args) {
+  const bool dtype = args.frames.dtype == TWOSTREAM_UINT8 || args.frames.dtype == TWOSTREAM_FLOAT32;
+  const bool frames = args.frames.count >= 1 || args.pair_count == 0;
+  const bool sizes = args.frames.height >= 1 && args.frames.width >= 1 && args.pair_count >= 0 && frames;
+  const bool weights = args.tau > 0.0f && args.lambda > 0.0f && args.theta > 0.0f && args.epsilon >= 0.0f;
+  const bool levels = args.scales >= 1 && args.scale_step >= 0.1f && args.scale_step < 1.0f;
+  const bool loops = args.warps >= 1 && args.iterations >= 1 && args.concurrent_pairs >= 1;
+  const bool median = args.median == 0 || ((args.median == 3 || args.median == 5) && args.median_every >= 1);
+  return dtype && sizes && weights && levels && loops && median;
+}
+
+// The two pixels between which a linear resize reads, and the weight of the second. Pixels are squares: their centres
+// lie at halves. `scale` is the length of one pixel of the result.
+struct LinearTap {
+  int32_t first;
+  int32_t second;
+  float weight;
+};
+
+TWOSTREAM_HD LinearTap linear_tap(int32_t place, float scale, int32_t length) {
+  const float position = fmaf(static_cast<float>(place) + 0.5f, scale, -0.5f);
+  const float floor = floorf(position);
+  if (!(position > 0.0f)) {
+    return {0, 0, 0.0f};
+  }
+  const auto first = static_cast<int32_t>(floor);
+  if (first >= length - 1) {
+    return {length - 1, length - 1, 0.0f};
+  }
+  return {first, first + 1, position - floor};
+}
+
+TWOSTREAM_HD float mix(float first, float second, float weight) { return fmaf(weight, second - first, first); }
+
+// ---- values --------------------------------------------------------------------------------------------------------
+
+TWOSTREAM_HD float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
+TWOSTREAM_HD float square_root(float value) { return sqrtf(value); }
+
+TWOSTREAM_HD float lower(float a, float b) { return a < b ? a : b; }
+TWOSTREAM_HD float upper(float a, float b) { return a < b ? b : a; }
+TWOSTREAM_HD float floor_of(float value) { return floorf(value); }
+
+// 1 / value, or 0 where the value is `least` or below it.
+TWOSTREAM_HD float inverse_above(float value, float least) { return value > least ? 1.0f / value : 0.0f; }
+
+template <typename Value>
+TWOSTREAM_HD Value constant(float value) {
+  return Value(value);
+}
+
+// `Value` is a float, or those of neighbouring pixels side by side (cpu/lanes.h).
+template <typename Value>
+struct Pair {
+  Value x;
+  Value y;
+};
+
+// ---- a warp --------------------------------------------------------------------------------------------------------
+
+TWOSTREAM_HD float centred_difference(float before, float after) { return 0.5f * (after - before); }
+
+// Cubic convolution (Keys, 1981) with a = -0.75, as in OpenCV: the weights of the four pixels before and after a
+// position.
+template <typename Value>
+struct CubicTaps {
+  Value first;  // place of the first of them, a whole number
+  Value weights[4];
+};
+
+constexpr int32_t cubic_margin = 4;  // how far taps reach beyond the first and the last pixel
+
+template <typename Value>
+TWOSTREAM_HD Value cubic_weight_near(Value distance) {  // up to 1
+  return multiply_add(multiply_add(constant<Value>(1.25f), distance, constant<Value>(-2.25f)), distance * distance,
+                      constant<Value>(1.0f));
+}
+
+template <typename Value>
+TWOSTREAM_HD Value cubic_weight_far(Value distance) {  // of 1 + distance, up to 2
+  const Value other = constant<Value>(1.0f) - distance;
+  return constant<Value>(-0.75f) * distance * (other * other);
+}
+
+// Beyond the border the image is 0, so that positions further out than the taps reach need not differ.
+template <typename Value>
+TWOSTREAM_HD CubicTaps<Value> cubic_taps(Value position, float length) {
+  const Value inside = lower(upper(constant<Value>(-2.0f), position), constant<Value>(length + 1.0f));
+  const Value floor = floor_of(inside);
+  const Value after = inside - floor;
+  const Value before = constant<Value>(1.0f) - after;
+  return {floor - constant<Value>(1.0f),
+          {cubic_weight_far(after), cubic_weight_near(after), cubic_weight_near(before), cubic_weight_far(before)}};
+}
+
+template <typename Value>
+TWOSTREAM_HD Value weighted(const Value (&weights)[4], Value first, Value second, Value third, Value fourth) {
+  return multiply_add(weights[3], fourth,
+                      multiply_add(weights[2], third, multiply_add(weights[1], second, weights[0] * first)));
+}
+
+// The next frame at one pixel or between pixels: intensity, and its centred differences.
+template <typename Value>
+struct Intensity {
+  Value value;
+  Value x;
+  Value y;
+};
+
+// The linearised likeness of a pixel: residual(u) = x * u_x + y * u_y + constant, and 1 / (x^2 + y^2).
+template <typename Value>
+struct DataTerm {
+  Value x;
+  Value y;
+  Value constant;
+  Value inverse;
+};
+
+template <typename Value>
+TWOSTREAM_HD DataTerm<Value> data_term(const Intensity<Value>& warped, Pair<Value> flow, Value previous) {
+  const Value squares = multiply_add(warped.x, warped.x, warped.y * warped.y);
+  const Value rest = multiply_add(-warped.x, flow.x, multiply_add(-warped.y, flow.y, warped.value)) - previous;
+  return {warped.x, warped.y, rest, inverse_above(squares, FLT_EPSILON)};
+}
+
+// ---- an iteration --------------------------------------------------------------------------------------------------
+
+constexpr float tvl1_units_of_epsilon = 256.0f;
+
+template <typename Value>
+struct Tvl1Step {
+  Value bound;  // lambda * theta
+  Value theta;
+  Value dual_step;   // tau / theta
+  Value units;       // of change in one squared pixel; see change_units
+  Value most_units;  // that one pixel counts for: 16384 times what convergence asks of the mean
+};
+
+inline Tvl1Step<float> tvl1_step(const twostream_tvl1_flow_args& args) {
+  const float units = tvl1_units_of_epsilon / (args.epsilon * args.epsilon);
+  return {args.lambda * args.theta, args.theta, args.tau / args.theta, units, 16384.0f * tvl1_units_of_epsilon};
+}
+
+// Of one component's dual variable, by backward differences; the variable is 0 outside the image.
+template <typename Value>
+TWOSTREAM_HD Value divergence(Pair<Value> here, Value left_x, Value above_y) {
+  return (here.x - left_x) + (here.y - above_y);
+}
+
+// The step towards the image (thresholding), then the step towards smoothness.
+template <typename Value>
+TWOSTREAM_HD Pair<Value> primal(const DataTerm<Value>& term, Pair<Value> flow, Pair<Value> diverging,
+                                const Tvl1Step<Value>& step) {
+  const Value residual = multiply_add(term.x, flow.x, multiply_add(term.y, flow.y, term.constant));
+  const Value wanted = -residual * term.inverse;
+  const Value length = lower(upper(-step.bound, wanted), step.bound);
+  return {multiply_add(step.theta, diverging.x, multiply_add(length, term.x, flow.x)),
+          multiply_add(step.theta, diverging.y, multiply_add(length, term.y, flow.y))};
+}
+
+// One component's dual variable, of the gradient of that component.
+template <typename Value>
+TWOSTREAM_HD Pair<Value> dual(Pair<Value> variable, Pair<Value> gradient, const Tvl1Step<Value>& step) {
+  const Value length = square_root(multiply_add(gradient.x, gradient.x, gradient.y * gradient.y));
+  const Value shrink = constant<Value>(1.0f) / multiply_add(step.dual_step, length, constant<Value>(1.0f));
+  return {multiply_add(step.dual_step, gradient.x, variable.x) * shrink,
+          multiply_add(step.dual_step, gradient.y, variable.y) * shrink};
+}
+
+// The squared change of a pixel in units of epsilon^2 / 256, to be cut to whole ones: integers, whose sum is the same
+// in every order. A NaN counts as change.
+template <typename Value>
+TWOSTREAM_HD Value change_units(Pair<Value> before, Pair<Value> after, const Tvl1Step<Value>& step) {
+  const Value x = after.x - before.x;
+  const Value y = after.y - before.y;
+  return lower(multiply_add(x, x, y * y) * step.units, step.most_units);
+}
+
+TWOSTREAM_HD bool has_converged(int64_t units, int64_t pixels) {
+  return units <= pixels * static_cast<int64_t>(tvl1_units_of_epsilon);
+}
+
+// ---- the median filter ---------------------------------------------------------------------------------------------
+
+// The median of an odd number of values, which it moves about. The least and the greatest of any half of the values and
+// two more cannot be the median: they leave, and one of the others takes their place, until there are no others.
+template <int number, typename Value>
+TWOSTREAM_HD Value median_of(Value (&values)[number]) {
+  int next = number / 2 + 2;
+  for (int count = next;; --count) {
+    for (int index = 1; index < count; ++index) {
+      const Value least = lower(values[0], values[index]);
+      values[index] = upper(values[0], values[index]);
+      values[0] = least;
+    }
+    for (int index = 1; index < count - 1; ++index) {
+      const Value greatest = upper(values[index], values[count - 1]);
+      values[index] = lower(values[index], values[count - 1]);
+      values[count - 1] = greatest;
+    }
+    if (next == number) {
+      return values[1];
+    }
+    values[0] = values[next++];
+  }
+}
+
+}  // namespace twostream

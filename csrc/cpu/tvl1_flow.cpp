@@ -1,0 +1,549 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// An iteration reads six variables of a pixel, changes them, and reads four constants: 64 bytes a pixel, of 3.5 MB for
+// a field of 256x340, which lie in the last-level cache. It takes one pass: the primal step of a row, and then, while
+// that is in the first-level cache, the dual step of the row above, which needs the flow of both. (Several iterations
+// in one pass, each two rows behind the one before, took no less time and could not stop after each.) The ten values of
+// a row lie side by side, one straight row each, and guards beside and above them stand for what is outside the image.
+// Pairs of frames are shared between threads; where there are fewer of them, each step's rows are.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#if defined(__FMA__)
+#include <immintrin.h>
+#endif
+
+#include "core/tvl1_flow.h"
+#include "cpu/isa.h"
+#include "cpu/lanes.h"
+#include "cpu/parallel.h"
+
+using namespace twostream;
+
+namespace {
+
+// ---- workspace -----------------------------------------------------------------------------------------------------
+
+constexpr int64_t alignment = 16;  // floats
+
+int64_t aligned(int64_t floats) { return (floats + alignment - 1) / alignment * alignment; }
+
+enum Plane { flow_x, flow_y, x_dual_x, x_dual_y, y_dual_x, y_dual_y, term_x, term_y, term_constant, term_inverse };
+constexpr int plane_count = 10;
+constexpr int64_t guard = 8;  // values before a row
+
+// The variables of a pair at one level.
+struct Variables {
+  float* base;
+  Tvl1Level level;
+  int64_t stride;  // from one plane's row to the next one's
+
+  float* row(Plane plane, int32_t y) const { return base + ((y + 1) * plane_count + plane) * stride + guard; }
+};
+
+int64_t plane_stride(int32_t width) {
+  const int64_t stride = aligned(guard + width + lane_count);  // a guard and the last vector's lanes behind it
+  return stride % 1024 == 0 ? stride + alignment : stride;     // ten rows 4 kB apart would share one set of the cache
+}
+
+int64_t variables_size(const Tvl1Level& level) {
+  return (static_cast<int64_t>(level.height) + 1) * plane_count * plane_stride(level.width);
+}
+
+// The next frame at one level: intensity, its two differences and a zero, as one vector a pixel.
+struct Pixels {
+  float* base;
+  int64_t stride;
+
+  float* at(int32_t y, int32_t x) const { return base + (y + cubic_margin) * stride + (x + cubic_margin) * 4; }
+};
+
+int64_t pixels_stride(int32_t width) { return 4 * (static_cast<int64_t>(width) + 2 * cubic_margin); }
+
+int64_t pixels_size(const Tvl1Level& level) {
+  return aligned((static_cast<int64_t>(level.height) + 2 * cubic_margin) * pixels_stride(level.width));
+}
+
+int64_t flow_size(const Tvl1Level& level) { return aligned(2 * level.pixels()); }
+
+int64_t slot_size(const Tvl1Level& level) { return variables_size(level) + pixels_size(level) + flow_size(level); }
+
+int64_t frame_size(const Tvl1Pyramid& pyramid) {
+  int64_t floats = 0;
+  for (int index = 0; index < pyramid.count; ++index) {
+    floats += aligned(pyramid.levels[index].pixels());
+  }
+  return floats;
+}
+
+const float* level_of(const float* frame, const Tvl1Pyramid& pyramid, int wanted) {
+  for (int index = 0; index < wanted; ++index) {
+    frame += aligned(pyramid.levels[index].pixels());
+  }
+  return frame;
+}
+
+// ---- rows ----------------------------------------------------------------------------------------------------------
+
+// Whether the threads share the rows of a pair, and of this level.
+struct Sharing {
+  bool rows;
+
+  bool worth_it(const Tvl1Level& level) const { return rows && level.pixels() >= 2 * pixels_per_thread; }
+
+  template <typename Body>
+  void each_row(const Tvl1Level& level, const Body& body) const {
+    if (worth_it(level)) {
+      parallel_for(level.height, grain_for(level.width), [&](int64_t y) { body(static_cast<int32_t>(y)); });
+    } else {
+      for (int32_t y = 0; y < level.height; ++y) {
+        body(y);
+      }
+    }
+  }
+};
+
+// ---- the pyramid ---------------------------------------------------------------------------------------------------
+
+template <typename T>
+void read_frame(const twostream_grey_frames& frames, int64_t index, float* to) {
+  for (int32_t y = 0; y < frames.height; ++y) {
+    const T* row = static_cast<const T*>(frames.data) + index * frames.frame_stride + y * frames.row_stride;
+    for (int32_t x = 0; x < frames.width; ++x) {
+      *to++ = to_float(row[x * frames.column_stride]);
+    }
+  }
+}
+
+// One row of an image that is resized; `scale` is the length of one of its pixels in pixels of `from`.
+void resize_row(const float* from, const Tvl1Level& size, int32_t y, float scale_y, float scale_x, float factor,
+                int32_t width, float* to) {
+  const LinearTap vertical = linear_tap(y, scale_y, size.height);
+  const float* first = from + static_cast<int64_t>(vertical.first) * size.width;
+  const float* second = from + static_cast<int64_t>(vertical.second) * size.width;
+  for (int32_t x = 0; x < width; ++x) {
+    const LinearTap tap = linear_tap(x, scale_x, size.width);
+    const float upper_row = mix(first[tap.first], first[tap.second], tap.weight);
+    const float lower_row = mix(second[tap.first], second[tap.second], tap.weight);
+    to[x] = factor * mix(upper_row, lower_row, vertical.weight);
+  }
+}
+
+void build_pyramid(const twostream_tvl1_flow_args& args, const Tvl1Pyramid& pyramid, int64_t index, float* frame) {
+  if (args.frames.dtype == TWOSTREAM_UINT8) {
+    read_frame<uint8_t>(args.frames, index, frame);
+  } else {
+    read_frame<float>(args.frames, index, frame);
+  }
+  const float scale = 1.0f / args.scale_step;
+  for (int coarser = 1; coarser < pyramid.count; ++coarser) {
+    const Tvl1Level& size = pyramid.levels[coarser - 1];
+    const Tvl1Level& level = pyramid.levels[coarser];
+    float* to = frame + aligned(size.pixels());
+    for (int32_t y = 0; y < level.height; ++y) {
+      resize_row(frame, size, y, scale, scale, 1.0f, level.width, to + static_cast<int64_t>(y) * level.width);
+    }
+    frame = to;
+  }
+}
+
+// ---- a warp --------------------------------------------------------------------------------------------------------
+
+int32_t within(int32_t place, int32_t length) { return std::min(std::max(place, 0), length - 1); }
+
+void fill_pixels_row(const float* image, const Tvl1Level& level, int32_t y, const Pixels& pixels) {
+  const auto row = [&](int32_t place) {
+    return image + static_cast<int64_t>(within(place, level.height)) * level.width;
+  };
+  const float* here = row(y);
+  const float* above = row(y - 1);
+  const float* below = row(y + 1);
+  for (int32_t x = 0; x < level.width; ++x) {
+    float* pixel = pixels.at(y, x);
+    pixel[0] = here[x];
+    pixel[1] = centred_difference(here[within(x - 1, level.width)], here[within(x + 1, level.width)]);
+    pixel[2] = centred_difference(above[x], below[x]);
+    pixel[3] = 0.0f;
+  }
+  for (int32_t outside = 1; outside <= cubic_margin; ++outside) {
+    std::memset(pixels.at(y, -outside), 0, 4 * sizeof(float));
+    std::memset(pixels.at(y, level.width - 1 + outside), 0, 4 * sizeof(float));
+  }
+}
+
+void fill_pixels(const float* image, const Tvl1Level& level, const Pixels& pixels, const Sharing& sharing) {
+  sharing.each_row(level, [&](int32_t y) { fill_pixels_row(image, level, y, pixels); });
+  const int64_t bytes = pixels.stride * static_cast<int64_t>(sizeof(float));
+  for (int32_t outside = 1; outside <= cubic_margin; ++outside) {
+    std::memset(pixels.at(-outside, -cubic_margin), 0, bytes);
+    std::memset(pixels.at(level.height - 1 + outside, -cubic_margin), 0, bytes);
+  }
+}
+
+// The four pixels of one axis for each of a vector's pixels.
+struct Taps {
+  int32_t first[lane_count];
+  float weights[4][lane_count];
+};
+
+Taps taps_at(Lanes position, int32_t length) {
+  const CubicTaps<Lanes> lanes = cubic_taps(position, static_cast<float>(length));
+  Taps taps;
+  const IntegerLanes first = to_integers(lanes.first);
+  std::memcpy(taps.first, &first, sizeof(taps.first));
+  std::memcpy(taps.weights, lanes.weights, sizeof(taps.weights));
+  return taps;
+}
+
+// Intensity, its differences and a zero at one pixel's position.
+void sample(const Pixels& pixels, const Taps& vertical, const Taps& horizontal, int32_t lane, float* sampled) {
+  const float* row = pixels.at(vertical.first[lane], horizontal.first[lane]);
+#if defined(__FMA__)
+  const auto weight = [&](const Taps& taps, int tap) { return _mm_broadcast_ss(&taps.weights[tap][lane]); };
+  const __m128 weights[4] = {weight(horizontal, 0), weight(horizontal, 1), weight(horizontal, 2),
+                             weight(horizontal, 3)};
+  const auto sum_of_row = [&](const float* from) {
+    __m128 sum = _mm_mul_ps(weights[0], _mm_loadu_ps(from));
+    sum = _mm_fmadd_ps(weights[1], _mm_loadu_ps(from + 4), sum);
+    sum = _mm_fmadd_ps(weights[2], _mm_loadu_ps(from + 8), sum);
+    return _mm_fmadd_ps(weights[3], _mm_loadu_ps(from + 12), sum);
+  };
+  __m128 sum = _mm_mul_ps(weight(vertical, 0), sum_of_row(row));
+  sum = _mm_fmadd_ps(weight(vertical, 1), sum_of_row(row + pixels.stride), sum);
+  sum = _mm_fmadd_ps(weight(vertical, 2), sum_of_row(row + 2 * pixels.stride), sum);
+  sum = _mm_fmadd_ps(weight(vertical, 3), sum_of_row(row + 3 * pixels.stride), sum);
+  _mm_storeu_ps(sampled, sum);
+#else
+  float across[4];
+  float down[4];
+  for (int tap = 0; tap < 4; ++tap) {
+    across[tap] = horizontal.weights[tap][lane];
+    down[tap] = vertical.weights[tap][lane];
+  }
+  for (int value = 0; value < 4; ++value) {
+    const auto sum_of_row = [&](const float* from) {
+      return weighted(across, from[value], from[4 + value], from[8 + value], from[12 + value]);
+    };
+    sampled[value] = weighted(down, sum_of_row(row), sum_of_row(row + pixels.stride),
+                              sum_of_row(row + 2 * pixels.stride), sum_of_row(row + 3 * pixels.stride));
+  }
+#endif
+}
+
+void warp_row(const float* previous, const Pixels& pixels, const Variables& variables, int32_t y) {
+  const Tvl1Level& level = variables.level;
+  Lanes places;
+  for (int32_t lane = 0; lane < lane_count; ++lane) {
+    places.vector[lane] = static_cast<float>(lane);
+  }
+  for (int32_t x = 0; x < level.width; x += lane_count) {
+    const Pair<Lanes> flow{load_lanes(variables.row(flow_x, y) + x), load_lanes(variables.row(flow_y, y) + x)};
+    const Taps vertical = taps_at(Lanes(static_cast<float>(y)) + flow.y, level.height);
+    const Taps horizontal = taps_at(Lanes(static_cast<float>(x)) + places + flow.x, level.width);
+    float sampled[lane_count][4];
+    for (int32_t lane = 0; lane < lane_count; ++lane) {
+      sample(pixels, vertical, horizontal, lane, sampled[lane]);
+    }
+    Intensity<Lanes> warped{Lanes(0.0f), Lanes(0.0f), Lanes(0.0f)};
+    for (int32_t lane = 0; lane < lane_count; ++lane) {
+      warped.value.vector[lane] = sampled[lane][0];
+      warped.x.vector[lane] = sampled[lane][1];
+      warped.y.vector[lane] = sampled[lane][2];
+    }
+    const Lanes intensity = load_first_lanes(previous + x, level.width - x);
+    const DataTerm<Lanes> term = data_term(warped, flow, intensity);
+    store_lanes(term.x, variables.row(term_x, y) + x);
+    store_lanes(term.y, variables.row(term_y, y) + x);
+    store_lanes(term.constant, variables.row(term_constant, y) + x);
+    store_lanes(term.inverse, variables.row(term_inverse, y) + x);
+  }
+}
+
+// ---- iterations ----------------------------------------------------------------------------------------------------
+
+using Step = Tvl1Step<Lanes>;
+
+constexpr int32_t span = 128 * lane_count;  // pixels whose change an integer lane can hold
+
+Step in_lanes(const Tvl1Step<float>& step) {
+  return {Lanes(step.bound), Lanes(step.theta), Lanes(step.dual_step), Lanes(step.units), Lanes(step.most_units)};
+}
+
+// Returns how much the pixels from `left` on changed, in units. Whole vectors are computed: what lies behind a row
+// holds nothing.
+int64_t primal_span(const Variables& variables, int32_t y, int32_t left, int32_t right, const Step& step) {
+  float* row_x = variables.row(flow_x, y);
+  float* row_y = variables.row(flow_y, y);
+  const float* x_x = variables.row(x_dual_x, y);
+  const float* x_y = variables.row(x_dual_y, y);
+  const float* y_x = variables.row(y_dual_x, y);
+  const float* y_y = variables.row(y_dual_y, y);
+  const float* x_above = variables.row(x_dual_y, y - 1);
+  const float* y_above = variables.row(y_dual_y, y - 1);
+  const float* x_of_term = variables.row(term_x, y);
+  const float* y_of_term = variables.row(term_y, y);
+  const float* constant = variables.row(term_constant, y);
+  const float* inverse = variables.row(term_inverse, y);
+  IntegerLanes change{};
+  for (int32_t x = left; x < right; x += lane_count) {
+    const DataTerm<Lanes> term{load_lanes(x_of_term + x), load_lanes(y_of_term + x), load_lanes(constant + x),
+                               load_lanes(inverse + x)};
+    const Pair<Lanes> before{load_lanes(row_x + x), load_lanes(row_y + x)};
+    const Pair<Lanes> dual_of_x{load_lanes(x_x + x), load_lanes(x_y + x)};
+    const Pair<Lanes> dual_of_y{load_lanes(y_x + x), load_lanes(y_y + x)};
+    const Pair<Lanes> diverging{divergence(dual_of_x, load_lanes(x_x + x - 1), load_lanes(x_above + x)),
+                                divergence(dual_of_y, load_lanes(y_x + x - 1), load_lanes(y_above + x))};
+    const Pair<Lanes> after = primal(term, before, diverging, step);
+    const IntegerLanes units = to_integers(change_units(before, after, step));
+    change.vector += right - x < lane_count ? first_lanes(units, right - x).vector : units.vector;
+    store_lanes(after.x, row_x + x);
+    store_lanes(after.y, row_y + x);
+  }
+  return sum_of(change);
+}
+
+int64_t primal_row(const Variables& variables, int32_t y, const Step& step) {
+  const int32_t width = variables.level.width;
+  int64_t change = 0;
+  for (int32_t left = 0; left < width; left += span) {
+    change += primal_span(variables, y, left, std::min(left + span, width), step);
+  }
+  for (const Plane plane : {flow_x, flow_y}) {
+    float* row = variables.row(plane, y);
+    row[width] = row[width - 1];  // no gradient at the last column
+  }
+  return change;
+}
+
+void dual_row(const Variables& variables, int32_t y, const Step& step) {
+  const int32_t below = std::min(y + 1, variables.level.height - 1);
+  const auto update = [&](Plane flow, Plane dual_x, Plane dual_y) {
+    const float* row = variables.row(flow, y);
+    const float* row_below = variables.row(flow, below);
+    float* row_dual_x = variables.row(dual_x, y);
+    float* row_dual_y = variables.row(dual_y, y);
+    for (int32_t x = 0; x < variables.level.width; x += lane_count) {
+      const Lanes here = load_lanes(row + x);
+      const Pair<Lanes> gradient{load_lanes(row + x + 1) - here, load_lanes(row_below + x) - here};
+      const Pair<Lanes> after = dual({load_lanes(row_dual_x + x), load_lanes(row_dual_y + x)}, gradient, step);
+      store_lanes(after.x, row_dual_x + x);
+      store_lanes(after.y, row_dual_y + x);
+    }
+  };
+  update(flow_x, x_dual_x, x_dual_y);
+  update(flow_y, y_dual_x, y_dual_y);
+}
+
+// One iteration; returns how much it changed.
+int64_t iterate_once(const Variables& variables, const Step& step) {
+  int64_t change = 0;
+  for (int32_t y = 0; y < variables.level.height; ++y) {
+    change += primal_row(variables, y, step);
+    if (y > 0) {
+      dual_row(variables, y - 1, step);
+    }
+  }
+  dual_row(variables, variables.level.height - 1, step);
+  return change;
+}
+
+// The same values with the rows shared between threads.
+int64_t iterate_on_shared_rows(const Variables& variables, const Step& step, const Sharing& sharing) {
+  std::atomic<int64_t> change{0};
+  sharing.each_row(variables.level, [&](int32_t y) { change += primal_row(variables, y, step); });
+  sharing.each_row(variables.level, [&](int32_t y) { dual_row(variables, y, step); });
+  return change;
+}
+
+// ---- the median filter ---------------------------------------------------------------------------------------------
+
+template <int side>
+void median_row(const Variables& variables, Plane plane, int32_t y, float* to) {
+  constexpr int reach = side / 2;
+  const Tvl1Level& level = variables.level;
+  for (int32_t left = 0; left < level.width; left += lane_count) {
+    Lanes values[side * side];
+    for (int place = 0; place < side * side; ++place) {
+      const float* row = variables.row(plane, within(y + place / side - reach, level.height));
+      for (int32_t lane = 0; lane < lane_count; ++lane) {
+        values[place].vector[lane] = row[within(left + lane + place % side - reach, level.width)];
+      }
+    }
+    const Lanes median = median_of(values);
+    std::memcpy(to + left, &median, std::min(lane_count, level.width - left) * sizeof(float));
+  }
+}
+
+void filter_flow(const Variables& variables, int32_t side, float* spare, const Sharing& sharing) {
+  const Tvl1Level& level = variables.level;
+  for (const Plane plane : {flow_x, flow_y}) {
+    sharing.each_row(level, [&](int32_t y) {
+      float* to = spare + static_cast<int64_t>(y) * level.width;
+      side == 3 ? median_row<3>(variables, plane, y, to) : median_row<5>(variables, plane, y, to);
+    });
+    sharing.each_row(level, [&](int32_t y) {
+      std::memcpy(variables.row(plane, y), spare + static_cast<int64_t>(y) * level.width, level.width * sizeof(float));
+    });
+  }
+}
+
+// ---- a pair --------------------------------------------------------------------------------------------------------
+
+struct Slot {
+  float* variables;
+  float* pixels;
+  float* flow;  // a spare copy, [2, height, width]
+};
+
+Slot slot_at(float* base, const Tvl1Level& largest) {
+  return {base, base + variables_size(largest), base + variables_size(largest) + pixels_size(largest)};
+}
+
+void iterate(const twostream_tvl1_flow_args& args, const Variables& variables, float* spare, const Sharing& sharing) {
+  const Step step = in_lanes(tvl1_step(args));
+  for (int32_t iteration = 0; iteration < args.iterations; ++iteration) {
+    if (args.median > 0 && iteration % args.median_every == 0) {
+      filter_flow(variables, args.median, spare, sharing);
+    }
+    const int64_t change = sharing.worth_it(variables.level) ? iterate_on_shared_rows(variables, step, sharing)
+                                                             : iterate_once(variables, step);
+    if (has_converged(change, variables.level.pixels())) {
+      return;
+    }
+  }
+}
+
+void save_flow(const Variables& variables, float* to) {
+  for (const Plane plane : {flow_x, flow_y}) {
+    for (int32_t y = 0; y < variables.level.height; ++y, to += variables.level.width) {
+      std::memcpy(to, variables.row(plane, y), variables.level.width * sizeof(float));
+    }
+  }
+}
+
+// The flow of a level from that of another in `spare`; vectors grow as the image does.
+void resize_flow(const float* spare, const Tvl1Level& from, float scale_y, float scale_x, float factor,
+                 const Variables& variables, const Sharing& sharing) {
+  const Tvl1Level& level = variables.level;
+  for (const Plane plane : {flow_x, flow_y}) {
+    const float* source = spare + (plane == flow_x ? 0 : from.pixels());
+    sharing.each_row(level, [&](int32_t y) {
+      resize_row(source, from, y, scale_y, scale_x, factor, level.width, variables.row(plane, y));
+    });
+  }
+}
+
+Variables variables_of(const Slot& slot, const Tvl1Level& level) {
+  return {slot.variables, level, plane_stride(level.width)};
+}
+
+// Zero variables of a level, duals and guards among them.
+Variables clear_variables(const Slot& slot, const Tvl1Level& level) {
+  const Variables variables = variables_of(slot, level);
+  std::memset(slot.variables, 0, variables_size(level) * sizeof(float));
+  return variables;
+}
+
+// Leaves the initial flow of the coarsest level in `slot.flow`.
+void shrink_init(const twostream_tvl1_flow_args& args, const Tvl1Pyramid& pyramid, int64_t pair, const Slot& slot,
+                 const Sharing& sharing) {
+  Variables variables = variables_of(slot, pyramid.levels[0]);
+  for (int32_t y = 0; y < variables.level.height; ++y) {
+    const float* row = args.init.data + pair * args.init.field_stride + y * args.init.row_stride;
+    for (int32_t x = 0; x < variables.level.width; ++x) {
+      variables.row(flow_x, y)[x] = row[x * args.init.column_stride];
+      variables.row(flow_y, y)[x] = row[x * args.init.column_stride + args.init.component_stride];
+    }
+  }
+  save_flow(variables, slot.flow);
+  for (int coarser = 1; coarser < pyramid.count; ++coarser) {
+    variables = variables_of(slot, pyramid.levels[coarser]);
+    const float scale = 1.0f / args.scale_step;
+    resize_flow(slot.flow, pyramid.levels[coarser - 1], scale, scale, args.scale_step, variables, sharing);
+    save_flow(variables, slot.flow);
+  }
+}
+
+void write_flow(const Variables& variables, const twostream_flow_fields& fields, int64_t pair, const Sharing& sharing) {
+  sharing.each_row(variables.level, [&](int32_t y) {
+    float* row = fields.data + pair * fields.field_stride + y * fields.row_stride;
+    for (int32_t x = 0; x < variables.level.width; ++x) {
+      row[x * fields.column_stride] = variables.row(flow_x, y)[x];
+      row[x * fields.column_stride + fields.component_stride] = variables.row(flow_y, y)[x];
+    }
+  });
+}
+
+void solve_pair(const twostream_tvl1_flow_args& args, const Tvl1Pyramid& pyramid, const float* frames, int64_t pair,
+                const Slot& slot, const Sharing& sharing) {
+  const auto frame = [&](int which) {
+    const int64_t index = std::min<int64_t>(std::max(args.pairs[2 * pair + which], 0), args.frames.count - 1);
+    return frames + index * frame_size(pyramid);
+  };
+  const float* previous = frame(0);
+  const float* next = frame(1);
+  if (args.init.data != nullptr) {
+    shrink_init(args, pyramid, pair, slot, sharing);
+  }
+  Variables variables{};
+  for (int index = pyramid.count - 1; index >= 0; --index) {
+    const Tvl1Level& level = pyramid.levels[index];
+    const bool coarsest = index == pyramid.count - 1;
+    variables = clear_variables(slot, level);
+    if (!coarsest) {
+      const Tvl1Level& coarser = pyramid.levels[index + 1];
+      resize_flow(slot.flow, coarser, static_cast<float>(coarser.height) / static_cast<float>(level.height),
+                  static_cast<float>(coarser.width) / static_cast<float>(level.width), 1.0f / args.scale_step,
+                  variables, sharing);
+    } else if (args.init.data != nullptr) {
+      resize_flow(slot.flow, level, 1.0f, 1.0f, 1.0f, variables, sharing);
+    }
+    const Pixels pixels{slot.pixels, pixels_stride(level.width)};
+    fill_pixels(level_of(next, pyramid, index), level, pixels, sharing);
+    const float* image = level_of(previous, pyramid, index);
+    for (int32_t warp = 0; warp < args.warps; ++warp) {
+      sharing.each_row(
+          level, [&](int32_t y) { warp_row(image + static_cast<int64_t>(y) * level.width, pixels, variables, y); });
+      iterate(args, variables, slot.flow, sharing);
+    }
+    save_flow(variables, slot.flow);
+  }
+  write_flow(variables, args.output, pair, sharing);
+}
+
+}  // namespace
+
+int64_t TWOSTREAM_CPU(tvl1_flow_workspace)(const twostream_tvl1_flow_args* args) {
+  if (!valid_tvl1(*args)) {
+    return TWOSTREAM_INVALID_ARGUMENT;
+  }
+  const Tvl1Pyramid pyramid = tvl1_pyramid(*args);
+  const int64_t floats =
+      args->frames.count * frame_size(pyramid) + args->concurrent_pairs * slot_size(pyramid.levels[0]);
+  return floats * static_cast<int64_t>(sizeof(float));
+}
+
+int TWOSTREAM_CPU(tvl1_flow)(const twostream_tvl1_flow_args* args) {
+  if (!valid_tvl1(*args)) {
+    return TWOSTREAM_INVALID_ARGUMENT;
+  }
+  const Tvl1Pyramid pyramid = tvl1_pyramid(*args);
+  auto* frames = static_cast<float*>(args->workspace);
+  parallel_for(args->frames.count, grain_for(pyramid.levels[0].pixels()),
+               [&](int64_t index) { build_pyramid(*args, pyramid, index, frames + index * frame_size(pyramid)); });
+  float* slots = frames + args->frames.count * frame_size(pyramid);
+  const Sharing sharing{args->share_rows != 0};
+  std::atomic<int64_t> next{0};
+  const auto solve_on = [&](int64_t slot) {
+    const Slot own = slot_at(slots + slot * slot_size(pyramid.levels[0]), pyramid.levels[0]);
+    for (int64_t pair = next++; pair < args->pair_count; pair = next++) {
+      solve_pair(*args, pyramid, frames, pair, own, sharing);
+    }
+  };
+  if (sharing.rows) {
+    solve_on(0);
+  } else {
+    parallel_for(args->concurrent_pairs, 1, solve_on);
+  }
+  return TWOSTREAM_SUCCESS;
+}
