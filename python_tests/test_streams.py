@@ -99,7 +99,8 @@ def test_a_net_can_be_built_again_from_its_settings(net: StreamNet) -> None:
     [
         ({"classes": 0}, "classes must be at least 1"),
         ({"classes": {}}, "classes must be at least 1"),
-        ({"classes": 3, "backbone": "vgg"}, "backbone must be one of cnn_m_2048, got 'vgg'"),
+        ({"classes": 3, "pretrained": True}, r"come from a file: use load_pretrained\(net, path\)"),
+        ({"classes": 3, "backbone": "resnet18", "width": 0.5}, "width must be 1 for backbones.*got 0.5"),
         ({"classes": 3, "length": 0}, "length must be at least 1.*got 0"),
         ({"classes": 3, "length": 5, "bidirectional": True}, "even for a bi-directional.*got 5"),
         ({"classes": 3, "input_size": 32}, "input_size must be at least"),
