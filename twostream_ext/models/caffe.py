@@ -62,11 +62,9 @@ def read_caffemodel(path: AnyPath) -> ReleasedNet:
 def read_binaryproto(path: AnyPath) -> Array:
     """Read a mean image, RGB [3, height, width]; CheckpointError if it is none."""
     image = _array(path, "mean image", _parse(path, "Blob", "not a whole Caffe mean image"))
-    if image.ndim == 4 and len(image) == 1:
-        image = image[0]
-    if image.ndim != 3 or len(image) != 3:
+    if image.ndim != 4 or image.shape[:2] != (1, 3):
         raise CheckpointError(f"{path}: mean image must be [1, 3, height, width], got {list(image.shape)}")
-    return image[::-1]
+    return image[0, ::-1]
 
 
 def _check_response_norm(path: AnyPath, name: str, constants: Any) -> None:

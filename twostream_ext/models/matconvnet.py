@@ -20,7 +20,7 @@ def read_matconvnet(path: AnyPath) -> ReleasedNet:
     import scipy.io
 
     try:
-        file = scipy.io.loadmat(path, variable_names=["layers", "meta", "normalization"])
+        file = scipy.io.loadmat(path)  # all of it, so that a cut is noticed wherever it is
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # SciPy's reader lets out whatever a damaged file leads it to
