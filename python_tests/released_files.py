@@ -22,7 +22,10 @@ FULL = ("fc6", "fc7", "fc8")
 
 
 def caffe_net(classes: int, width: float, seed: int = 0) -> Blobs:
-    """Random weights [out, in, h, w] or [out, in] and biases; the first layer gives responses that LRN matters for."""
+    """Random weights [out, in, h, w] or [out, in] and biases.
+
+    The first layer gives responses that LRN matters for, the last gives scores of some units, as after training.
+    """
     random = np.random.default_rng(seed)
     c1, c2, c3, f6, f7 = (round(units * width) for units in (96, 256, 512, 4096, 2048))
     shapes: dict[str, tuple[int, ...]] = {
@@ -37,7 +40,7 @@ def caffe_net(classes: int, width: float, seed: int = 0) -> Blobs:
     }
     blobs = {}
     for name, shape in shapes.items():
-        deviation = 0.1 if name == "conv1" else np.sqrt(2 / np.prod(shape[1:]))
+        deviation = {"conv1": 0.1, "fc8": 0.1 / np.sqrt(f7)}.get(name, np.sqrt(2 / np.prod(shape[1:])))
         weights = random.standard_normal(shape, dtype=np.float32) * np.float32(deviation)
         blobs[name] = (weights, random.standard_normal(shape[0], dtype=np.float32))
     return blobs
