@@ -30,13 +30,14 @@ from twostream_ext.models import TemporalNet
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCH, PLANES, WITHOUT = "torch", "torch, in planes", "without LRN"
-_TOLERANCE = 1e-3  # of loss and gradient, relative to the largest
+_TOLERANCE = 3e-3  # of the norms of loss and gradient: a rounding may open or close a rectifier
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
+    torch.manual_seed(0)
     batch, width, size = (2, 0.03, 57) if options.quick else (16, 1.0, 224)
     net = TemporalNet(101, length=10, width=width, input_size=size, dropout=0.9).to(device).train()
     x = (torch.randn(batch, 20, size, size, generator=generator()) * 3).to(device)
@@ -77,7 +78,7 @@ def _steps(net: TemporalNet, x: Tensor, labels: Tensor) -> dict[str, Call]:
     expected = _loss_and_gradient(*variants[OURS], labels)
     for name in (TORCH, PLANES):
         for got, right in zip(_loss_and_gradient(*variants[name], labels), expected, strict=True):
-            error = float((got - right).abs().max() / right.abs().max())
+            error = float((got - right).norm() / right.norm())
             if not error <= _TOLERANCE:
                 raise WrongResultError(f"{name}: loss or gradient is off by {error:.3g} (allowed: {_TOLERANCE:g})")
     # A learning rate that leaves the weights as they are: the speed does not depend on it, a net that diverged would.

@@ -21,6 +21,7 @@ from twostream_ext.models import SpatialNet, StreamNet, TemporalNet, load_pretra
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
 
 CLASSES, WIDTH = 12, 0.05
+CROPS = [1, 4, 8]  # a corner, the centre, a flipped corner
 FORMATS = ["filters.mat", "weights.mat", "layers.caffemodel", "layer.caffemodel"]
 COLOUR = np.array([103.932, 116.766, 123.659], dtype=np.float32)  # BGR, of the released mean image
 
@@ -57,9 +58,9 @@ def frame() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def views(frame: torch.Tensor) -> list[npt.NDArray[np.uint8]]:
-    """The pixels of the ten crops, as RGB [224, 224, 3]."""
+    """The pixels of some of the ten crops, as RGB [224, 224, 3]."""
     out = []
-    for top, left, flip in ops.ten_crop_windows(torch.tensor([[230, 260]]), 224)[0].tolist():
+    for top, left, flip in ops.ten_crop_windows(torch.tensor([[230, 260]]), 224)[0, CROPS].tolist():
         crop = frame.numpy()[top : top + 224, left : left + 224]
         out.append(crop[:, ::-1] if flip else crop)
     return out
@@ -91,7 +92,7 @@ def test_a_loaded_net_computes_what_the_file_s_net_computes_in_its_own_conventio
     assert loaded.taken == ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8.default")
     assert loaded.kept == ()
     with torch.no_grad():
-        scores = net(frame_views([frame], size=224, crops=10)[0])
+        scores = net(frame_views([frame], size=224, crops=10)[0, CROPS])
     wanted = torch.from_numpy(np.stack(expected))
     assert 1 < wanted.std() < 20  # of that size, so that 1e-4 means something
     torch.testing.assert_close(scores.double(), wanted, rtol=1e-4, atol=1e-4)
@@ -101,8 +102,8 @@ def test_both_references_agree_on_the_released_net(blobs: released.Blobs, views:
     mean = released.mean_image()
     layers = released.matconvnet_layers(blobs, old=False)
     np.testing.assert_allclose(
-        released.run_caffe(blobs, views[3], mean),
-        released.run_matconvnet(layers, views[3], mean[::-1].transpose(1, 2, 0)),
+        released.run_caffe(blobs, views[0], mean),
+        released.run_matconvnet(layers, views[0], mean[::-1].transpose(1, 2, 0)),
         rtol=1e-9,
     )
 
