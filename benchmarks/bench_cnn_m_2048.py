@@ -30,7 +30,7 @@ from twostream_ext.models import TemporalNet
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCH, PLANES, WITHOUT = "torch", "torch, in planes", "without LRN"
-_TOLERANCE = 3e-3  # of the norms of loss and gradient: a rounding may open or close a rectifier
+_TOLERANCE = 2e-2  # of the norms of loss and gradient: a rounding may give a window another maximum, which moves 0.6 %
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ import torch
 
 from twostream_ext.errors import SettingsError
 from twostream_ext.models import (
+    UCF101_LIKE_HMDB51,
     NetSettings,
     SpatialNet,
     StreamNet,
@@ -204,6 +205,24 @@ def test_classes_are_added_behind_those_of_the_first_data_set() -> None:
     added = add_classes(["dive", "golf"], ["Archery", "Diving", "Surfing"], leave_out=["Diving"])
     assert added.names == ["dive", "golf", "Archery", "Surfing"]
     assert added.labels == [2, None, 3]
+
+
+def test_of_ucf101_the_78_classes_are_left_that_hmdb51_does_not_have() -> None:
+    # fmt: off
+    hmdb51 = [
+        "brush_hair", "cartwheel", "catch", "chew", "clap", "climb", "climb_stairs", "dive", "draw_sword", "dribble",
+        "drink", "eat", "fall_floor", "fencing", "flic_flac", "golf", "handstand", "hit", "hug", "jump", "kick",
+        "kick_ball", "kiss", "laugh", "pick", "pour", "pullup", "punch", "push", "pushup", "ride_bike", "ride_horse",
+        "run", "shake_hands", "shoot_ball", "shoot_bow", "shoot_gun", "sit", "situp", "smile", "smoke", "somersault",
+        "stand", "swing_baseball", "sword", "sword_exercise", "talk", "throw", "turn", "walk", "wave",
+    ]
+    # fmt: on
+    others = [f"other{number}" for number in range(78)]
+    added = add_classes(hmdb51, [*UCF101_LIKE_HMDB51, *others], leave_out=UCF101_LIKE_HMDB51)
+    assert set(UCF101_LIKE_HMDB51.values()) <= set(hmdb51)
+    assert added.names == [*hmdb51, *others]
+    assert len(added.names) == 51 + 78
+    assert added.labels == [None] * (101 - 78) + list(range(51, 129))
 
 
 def test_classes_that_cannot_be_added_are_named() -> None:

@@ -3,7 +3,7 @@
 
 from twostream_ext.models.cnn_m_2048 import CNNM2048
 from twostream_ext.models.fusion import SVMFusion, fuse_average, top1
-from twostream_ext.models.multi_task import AddedClasses, add_classes
+from twostream_ext.models.multi_task import UCF101_LIKE_HMDB51, AddedClasses, add_classes
 from twostream_ext.models.pretrained import Pretrained, load_pretrained
 from twostream_ext.models.streams import (
     NetSettings,
@@ -18,6 +18,7 @@ from twostream_ext.models.streams import (
 
 __all__ = [
     "CNNM2048",
+    "UCF101_LIKE_HMDB51",
     "AddedClasses",
     "NetSettings",
     "Pretrained",
