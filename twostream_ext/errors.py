@@ -21,7 +21,12 @@ class FlowStoreError(TwoStreamError):
 
 
 class ExtractionError(TwoStreamError):
-    """Some videos could not be extracted; names each with its reason."""
+    """Some videos could not be extracted; names them with their reasons, and all of them in `failures`."""
+
+    def __init__(self, text: str, failures: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.failures = failures
+        """One line for each such video."""
 
 
 class CheckpointError(TwoStreamError):
