@@ -35,3 +35,8 @@ class CheckpointError(TwoStreamError):
 
 class SettingsError(TwoStreamError):
     """An option has a value that cannot be used, or contradicts what is already on disk."""
+
+
+def describe(error: BaseException) -> str:
+    """Another library's exception in one line, with its kind."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

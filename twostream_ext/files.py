@@ -6,13 +6,14 @@ from __future__ import annotations
 import os
 import re
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LEFTOVER = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)\.tmp")
+_LEFTOVER = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-\d+\.tmp")
 _ABANDONED = 3600.0  # seconds: no file takes that long from its first byte to its last
 
 
@@ -21,11 +22,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`.
 
     If the body raises (no space left, say), the temporary file is removed and `path` is as it was.
-    The name carries machine and process, so that two processes never write into one temporary file.
+    The name carries machine, process and thread, so that no two ever write into one temporary file.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{_machine()}-{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{_machine()}-{os.getpid()}-{threading.get_native_id()}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as file:

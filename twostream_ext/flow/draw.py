@@ -13,7 +13,7 @@ _LABEL = 20  # pixels, height of the line above a panel
 _TEXT = 0.42  # size of its letters
 _PANEL = 224  # pixels, the least height of a panel
 _WHEEL = 48  # pixels, side of the colour wheel in a corner
-_ARROWS = 16  # pixels between arrows
+_ARROWS = 22  # pixels between arrows
 
 
 def flow_to_colour(flow: npt.ArrayLike, *, maximum: float | None = None) -> Picture:
@@ -68,7 +68,7 @@ def draw_arrows(
 
     picture: uint8 RGB [H, W, 3], usually the frame that the field starts from; flow: [H, W, 2], (x, y) in pixels. An
     arrow points where its pixel goes; a displacement of `maximum` pixels, by default the longest of this field, is
-    drawn `spacing` pixels long, longer ones are cut to that, and those shorter than a tenth of it are left out.
+    drawn `spacing` pixels long, longer ones are cut to that, and those shorter than a seventh of it are left out.
 
     ValueError if the shapes are others or do not agree, or `maximum` is not positive.
     """
@@ -82,7 +82,7 @@ def draw_arrows(
     for y in range(half, field.shape[0], spacing):
         for x in range(half, field.shape[1], spacing):
             length = float(lengths[y, x])
-            if length < longest / 10:
+            if length < longest / 7:
                 continue
             reach = field[y, x] * (spacing / max(longest, length))
             end = (round(x + float(reach[0])), round(y + float(reach[1])))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from twostream_ext.errors import SettingsError, VideoError
+from twostream_ext.errors import SettingsError, VideoError, describe
 
 Estimator = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """A user's own flow: frames uint8 RGB [T, H, W, 3], T >= 2, to fields float32 [T - 1, H, W, 2], (x, y) in pixels, field
@@ -133,7 +133,7 @@ def _checked(estimator: Estimator, frames: npt.NDArray[np.uint8]) -> Tensor:
     try:
         fields = np.asarray(estimator(frames))
     except Exception as error:
-        raise VideoError(f"estimator {name} failed: {type(error).__name__}: {error}") from error
+        raise VideoError(f"estimator {name} failed: {describe(error)}") from error
     expected = (len(frames) - 1, *frames.shape[1:3], 2)
     if fields.dtype != np.float32 or fields.shape != expected:
         raise VideoError(

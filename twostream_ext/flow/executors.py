@@ -17,7 +17,7 @@ import cv2
 import torch
 from tqdm import tqdm
 
-from twostream_ext.errors import ExtractionError, SettingsError, TwoStreamError, VideoError
+from twostream_ext.errors import ExtractionError, SettingsError, TwoStreamError, VideoError, describe
 from twostream_ext.flow.job import CodedClip, Job, Plan, Submit, make_files, run_job
 
 _AHEAD = 1024  # videos that an executor has been given and not done
@@ -96,7 +96,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
     try:
         client = Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise SettingsError(f"scheduler {address}: cannot be reached: {error}") from error
+        raise SettingsError(f"scheduler {address}: cannot be reached: {describe(error)}") from error
     with client:
         yield client.get_executor(pure=False)  # each video is a task of its own, done again where its worker died
 
@@ -136,11 +136,11 @@ def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[int]], ahead: int, 
             except (TwoStreamError, BrokenExecutor):
                 raise
             except Exception as error:
-                failures[job.video] = f"{job.video}: {type(error).__name__}: {error}"
+                failures[job.video] = f"{job.video}: {describe(error)}"
             progress.show(1)
     except BrokenExecutor as error:
         raise ExtractionError(
-            f"a worker process died ({error}); what is done is kept, the same call goes on"
+            f"a worker process died ({describe(error)}); the same call goes on from what is done"
         ) from error
     finally:
         for future in under_way:

@@ -39,6 +39,7 @@ def write_flow_video(video: str | os.PathLike[str], clip: FlowClip, out: str | o
     video: the file that the clip was made from. VideoError if it cannot be read, has fewer frames than the clip, or
     `out` cannot be written as .mp4.
     """
+    check_mp4(out)
     chosen = np.unique(np.linspace(0, clip.length() - 1, _SAMPLES).round().astype(int))
     maximum = typical_maximum(np.stack([_field(clip, int(number)) for number in chosen]))
 
@@ -55,8 +56,7 @@ def write_flow_video(video: str | os.PathLike[str], clip: FlowClip, out: str | o
 
 def write_mp4(out: str | os.PathLike[str], pictures: Iterable[Picture], fps: float) -> None:
     """Write pictures of one size, uint8 RGB [H, W, 3], as an .mp4; VideoError if that cannot be."""
-    if Path(out).suffix.lower() != ".mp4":
-        raise VideoError(f"{out}: is written as .mp4, give it that ending")
+    check_mp4(out)
     with atomic_write(out) as temporary:
         named = temporary.with_suffix(".mp4")  # OpenCV chooses the container by the name's ending
         writer = None
@@ -75,6 +75,12 @@ def write_mp4(out: str | os.PathLike[str], pictures: Iterable[Picture], fps: flo
             named.replace(temporary)
         finally:
             named.unlink(missing_ok=True)
+
+
+def check_mp4(out: str | os.PathLike[str]) -> None:
+    """VideoError unless the name ends in .mp4."""
+    if Path(out).suffix.lower() != ".mp4":
+        raise VideoError(f"{out}: is written as .mp4, give it that ending")
 
 
 def _even(picture: Picture) -> Picture:

@@ -28,6 +28,8 @@ FALLBACK_FPS = 25.0
 
 _MOST_PIXELS = 1 << 26  # of a frame; twice those of 8K video. What claims more is damaged.
 
+_DAMAGED_IN_A_ROW = 250  # frames that cannot be decoded, before the rest of a file is given up
+
 # FFmpeg's remarks on damaged streams; a user who sets the variable still gets them.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
@@ -50,8 +52,9 @@ def open_video(path: str | os.PathLike[str], *, smallest_side: int | None = 256,
     (the paper's 256, section 5), by area averaging when they shrink and bilinearly when they grow;
     None keeps the file's size. step: frames 0, step, 2 * step, ... alone are given.
 
-    The number of frames in the header is never believed: frames come until decoding fails. If their
-    size changes on the way, they are rescaled to that of the first.
+    The number of frames in the header is never believed: frames come until the file ends. Those that
+    are damaged beyond decoding are left out. If the size changes on the way, they are rescaled to that
+    of the first.
 
     VideoError if the file is missing, is no video, has no frame that can be decoded or absurdly large
     ones; SettingsError if `smallest_side` or `step` is not a positive number.
@@ -60,8 +63,8 @@ def open_video(path: str | os.PathLike[str], *, smallest_side: int | None = 256,
     check_step(step)
     path = Path(path)
     capture = _open_capture(path)
-    decoded, first = capture.read()
-    if not decoded:
+    first: cv2.typing.MatLike | None = capture.retrieve()[1] if _advance(capture) else None
+    if first is None:
         raise VideoError(f"{path}: no frame can be decoded")
     source_size = first.shape[0], first.shape[1]
     size = _rescaled(source_size, smallest_side)
@@ -133,12 +136,20 @@ def _quiet_opencv() -> Iterator[None]:
 
 
 def _frames(capture: cv2.VideoCapture, first: cv2.typing.MatLike, size: tuple[int, int], step: int) -> Iterator[Frame]:
-    decoded, frame = True, first
-    while decoded:
+    frame: cv2.typing.MatLike | None = first
+    while frame is not None:
         yield np.asarray(cv2.cvtColor(_rescale(frame, size), cv2.COLOR_BGR2RGB), dtype=np.uint8)
-        for _ in range(step - 1):
-            capture.grab()
-        decoded, frame = capture.read()
+        if not all(_advance(capture) for _ in range(step)):
+            return
+        frame = capture.retrieve()[1]
+
+
+def _advance(capture: cv2.VideoCapture) -> bool:
+    """Go to the next frame that can be decoded; False at the end.
+
+    OpenCV does not tell a damaged frame from the end of the file: only after many in a row it is taken for that.
+    """
+    return any(capture.grab() for _ in range(_DAMAGED_IN_A_ROW))
 
 
 def _rescaled(size: tuple[int, int], smallest_side: int | None) -> tuple[int, int]:
