@@ -99,11 +99,12 @@ def test_truncated_video_gives_the_frames_that_are_there(clip: Path, tmp_path: P
 
 
 def test_frames_behind_a_damaged_one_are_not_lost(clip: Path, tmp_path: Path) -> None:
-    """The start of a JPEG in the middle of the file is overwritten: that frame is left out, those behind it are there."""
+    """A JPEG in the middle of the file is overwritten: that frame is left out, those behind it are there."""
     data = bytearray(clip.read_bytes())
     starts = [place for place in range(len(data)) if data[place : place + 3] == b"\xff\xd8\xff"]
     assert len(starts) == 9
-    data[starts[4] : starts[4] + 200] = bytes(200)
+    length = starts[5] - starts[4] - 8  # the next one's chunk begins with a name and a length
+    data[starts[4] : starts[4] + length] = bytes(length)
     damaged = tmp_path / "damaged.avi"
     damaged.write_bytes(data)
     whole = list(read_video(clip, smallest_side=None))
