@@ -16,8 +16,6 @@ from twostream_ext.flow import FlowStore
 
 Damage = Callable[[random.Random, bytearray], bytearray]
 
-COUNT = 50
-
 
 def cut(draw: random.Random, data: bytearray) -> bytearray:
     return data[: draw.randrange(len(data))]
@@ -63,10 +61,10 @@ DAMAGES: tuple[Damage, ...] = (
 )
 
 
-def make_damaged(folder: Path, clips: list[Path]) -> list[Path]:
+def make_damaged(folder: Path, clips: list[Path], count: int) -> list[Path]:
     draw = random.Random(8)
     made = []
-    for number in range(COUNT):
+    for number in range(count):
         damage, clip = DAMAGES[number % len(DAMAGES)], clips[number % len(clips)]
         path = folder / f"{number:02d}_{damage.__name__}_{clip.stem}{clip.suffix}"
         path.write_bytes(damage(draw, bytearray(clip.read_bytes())))
@@ -74,13 +72,14 @@ def make_damaged(folder: Path, clips: list[Path]) -> list[Path]:
     return made
 
 
-def test_fifty_damaged_videos(real_clips: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.slow)])
+def test_damaged_videos(count: int, real_clips: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     clips = [real_clips / "carphone_pristine.mp4", real_clips / "carphone_distorted.mp4"]
     if shared := shared_clips(request):
         clips += shared
     videos, out = tmp_path / "videos", tmp_path / "flow"
     videos.mkdir()
-    damaged = make_damaged(videos, clips)
+    damaged = make_damaged(videos, clips, count)
     (videos / "whole.mp4").write_bytes(clips[1].read_bytes())
     command = [sys.executable, "-m", "twostream_ext", "extract", str(videos), str(out), "--size", "32", "--step", "2"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
@@ -88,7 +87,7 @@ def test_fifty_damaged_videos(real_clips: Path, tmp_path: Path, request: pytest.
     assert done.stdout == ""
     *reasons, last = done.stderr.splitlines()
     assert last == f"twostream: error: {len(reasons)} videos could not be extracted, see above"
-    assert len(reasons) >= 5
+    assert reasons
     store = FlowStore.open(out)
     assert "whole" in store
     for path in damaged:
@@ -98,7 +97,7 @@ def test_fifty_damaged_videos(real_clips: Path, tmp_path: Path, request: pytest.
             clip = store[path.stem]
             assert clip.read(0, clip.length()).codes.shape == (clip.length(), *clip.size, 2)
             assert clip.frame_count == (decodable_frames(path) + 1) // 2, path.name
-    assert len(store) + len(reasons) == COUNT + 1
+    assert len(store) + len(reasons) == count + 1
     assert not list(out.glob(".*"))
 
 
