@@ -11,7 +11,7 @@ Picture = npt.NDArray[np.uint8]
 
 _LABEL = 20  # pixels, height of the line above a panel
 _TEXT = 0.42  # size of its letters
-_PANEL = 224  # pixels, the least height of a panel
+_PANEL = 224  # pixels, the height to which small panels are enlarged
 _WHEEL = 48  # pixels, side of the colour wheel in a corner
 _ARROWS = 22  # pixels between arrows
 
@@ -100,8 +100,10 @@ def draw_flow(frame: Picture, flow: npt.ArrayLike, *, number: int | None = None)
     ValueError if the shapes are others or do not agree.
     """
     field = _check("draw_flow", flow, None)
+    if frame.shape != (*field.shape[:2], 3):
+        raise ValueError(f"draw_flow: frame is {list(frame.shape)}, expected {[*field.shape[:2], 3]}")
     longest = typical_maximum(field)
-    factor = max(1, round(_PANEL / field.shape[0]))
+    factor = max(1, min(round(_PANEL / field.shape[0]), 3 * _PANEL // field.shape[1]))
     large = _enlarge(frame, factor)
     # The arrows are drawn on the enlarged frame, or they would be coarse.
     arrows = draw_arrows(
