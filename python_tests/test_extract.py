@@ -26,7 +26,7 @@ from videos import decode, moving_frames, write_video
 from twostream_ext import files
 from twostream_ext.data import FrameStore
 from twostream_ext.errors import ExtractionError, SettingsError, VideoError
-from twostream_ext.flow import FlowSettings, FlowStore, draw_clip, extract
+from twostream_ext.flow import METHODS, ClipFlow, FlowSettings, FlowStore, Method, draw_clip, extract
 from twostream_ext.ops import quantize_flow
 
 
@@ -325,6 +325,31 @@ def test_long_videos_are_cut_into_clips_that_join_without_a_seam(tmp_path: Path)
     greys = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in decode(file)]
     back = [dis_flow(other, one).min((0, 1)) for one, other in pairwise(greys)]
     np.testing.assert_allclose(clip.read(1, 52, "backward").lo, back, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "most"), [((32, 48), 16), ((1200, 1600), 2)])
+def test_a_method_gets_overlapping_clips_whose_size_follows_from_the_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], most: int
+) -> None:
+    """A method added to the table is all that it takes; large frames make short clips."""
+    seen: list[torch.Tensor] = []
+
+    def numbered(frames: torch.Tensor, device: torch.device, backward: bool) -> ClipFlow:
+        assert (frames.dtype, device.type, backward) == (torch.uint8, "cpu", False)
+        seen.append(frames)
+        return ClipFlow(frames[:-1, :, :, None].expand(-1, -1, -1, 2).float(), None)
+
+    monkeypatch.setitem(METHODS, "numbered", Method(numbered, {"of": "a test"}))
+    grey_levels = [np.full((*size, 3), 40 + 5 * index, np.uint8) for index in range(21)]
+    file = write_video(tmp_path / "videos" / "v.avi", grey_levels)
+    store = extract(file.parent, tmp_path / "flow", method="numbered", smallest_side=None, workers=1)
+    clip = store["v"]
+    assert clip.metadata["parameters"] == {"of": "a test"}
+    assert [len(frames) - 1 for frames in seen] == [most] * (20 // most) + [20 % most] * bool(20 % most)
+    for one, other in pairwise(seen):
+        assert torch.equal(one[-1], other[0])
+    found = clip.read(0, 20).lo[:, 0]
+    np.testing.assert_allclose(found, [40 + 5 * index for index in range(20)], atol=3)
 
 
 def test_shards_are_the_whole_and_share_nothing(videos: Path, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def extract(
         codec=codec,
         quality=quality if codec == "jpeg" else None,
         directions=DIRECTIONS if backward else DIRECTIONS[:1],
-        bound=bound,
+        bound=None if bound is None else float(bound),
         frame_step=step,
     )
     plan = Plan(flow_settings, FrameSettings(smallest_side, quality, step), estimator, device)
