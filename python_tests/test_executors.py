@@ -47,6 +47,8 @@ def local_and_by(executor: Executor, videos: Path, tmp_path: Path, **options: An
 def test_threads_of_another_pool_make_the_same_store(tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         local_and_by(pool, make_videos(tmp_path / "videos", 5), tmp_path)
+        with pytest.raises(SettingsError, match="workers is 2, but the executor has workers of its own"):
+            extract(tmp_path / "videos", tmp_path / "flow", workers=2, executor=pool)
 
 
 def spawned(count: int) -> ProcessPoolExecutor:

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from videos import decode, moving_frames, write_video
+from videos import decode, moving_frames, texture, write_video
 
 from twostream_ext import files
 from twostream_ext.data import FrameStore
@@ -207,6 +207,37 @@ def test_videos_that_cannot_be_read(videos: Path, tmp_path: Path) -> None:
     assert len(FrameStore.open(tmp_path / "frames")) == 5
 
 
+def test_a_video_without_frames_and_one_whose_size_changes(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    write_video(videos / "none.avi", moving_frames(1))
+    data = (videos / "none.avi").read_bytes()
+    (videos / "none.avi").write_bytes(data[: data.index(b"movi") + 4])
+    pictures = [texture(48, 64, seed=1), texture(32, 80, seed=2)]
+    coded = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures for _ in range(3)]
+    (videos / "changing.mjpeg").write_bytes(b"".join(coded))
+    names = ["none.avi", "changing.mjpeg"]
+    with pytest.raises(ExtractionError, match=r"^1 of 2 .*none.avi: (no frame can be decoded|is not a video)"):
+        quiet_extract(videos, tmp_path / "flow", names=names)
+    clip = FlowStore.open(tmp_path / "flow")["changing"]
+    assert (clip.frame_count, clip.size, clip.source_size) == (6, (32, 43), (48, 64))
+
+
+def test_devices_that_are_not_there(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that knows both takes the CPU by itself where there is no GPU, and is refused one by name."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    seen = []
+
+    def still(frames: torch.Tensor, device: torch.device, backward: bool) -> ClipFlow:
+        seen.append(device.type)
+        return ClipFlow(torch.zeros(len(frames) - 1, *frames.shape[1:], 2), None)
+
+    monkeypatch.setitem(METHODS, "still", Method(still, {}, runs_on_cuda=True))
+    with pytest.raises(SettingsError, match=r"device is 'cuda:0', but (torch finds no GPU|.* without CUDA)"):
+        quiet_extract(videos, tmp_path / "flow", method="still", device="cuda:0")
+    quiet_extract(videos, tmp_path / "flow", method="still")
+    assert set(seen) == {"cpu"}
+
+
 def test_long_lists_of_failures_are_cut(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -327,7 +358,7 @@ def test_long_videos_are_cut_into_clips_that_join_without_a_seam(tmp_path: Path)
     np.testing.assert_allclose(clip.read(1, 52, "backward").lo, back, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("size", "most"), [((32, 48), 16), ((1200, 1600), 2)])
+@pytest.mark.parametrize(("size", "most"), [((32, 48), 16), ((700, 800), 7)])
 def test_a_method_gets_overlapping_clips_whose_size_follows_from_the_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], most: int
 ) -> None:
@@ -443,8 +474,9 @@ def test_leftovers_of_killed_runs_are_removed_and_files_in_work_are_not(videos: 
     assert [path.exists() for path in (dead, alive, far, old)] == [False, True, True, False]
 
 
-def test_a_name_too_long_for_its_file_fails_alone(videos: Path, tmp_path: Path) -> None:
-    (videos / f"{'n' * 240}.avi").write_bytes((videos / "A" / "v_a.avi").read_bytes())
+@pytest.mark.parametrize("length", [230, 251])
+def test_a_name_too_long_for_its_file_fails_alone(videos: Path, tmp_path: Path, length: int) -> None:
+    (videos / f"{'n' * length}.avi").write_bytes((videos / "A" / "v_a.avi").read_bytes())
     with pytest.raises(ExtractionError, match=r"^1 of 5 .*safetensors: the name is too long$"):
         quiet_extract(videos, tmp_path / "flow")
     assert len(FlowStore.open(tmp_path / "flow")) == 4

@@ -98,6 +98,8 @@ def extract(
         frame_step=step,
     )
     plan = Plan(flow_settings, FrameSettings(smallest_side, quality, step), estimator, device)
+    if executor is not None and workers is not None:
+        raise SettingsError(f"workers is {workers}, but the executor has workers of its own")
     workers = processors() if workers is None else workers
     _check_settings(plan, workers, is_here=executor is None)
     # Workers elsewhere have other working directories.
@@ -215,12 +217,12 @@ def _claim(root: Path, kind: str, settings: FlowSettings | FrameSettings) -> Non
 
 def _is_there(path: Path, kind: str, settings: FlowSettings | FrameSettings) -> bool:
     """Whether a file is there, whole; SettingsError if it was made with other settings."""
-    if not path.exists():
-        return False
     try:
+        if not path.exists():
+            return False
         noted = open_container(path, kind).description
-    except FlowStoreError:
-        return False  # damaged: to be made again
+    except (FlowStoreError, OSError):
+        return False  # damaged, or its name is too long: to be made, or to fail, by itself
     compare_settings(path, noted, settings_dict(settings))
     return True
 
