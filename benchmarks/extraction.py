@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=machine.ROOT / "benchmarks" / "results" / "extraction.json")
     options = parser.parse_args(arguments)
     record = machine.facts(torch.device("cpu"), processors())
+    record["load_average"] = [round(each, 1) for each in os.getloadavg()]  # 0 on a machine that does nothing else
     with tempfile.TemporaryDirectory(prefix="twostream-") as folder:
         videos = options.videos or real_clips(Path(folder))
         record["clips"] = sorted(path.name for path in videos.rglob("*") if path.is_file())

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -381,6 +382,19 @@ def test_a_method_gets_overlapping_clips_whose_size_follows_from_the_frames(
         assert torch.equal(one[-1], other[0])
     found = clip.read(0, 20).lo[:, 0]
     np.testing.assert_allclose(found, [40 + 5 * index for index in range(20)], atol=3)
+
+
+def test_threads_share_a_single_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three clips of one video meet in the method, each in a thread of its own, while they wait for one another."""
+    meeting = threading.Barrier(3)
+
+    def waiting(frames: torch.Tensor, device: torch.device, backward: bool) -> ClipFlow:
+        meeting.wait(timeout=30)
+        return ClipFlow(torch.zeros(len(frames) - 1, *frames.shape[1:], 2), None)
+
+    monkeypatch.setitem(METHODS, "waiting", Method(waiting, {}))
+    file = write_video(tmp_path / "videos" / "v.avi", moving_frames(49))
+    assert quiet_extract(file.parent, tmp_path / "flow", method="waiting", workers=3)["v"].length() == 48
 
 
 def test_shards_are_the_whole_and_share_nothing(videos: Path, tmp_path: Path) -> None:
