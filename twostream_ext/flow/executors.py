@@ -43,14 +43,17 @@ class Progress:
         with self._lock:
             self.pairs += count
 
-    def show(self, videos: int = 0) -> None:
-        self._bar.set_postfix_str(f"{self.rate:.0f} pairs/s", refresh=False)
-        self._bar.update(videos)
+    def add_video(self) -> None:
+        self._note_rate()
+        self._bar.update()
 
-    @property
-    def rate(self) -> float:
-        """Pairs of frames per second."""
-        return self.pairs / max(time.perf_counter() - self._started, 1e-9)
+    def refresh(self) -> None:
+        self._note_rate()
+        self._bar.refresh()
+
+    def _note_rate(self) -> None:
+        rate = self.pairs / (time.perf_counter() - self._started)
+        self._bar.set_postfix_str(f"{rate:.0f} pairs/s", refresh=False)
 
     def close(self) -> None:
         self._bar.close()
@@ -125,7 +128,7 @@ def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[int]], ahead: int, 
             try:
                 future = finished.get(timeout=_WAIT)
             except queue.Empty:
-                progress.show()
+                progress.refresh()
                 continue
             job = under_way.pop(future)
             start(1)
@@ -137,7 +140,7 @@ def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[int]], ahead: int, 
                 raise
             except Exception as error:
                 failures[job.video] = f"{job.video}: {describe(error)}"
-            progress.show(1)
+            progress.add_video()
     except BrokenExecutor as error:
         raise ExtractionError(
             f"a worker process died ({describe(error)}); the same call goes on from what is done"

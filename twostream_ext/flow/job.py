@@ -112,8 +112,12 @@ def run_job(job: Job, plan: Plan) -> int:
     """
     if os.getpid() == _IMPORTED_BY:  # a forked child must leave OpenCV's threads alone
         cv2.setNumThreads(1)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    return make_files(job, plan, _at_once)
+    try:
+        return make_files(job, plan, _at_once)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _at_once(call: Callable[[], CodedClip]) -> Future[CodedClip]:
