@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -121,12 +121,44 @@ def _shown(value: Any) -> str:
     return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def list_folders(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """All folders of a tree, as paths inside it ("." the first), each with the names of all in it that is no folder.
+
+    Links are followed, but none to a folder that the link itself is in. FlowStoreError, naming a folder that cannot be
+    read.
+    """
+    pending: list[tuple[str, Path, frozenset[tuple[int, int]]]] = [(".", root, frozenset())]
+    while pending:
+        name, folder, above = pending.pop()
+        try:
+            status = folder.stat()
+            identity = (status.st_dev, status.st_ino)
+            if identity in above:
+                continue
+            with os.scandir(folder) as entries:
+                inside, files = _separate(entries)
+        except OSError as error:
+            raise FlowStoreError(f"{folder}: cannot be read: {error.strerror}") from error
+        yield name, files
+        pending += [
+            (each if name == "." else f"{name}/{each}", folder / each, above | {identity})
+            for each in sorted(inside, reverse=True)
+        ]
+
+
+def _separate(entries: Iterable[os.DirEntry[str]]) -> tuple[list[str], list[str]]:
+    """The names of folders and of all else."""
+    names: tuple[list[str], list[str]] = ([], [])
+    for entry in entries:
+        names[not entry.is_dir()].append(entry.name)
+    return names
+
+
 def _list_names(root: Path) -> list[str]:
     names = []
-    for folder, _, files in os.walk(root, followlinks=True):
-        prefix = Path(folder).relative_to(root).as_posix()
+    for folder, files in list_folders(root):
         for file in files:
             if file.endswith(SUFFIX) and not file.startswith("."):
                 stem = file.removesuffix(SUFFIX)
-                names.append(stem if prefix == "." else f"{prefix}/{stem}")
+                names.append(stem if folder == "." else f"{folder}/{stem}")
     return sorted(names)
