@@ -43,6 +43,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _CHUNK = 1 << 20  # bytes
+_HEAD = 1 << 15  # bytes at the start of a file, of most all but the pictures
 _LARGEST_HEADER = 1 << 24  # bytes; it takes some hundreds
 _LARGEST_ARRAYS = 1 << 28  # bytes; an hour of video takes 3 MB
 
@@ -62,6 +63,7 @@ class Container(NamedTuple):
     description: dict[str, Any]
     arrays: dict[str, npt.NDArray[Any]]  # all but the pictures' bytes
     positions: dict[str, int]  # in the file, of the first byte of each series of pictures
+    sizes: dict[str, tuple[int, int]]  # of the smallest and the largest picture of each series, in bytes
 
 
 class _Entry(NamedTuple):
@@ -110,7 +112,7 @@ def open_container(path: str | os.PathLike[str], kind: str, *, trusted: set[Iden
 
     FlowStoreError, naming the file, if it is missing, damaged or of another kind.
     """
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)  # to make another takes as long as all that is read here
     with _naming(path):
         try:
             with _opened(path) as (file, identity):
@@ -148,6 +150,14 @@ def open_file(path: str | os.PathLike[str]) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
+def is_unchanged(container: Container) -> bool:
+    """Whether the file is still the one that was opened."""
+    try:
+        return _identity(container.path.stat()) == container.identity
+    except OSError:
+        return False
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Damage, and what the system refuses, as errors that name the file."""
@@ -167,9 +177,13 @@ def _opened(path: Path) -> Iterator[tuple[int, Identity]]:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise _DamageError("is not a regular file")
-        yield file, Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        yield file, _identity(status)
     finally:
         os.close(file)
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @contextmanager
@@ -191,6 +205,11 @@ def _read(file: int, position: int, size: int) -> bytes:
     return bytes(rest)
 
 
+def _read_behind(file: int, head: bytes, position: int, size: int) -> bytes:
+    """`_read`, of a file whose head was read already."""
+    return head[position : position + size] if position + size <= len(head) else _read(file, position, size)
+
+
 def _read_into(file: int, position: int, target: memoryview) -> None:
     while target:
         count = os.preadv(file, [target], position)
@@ -201,20 +220,21 @@ def _read_into(file: int, position: int, target: memoryview) -> None:
 
 
 def _read_container(path: Path, file: int, identity: Identity, kind: str, trusted: set[Identity] | None) -> Container:
-    header = _read_header(file, identity.size)
+    head = os.pread(file, min(identity.size, _HEAD), 0)
+    header = _read_header(file, head, identity.size)
     metadata, entries = _parse_header(header, identity.size)
     if trusted is not None and identity not in trusted:
         _compare_checksum(file, header, metadata)
         trusted.add(identity)
     _check_kind(metadata, kind)
-    arrays = _read_arrays(file, len(header), entries)
-    positions = {}
+    arrays = _read_arrays(file, head, len(header), entries)
+    positions, sizes = {}, {}
     for name, entry in entries.items():
         if name.endswith(_BYTES):
             series = name.removesuffix(_BYTES)
             positions[series] = len(header) + entry.begin
-            _check_offsets(series, arrays[series + _OFFSETS], entry.end - entry.begin)
-    return Container(path, identity, json.loads(metadata["description"]), arrays, positions)
+            sizes[series] = _picture_sizes(series, arrays[series + _OFFSETS], entry.end - entry.begin)
+    return Container(path, identity, json.loads(metadata["description"]), arrays, positions, sizes)
 
 
 def _header(shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
@@ -240,15 +260,14 @@ def _checksum(pieces: Iterable[bytes]) -> str:
     return f"{value:08x}"
 
 
-def _read_header(file: int, size: int) -> bytes:
+def _read_header(file: int, head: bytes, size: int) -> bytes:
     """With the eight bytes that tell its length."""
-    length = os.pread(file, 8, 0)
-    rest = int.from_bytes(length, "little")
-    if len(length) < 8 or rest > size - 8:
+    rest = int.from_bytes(head[:8], "little")
+    if len(head) < 8 or rest > size - 8:
         raise _DamageError(f"is truncated or not a file of a store ({size} bytes)")
     if rest > _LARGEST_HEADER:
         raise _DamageError(f"claims a header of {rest} bytes")
-    return length + _read(file, 8, rest)
+    return _read_behind(file, head, 0, 8 + rest)
 
 
 def _parse_header(header: bytes, size: int) -> tuple[dict[str, str], dict[str, _Entry]]:
@@ -291,18 +310,23 @@ def _chunks(file: int, position: int) -> Iterator[bytes]:
         position += len(chunk)
 
 
-def _read_arrays(file: int, start: int, entries: Mapping[str, _Entry]) -> dict[str, npt.NDArray[Any]]:
+def _read_arrays(file: int, head: bytes, start: int, entries: Mapping[str, _Entry]) -> dict[str, npt.NDArray[Any]]:
     """All but the pictures' bytes."""
     chosen = {name: entry for name, entry in entries.items() if not name.endswith(_BYTES)}
     if sum(entry.end - entry.begin for entry in chosen.values()) > _LARGEST_ARRAYS:
         raise _DamageError("claims more numbers than a video can have")
-    return {
-        name: np.frombuffer(_read(file, start + entry.begin, entry.end - entry.begin), entry.dtype).reshape(entry.shape)
-        for name, entry in chosen.items()
-    }
+    arrays = {}
+    for name, entry in chosen.items():
+        data = _read_behind(file, head, start + entry.begin, entry.end - entry.begin)
+        arrays[name] = np.frombuffer(data, entry.dtype).reshape(entry.shape)
+    return arrays
 
 
-def _check_offsets(series: str, offsets: npt.NDArray[Any], size: int) -> None:
-    whole = offsets.ndim == 1 and offsets.dtype == _DTYPES["I64"] and offsets[0] == 0 and offsets[-1] == size
-    if not whole or offsets.min() < 0 or offsets.max() > size or (np.diff(offsets) <= 0).any():
-        raise _DamageError(f"the offsets of the {series} pictures are damaged")
+def _picture_sizes(series: str, offsets: npt.NDArray[Any], size: int) -> tuple[int, int]:
+    """Of the smallest and the largest picture, in bytes."""
+    if offsets.ndim == 1 and offsets.dtype == _DTYPES["I64"] and offsets[0] == 0 and offsets[-1] == size:
+        sizes = np.diff(offsets)
+        least, most = int(sizes.min()), int(sizes.max())
+        if 0 < least <= most <= size:
+            return least, most
+    raise _DamageError(f"the offsets of the {series} pictures are damaged")

@@ -13,10 +13,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from twostream_ext.errors import FlowStoreError, SettingsError
 from twostream_ext.files import atomic_write
-from twostream_ext.flow.container import Container, Identity, open_container
+from twostream_ext.flow.container import Container, Identity, is_unchanged, open_container
 
 SUFFIX = ".safetensors"
 SETTINGS_FILE = "store.json"
+
+_MOST_RECENT = 512  # clips that are kept open, as it were: no descriptor, but their ranges and offsets, some 15 kB each
 
 Clip = TypeVar("Clip")
 
@@ -39,6 +41,7 @@ class Store(ABC, Generic[Clip]):
         if not self._names:
             raise FlowStoreError(f"{self.path}: holds no {self.kind} files (*{SUFFIX})")
         self._trusted: set[Identity] = set()
+        self._recent: dict[str, Container] = {}  # of those in `_trusted`
 
     @abstractmethod
     def _clip(self, name: str, container: Container) -> Clip: ...
@@ -64,9 +67,17 @@ class Store(ABC, Generic[Clip]):
         return f"{type(self).__name__}({str(self.path)!r}, {len(self)} videos)"
 
     def _open(self, name: str, trusted: set[Identity] | None) -> Container:
+        recent = self._recent.get(name)
+        if recent is not None and is_unchanged(recent):
+            return recent
         if name not in self._names:
             raise FlowStoreError(f"{self.path}: holds no video {name!r}")
-        return open_container(clip_path(self.path, name), self.kind, trusted=trusted)
+        container = open_container(clip_path(self.path, name), self.kind, trusted=trusted)
+        if trusted is not None:
+            if len(self._recent) >= _MOST_RECENT:
+                self._recent.clear()
+            self._recent[name] = container
+        return container
 
 
 def clip_path(root: Path, name: str) -> Path:

@@ -306,8 +306,7 @@ def _check_direction(container: Container, direction: str, count: int) -> None:
 def _check_planes(container: Container, direction: str, codec: str, size: tuple[int, int]) -> None:
     """Whether planes of the size noted can lie in the bytes that are there, before anything of that size is made."""
     height, width = size
-    sizes = np.diff(container.arrays[f"{direction}.offsets"])
-    least, most = int(sizes.min()), int(sizes.max())
+    least, most = container.sizes[direction]
     if codec == "raw":
         possible = least == most == height * width
     else:
