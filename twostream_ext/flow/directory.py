@@ -161,7 +161,11 @@ def _separate(entries: Iterable[os.DirEntry[str]]) -> tuple[list[str], list[str]
     """The names of folders and of all else."""
     names: tuple[list[str], list[str]] = ([], [])
     for entry in entries:
-        names[not entry.is_dir()].append(entry.name)
+        try:
+            folder = entry.is_dir()
+        except OSError:  # a link that leads to itself; whoever opens it will say so
+            folder = False
+        names[not folder].append(entry.name)
     return names
 
 

@@ -124,7 +124,7 @@ class FlowStore(Store[FlowClip]):
                 place = self.path / SETTINGS_FILE
                 raise FlowStoreError(f"{place}: lacks the setting {error}") from error
         else:
-            self.settings = self.peek(next(iter(self))).settings
+            self.settings = self._first_settings()
 
     @classmethod
     def open(
@@ -158,6 +158,16 @@ class FlowStore(Store[FlowClip]):
 
     def _clip(self, name: str, container: Container) -> FlowClip:
         return _StoredClip(name, container)
+
+    def _first_settings(self) -> FlowSettings:
+        """Those of the first video that can be read: one that is damaged is no reason not to read the others."""
+        failures = []
+        for name in self:
+            try:
+                return self.peek(name).settings
+            except FlowStoreError as error:
+                failures.append(error)
+        raise failures[0]
 
 
 def read_flow_clip(path: str | os.PathLike[str]) -> FlowClip:

@@ -158,16 +158,6 @@ class TreeStore(FlowStore):
             return f"{folder}: holds no flow; looked for {self._layout.looked_for}"
         return f"{self.path}: holds no video {name!r}"
 
-    def _first_settings(self) -> FlowSettings:
-        """Those of the first video that can be read."""
-        failures = []
-        for name in self:
-            try:
-                return self[name].settings
-            except FlowStoreError as error:
-                failures.append(error)
-        raise failures[0]
-
 
 class _TreeClip(FlowClip):
     def __init__(self, root: Path, name: str, layout: Layout, bound: float | None, zero_code: int) -> None:
@@ -360,7 +350,7 @@ def _load_plane(path: str, plane: npt.NDArray[np.uint8]) -> None:
 def _exact_ranges(step: npt.NDArray[np.float64], zero_code: npt.NDArray[np.float64]) -> _Ranges:
     """Ranges with which the zero code is exactly 0, however a kernel rounds lo + step * code.
 
-    Of the step 16 bits are kept, which changes no displacement by more than one in 10^5.
+    Of the step 16 bits are kept, which changes a displacement by less than one part in 65,000.
     """
     fraction, exponent = np.frexp(step)
     step = np.ldexp(np.rint(np.ldexp(fraction, _STEP_BITS)), exponent - _STEP_BITS)
