@@ -205,9 +205,12 @@ def _pieces(
         planes = batch.fields[index].permute(0, 3, 1, 2).numpy()
         stack = FieldSlots(planes, lo[index], step[index], mean[index])
         for run in runs:
-            slots = _part(stack, run.place)
+            slots = stack if len(runs) == 1 else _part(stack, run.place)
             if run.backward:
                 slots = _part(slots, slice(None, None, -1))
+            if len(slots.lo) <= largest:
+                pieces.append(partial(clip.load, run.direction, run.first, slots))
+                continue
             pieces += [
                 partial(clip.load, run.direction, run.first + at, _part(slots, slice(at, at + largest)))
                 for at in range(0, len(slots.lo), largest)

@@ -133,6 +133,22 @@ def read_pictures(container: Container, series: str, first: int, count: int) -> 
     return [data[a - begin : b - begin] for a, b in pairwise(offsets)]
 
 
+def each_picture(container: Container, series: str, first: int, count: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """The bytes of some consecutive pictures, each until the next is asked for.
+
+    They share a place that stays in the processor's caches, which for many pictures is faster than reading all at once.
+    FlowStoreError as for `read_pictures`.
+    """
+    offsets = container.arrays[series + _OFFSETS][first : first + count + 1].tolist()
+    place = np.empty(container.sizes[series][1], np.uint8)
+    memory = place.data
+    start = container.positions[series]
+    with _reopened(container) as file:
+        for begin, end in pairwise(offsets):
+            _read_into(file, start + begin, memory[: end - begin])
+            yield place[: end - begin]
+
+
 def read_pictures_into(container: Container, series: str, first: int, targets: Iterable[npt.NDArray[np.uint8]]) -> None:
     """Read consecutive pictures into arrays; each takes as many pictures as it has bytes for.
 
