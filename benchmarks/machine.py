@@ -19,6 +19,7 @@ _PACKAGES = (
     "numpy",
     "opencv-python",
     "opencv-contrib-python",
+    "simplejpeg",
     "kornia",
     "torchvision",
     "nvidia-dali-cuda120",

@@ -9,7 +9,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
+from stores import smooth_fields, write_store
 from videos import moving_frames
 
 from twostream_ext.data import FrameStore, write_frame_clip
@@ -25,36 +25,6 @@ from twostream_ext.errors import FlowStoreError, SettingsError
 from twostream_ext.flow import FlowSettings, FlowStore, read_flow_clip, write_flow_clip
 from twostream_ext.flow.container import open_container, write_container
 from twostream_ext.flow.directory import claim_directory
-
-
-class Field(NamedTuple):
-    codes: np.ndarray
-    lo: np.ndarray
-    step: np.ndarray
-    mean: np.ndarray
-
-
-def smooth_fields(count: int, *, size: tuple[int, int] = (24, 40), seed: int = 0) -> list[Field]:
-    """Codes with gentle slopes, as flow has them."""
-    random = np.random.default_rng(seed)
-    fields = []
-    for _ in range(count):
-        small = random.uniform(0, 255, (4, 5, 2))
-        codes = cv2.resize(small, size[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-        fields.append(Field(codes, *random.normal(size=(3, 2)).astype(np.float32)))
-    return fields
-
-
-def write_store(root: Path, names: list[str], *, count: int = 6, codec: str = "raw") -> dict[str, list[Field]]:
-    """A store with both directions; the backward fields are those of another seed."""
-    written = {}
-    for index, name in enumerate(names):
-        forward = smooth_fields(count, seed=2 * index)
-        backward = smooth_fields(count, seed=2 * index + 1)
-        path = root / f"{name}.safetensors"
-        write_flow_clip(path, forward=forward, backward=backward, codec=codec, method="dis")
-        written[name] = forward + backward
-    return written
 
 
 def pixels(codes: object, lo: object, step: object) -> np.ndarray:
@@ -70,7 +40,7 @@ def test_fields_come_back(tmp_path: Path, codec: str, tolerance: int) -> None:
     assert (clip.name, clip.frame_count, clip.size) == (name, 7, (24, 40))
     assert clip.directions == ("forward", "backward")
     assert clip.length() == clip.length("backward") == 6
-    for direction, first, fields in (("forward", 0, written[:6]), ("backward", 1, written[6:])):
+    for first, (direction, fields) in enumerate(written.items()):
         for start, length in ((first, 6), (first + 2, 3), (first + 5, 1)):
             read = clip.read(start, length, direction)
             expected = fields[start - first : start - first + length]
@@ -342,7 +312,7 @@ def test_many_threads_and_other_processes(tmp_path: Path) -> None:
     def read(index: int) -> bool:
         name, start = names[index % 3], index % 5
         fields = (store if index % 2 else copy)[name].read(start, 2)
-        expected = np.stack([field.codes for field in written[name][start : start + 2]])
+        expected = np.stack([field.codes for field in written[name]["forward"][start : start + 2]])
         return bool((fields.codes.numpy() == expected).all())
 
     with ThreadPoolExecutor(8) as pool:

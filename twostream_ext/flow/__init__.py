@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Optical flow of videos: estimated, stored, read and drawn."""
 
+from twostream_ext.flow.clip import FlowClip, FlowFields, read_flow_batch
 from twostream_ext.flow.draw import (
     colour_wheel,
     draw_arrows,
@@ -12,8 +13,6 @@ from twostream_ext.flow.estimate import METHODS, ClipFlow, Estimator, Method, es
 from twostream_ext.flow.extract import extract
 from twostream_ext.flow.preview import draw_clip, write_flow_video
 from twostream_ext.flow.store import (
-    FlowClip,
-    FlowFields,
     FlowSettings,
     FlowStore,
     read_flow_clip,
@@ -38,6 +37,7 @@ __all__ = [
     "extract",
     "flow_to_colour",
     "flow_to_planes",
+    "read_flow_batch",
     "read_flow_clip",
     "write_flow_clip",
     "write_flow_video",

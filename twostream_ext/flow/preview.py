@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from twostream_ext.errors import VideoError
 from twostream_ext.files import atomic_write
+from twostream_ext.flow.clip import FlowClip
 from twostream_ext.flow.draw import Picture, draw_flow, side_by_side, typical_maximum
-from twostream_ext.flow.store import FlowClip
 from twostream_ext.flow.video import open_video
 
 _SAMPLES = 16  # fields of a clip that its scale is taken from
