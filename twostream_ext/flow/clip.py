@@ -202,7 +202,7 @@ def _pieces(
     lo, step, mean = (table.numpy() for table in flow_tables(batch))
     pieces: list[Callable[[], None]] = []
     for index, (clip, runs) in enumerate(zip(clips, stacks, strict=True)):
-        planes = batch.fields[index].permute(0, 3, 1, 2).numpy()
+        planes = batch.fields[index].numpy().transpose(0, 3, 1, 2)
         stack = FieldSlots(planes, lo[index], step[index], mean[index])
         for run in runs:
             slots = stack if len(runs) == 1 else _part(stack, run.place)

@@ -113,10 +113,9 @@ def open_container(path: str | os.PathLike[str], kind: str, *, trusted: set[Iden
     FlowStoreError, naming the file, if it is missing, damaged or of another kind.
     """
     path = path if isinstance(path, Path) else Path(path)  # to make another takes as long as all that is read here
-    with _naming(path):
+    with _opened(path) as (file, identity):
         try:
-            with _opened(path) as (file, identity):
-                return _read_container(path, file, identity, kind, trusted)
+            return _read_container(path, file, identity, kind, trusted)
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise _DamageError("the header is damaged") from error
 
@@ -145,8 +144,10 @@ def each_picture(container: Container, series: str, first: int, count: int) -> I
     start = container.positions[series]
     with _reopened(container) as file:
         for begin, end in pairwise(offsets):
-            _read_into(file, start + begin, memory[: end - begin])
-            yield place[: end - begin]
+            size = end - begin
+            if os.preadv(file, [memory[:size]], start + begin) != size:
+                raise _DamageError("is truncated")
+            yield place[:size]
 
 
 def read_pictures_into(container: Container, series: str, first: int, targets: Iterable[npt.NDArray[np.uint8]]) -> None:
@@ -175,27 +176,22 @@ def is_unchanged(container: Container) -> bool:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Damage, and what the system refuses, as errors that name the file."""
-    try:
-        yield
-    except _DamageError as damage:
-        raise FlowStoreError(f"{path}: {damage}") from damage
-    except OSError as error:
-        raise FlowStoreError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-@contextmanager
 def _opened(path: Path) -> Iterator[tuple[int, Identity]]:
-    """A descriptor of the file, and which version of it that is."""
-    file = open_file(path)
+    """A descriptor of a file, and which version of it that is. FlowStoreError, naming it, for all that goes wrong."""
+    file = -1
     try:
+        file = open_file(path)
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise _DamageError("is not a regular file")
         yield file, _identity(status)
+    except _DamageError as damage:
+        raise FlowStoreError(f"{path}: {damage}") from damage
+    except OSError as error:
+        raise FlowStoreError(f"{path}: cannot be read: {error.strerror}") from error
     finally:
-        os.close(file)
+        if file >= 0:
+            os.close(file)
 
 
 def _identity(status: os.stat_result) -> Identity:
@@ -204,7 +200,7 @@ def _identity(status: os.stat_result) -> Identity:
 
 @contextmanager
 def _reopened(container: Container) -> Iterator[int]:
-    with _naming(container.path), _opened(container.path) as (file, identity):
+    with _opened(container.path) as (file, identity):
         if identity != container.identity:
             raise _DamageError("was changed while it was in use")
         yield file

@@ -339,14 +339,13 @@ def _load_plane(path: str, plane: npt.NDArray[np.uint8]) -> None:
     height, width = plane.shape
     data = _read_file(path, largest_jpeg(height, width))
     picture = np.frombuffer(data, np.uint8)
+    # Without its end, a decoder may paint what is missing grey.
+    if _END_OF_JPEG in data[-_LONGEST_TRAILER:] and decode_jpeg(picture, plane):
+        return
     size = jpeg_size(picture)
     if size is not None and size != plane.shape:
         raise FlowStoreError(f"{path}: is of {size[1]}x{size[0]} pixels, others are of {width}x{height}")
-    # The decoder would paint what is missing grey.
-    if _END_OF_JPEG not in data[-_LONGEST_TRAILER:]:
-        raise FlowStoreError(f"{path}: is truncated")
-    if not decode_jpeg(picture, plane):
-        raise FlowStoreError(f"{path}: cannot be decoded")
+    raise FlowStoreError(f"{path}: is truncated or no JPEG")
 
 
 def _exact_ranges(step: npt.NDArray[np.float64], zero_code: npt.NDArray[np.float64]) -> _Ranges:
