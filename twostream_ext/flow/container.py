@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ _CHUNK = 1 << 20  # bytes
 _HEAD = 1 << 15  # bytes at the start of a file, of most all but the pictures
 _LARGEST_HEADER = 1 << 24  # bytes; it takes some hundreds
 _LARGEST_ARRAYS = 1 << 28  # bytes; an hour of video takes 3 MB
+
+_thread = threading.local()
 
 
 class Identity(NamedTuple):
@@ -132,22 +135,20 @@ def read_pictures(container: Container, series: str, first: int, count: int) -> 
     return [data[a - begin : b - begin] for a, b in pairwise(offsets)]
 
 
-def each_picture(container: Container, series: str, first: int, count: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """The bytes of some consecutive pictures, each until the next is asked for.
+def borrow_pictures(container: Container, series: str, first: int, count: int) -> list[npt.NDArray[np.uint8]]:
+    """`read_pictures`, into memory that the next call of this thread uses again.
 
-    They share a place that stays in the processor's caches, which for many pictures is faster than reading all at once.
-    FlowStoreError as for `read_pictures`.
+    It stays in the processor's caches, where new memory of that size would not be.
     """
     offsets = container.arrays[series + _OFFSETS][first : first + count + 1].tolist()
-    place = np.empty(container.sizes[series][1], np.uint8)
-    memory = place.data
-    start = container.positions[series]
+    begin = offsets[0]
+    size = offsets[-1] - begin
+    memory = getattr(_thread, "memory", None)
+    if memory is None or len(memory) < size:
+        memory = _thread.memory = np.empty(size, np.uint8)
     with _reopened(container) as file:
-        for begin, end in pairwise(offsets):
-            size = end - begin
-            if os.preadv(file, [memory[:size]], start + begin) != size:
-                raise _DamageError("is truncated")
-            yield place[:size]
+        _read_into(file, container.positions[series] + begin, memory[:size].data)
+    return [memory[a - begin : b - begin] for a, b in pairwise(offsets)]
 
 
 def read_pictures_into(container: Container, series: str, first: int, targets: Iterable[npt.NDArray[np.uint8]]) -> None:
