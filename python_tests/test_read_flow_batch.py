@@ -136,6 +136,7 @@ def test_a_batch_is_read_into_memory_that_is_given(
         FlowBatch.empty([clip.size for clip in clips[::-1]], 3),
         FlowBatch.empty([clip.size for clip in clips], 3, means=False),
         FlowBatch.empty([clip.size for clip in clips], 3, dtype=torch.float32),
+        FlowBatch.empty([clip.size for clip in clips], 3, device="meta"),
     ]
     for other in others:
         with pytest.raises(ValueError, match="out must be a batch of codes with means, 3 of each of"):

@@ -159,7 +159,8 @@ def read_flow_batch(
             clip.check(run.direction, run.first, run.place.stop - run.place.start)
     sizes = tuple(clip.size for clip in clips)
     batch = _allocate(sizes, length) if out is None else out
-    if (batch.sizes, batch.length, batch.dtype, batch.tables) != (sizes, length, torch.uint8, ("lo", "step", "mean")):
+    wanted = (sizes, length, torch.uint8, ("lo", "step", "mean"), "cpu")
+    if (batch.sizes, batch.length, batch.dtype, batch.tables, batch.device.type) != wanted:
         raise ValueError(f"read_flow_batch: out must be a batch of codes with means, {length} of each of {sizes}")
     _do_all(_pieces(batch, clips, stacks, threads), threads)
     return batch
@@ -202,7 +203,7 @@ def _pieces(
     lo, step, mean = (table.numpy() for table in flow_tables(batch))
     pieces: list[Callable[[], None]] = []
     for index, (clip, runs) in enumerate(zip(clips, stacks, strict=True)):
-        planes = batch.fields[index].permute(0, 3, 1, 2).numpy()
+        planes = batch.fields[index].numpy().transpose(0, 3, 1, 2)
         stack = FieldSlots(planes, lo[index], step[index], mean[index])
         for run in runs:
             slots = stack if len(runs) == 1 else _part(stack, run.place)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ _CHUNK = 1 << 20  # bytes
 _HEAD = 1 << 15  # bytes at the start of a file, of most all but the pictures
 _LARGEST_HEADER = 1 << 24  # bytes; it takes some hundreds
 _LARGEST_ARRAYS = 1 << 28  # bytes; an hour of video takes 3 MB
+
+_thread = threading.local()
 
 
 class Pictures(Protocol):
@@ -125,10 +128,9 @@ def open_container(path: str | os.PathLike[str], kind: str, *, trusted: set[Iden
     FlowStoreError, naming the file, if it is missing, damaged or of another kind.
     """
     path = path if isinstance(path, Path) else Path(path)  # to make another takes as long as all that is read here
-    with _naming(path):
+    with _opened(path) as (file, identity):
         try:
-            with _opened(path) as (file, identity):
-                return _read_container(path, file, identity, kind, trusted)
+            return _read_container(path, file, identity, kind, trusted)
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise _DamageError("the header is damaged") from error
 
@@ -145,20 +147,20 @@ def read_pictures(container: Container, series: str, first: int, count: int) -> 
     return [data[a - begin : b - begin] for a, b in pairwise(offsets)]
 
 
-def each_picture(container: Container, series: str, first: int, count: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """The bytes of some consecutive pictures, each until the next is asked for.
+def borrow_pictures(container: Container, series: str, first: int, count: int) -> list[npt.NDArray[np.uint8]]:
+    """`read_pictures`, into memory that the next call of this thread uses again.
 
-    They share a place that stays in the processor's caches, which for many pictures is faster than reading all at once.
-    FlowStoreError as for `read_pictures`.
+    It stays in the processor's caches, where new memory of that size would not be.
     """
     offsets = container.arrays[series + _OFFSETS][first : first + count + 1].tolist()
-    place = np.empty(container.sizes[series][1], np.uint8)
-    memory = place.data
-    start = container.positions[series]
+    begin = offsets[0]
+    size = offsets[-1] - begin
+    memory = getattr(_thread, "memory", None)
+    if memory is None or len(memory) < size:
+        memory = _thread.memory = np.empty(size, np.uint8)
     with _reopened(container) as file:
-        for begin, end in pairwise(offsets):
-            _read_into(file, start + begin, memory[: end - begin])
-            yield place[: end - begin]
+        _read_into(file, container.positions[series] + begin, memory[:size].data)
+    return [memory[a - begin : b - begin] for a, b in pairwise(offsets)]
 
 
 def read_pictures_into(container: Container, series: str, first: int, targets: Iterable[npt.NDArray[np.uint8]]) -> None:
@@ -187,27 +189,22 @@ def is_unchanged(container: Container) -> bool:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Damage, and what the system refuses, as errors that name the file."""
-    try:
-        yield
-    except _DamageError as damage:
-        raise FlowStoreError(f"{path}: {damage}") from damage
-    except OSError as error:
-        raise FlowStoreError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-@contextmanager
 def _opened(path: Path) -> Iterator[tuple[int, Identity]]:
-    """A descriptor of the file, and which version of it that is."""
-    file = open_file(path)
+    """A descriptor of a file, and which version of it that is. FlowStoreError, naming it, for all that goes wrong."""
+    file = -1
     try:
+        file = open_file(path)
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise _DamageError("is not a regular file")
         yield file, _identity(status)
+    except _DamageError as damage:
+        raise FlowStoreError(f"{path}: {damage}") from damage
+    except OSError as error:
+        raise FlowStoreError(f"{path}: cannot be read: {error.strerror}") from error
     finally:
-        os.close(file)
+        if file >= 0:
+            os.close(file)
 
 
 def _identity(status: os.stat_result) -> Identity:
@@ -216,7 +213,7 @@ def _identity(status: os.stat_result) -> Identity:
 
 @contextmanager
 def _reopened(container: Container) -> Iterator[int]:
-    with _naming(container.path), _opened(container.path) as (file, identity):
+    with _opened(container.path) as (file, identity):
         if identity != container.identity:
             raise _DamageError("was changed while it was in use")
         yield file

@@ -53,13 +53,14 @@ def most_pixels(size: int) -> int:
 def decode_jpeg(picture: npt.NDArray[np.uint8], plane: npt.NDArray[np.uint8]) -> bool:
     """Decode a JPEG, uint8 [bytes], into a plane, uint8 [H, W] in one piece; tell whether it is one of that size.
 
-    The size is looked at first, so that a damaged one is not allocated. The interpreter is free for other threads while
-    this decodes.
+    No memory is made for one of another size. The interpreter is free for other threads while this decodes.
     """
-    return jpeg_size(picture) == plane.shape and _decode(picture, plane)
+    return _decode(picture, plane)
 
 
 def _decode_and_copy(picture: npt.NDArray[np.uint8], plane: npt.NDArray[np.uint8]) -> bool:
+    if jpeg_size(picture) != plane.shape:
+        return False
     try:
         decoded = cv2.imdecode(picture, cv2.IMREAD_GRAYSCALE)
     except cv2.error:
@@ -72,10 +73,10 @@ def _decode_and_copy(picture: npt.NDArray[np.uint8], plane: npt.NDArray[np.uint8
 
 def _decode_in_place(picture: npt.NDArray[np.uint8], plane: npt.NDArray[np.uint8]) -> bool:
     try:
-        simplejpeg.decode_jpeg(picture, "GRAY", buffer=plane)
+        decoded = simplejpeg.decode_jpeg(picture, "GRAY", buffer=plane)
     except ValueError:
         return False
-    return True
+    return bool(decoded.shape[:2] == plane.shape)
 
 
 # The same decoder and the same pixels; but OpenCV cannot be given the place from Python.

@@ -24,7 +24,7 @@ from twostream_ext.flow.clip import FieldSlots, FlowClip
 from twostream_ext.flow.container import (
     Container,
     Pictures,
-    each_picture,
+    borrow_pictures,
     open_container,
     read_pictures_into,
     write_container,
@@ -116,7 +116,7 @@ class _StoredClip(FlowClip):
             whole = [slots.planes] if slots.planes.flags.c_contiguous else slots.planes
             read_pictures_into(self._container, direction, 2 * begin, whole)
             return
-        pictures = each_picture(self._container, direction, 2 * begin, 2 * len(slots.planes))
+        pictures = borrow_pictures(self._container, direction, 2 * begin, 2 * len(slots.planes))
         for picture, plane in zip(pictures, chain.from_iterable(slots.planes), strict=True):
             if not decode_jpeg(picture, plane):
                 raise FlowStoreError(f"{self.path}: a plane cannot be decoded")
