@@ -30,3 +30,7 @@ class CheckpointError(TwoStreamError):
 
 class SettingsError(TwoStreamError):
     """An option has a value that cannot be used, or contradicts what is already on disk."""
+
+
+class StoppedError(TwoStreamError):
+    """SIGTERM came while a net trained; its state is saved."""

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from twostream_ext.data.lists import Video
-from twostream_ext.data.sampling import class_uniform_draws
+from twostream_ext.data.sampling import BatchPlan, class_uniform_draws
+from twostream_ext.data.video_sets import ClipSource
 from twostream_ext.errors import SettingsError, TwoStreamError
-from twostream_ext.flow.frames import FrameStore
-from twostream_ext.flow.store import FlowClip, FlowFields, FlowStore
+from twostream_ext.flow.frames import FrameClip
+from twostream_ext.flow.store import FlowClip, FlowFields
 
 Item = TypeVar("Item")
 
@@ -42,7 +43,7 @@ class FrameBatchItem(NamedTuple):
 
 
 def flow_batches(
-    store: FlowStore,
+    store: ClipSource[FlowClip],
     videos: Sequence[Video],
     *,
     length: int,
@@ -52,6 +53,9 @@ def flow_batches(
     seed: int,
     workers: int,
     bidirectional: bool = False,
+    rank: int = 0,
+    ranks: int = 1,
+    accumulate: int = 1,
 ) -> Iterator[FlowBatchItem]:
     """Batches start_iteration .. iterations - 1 of flow stacks, for the temporal net.
 
@@ -61,22 +65,25 @@ def flow_batches(
 
     workers: processes that read ahead; with 0 the caller reads. Batch i depends on `seed` and i,
     and neither on `start_iteration` nor on `workers`.
+    rank, ranks, accumulate: only the share of process `rank` of `ranks` is read of each batch, in
+    `accumulate` items one after the other; see `BatchPlan`.
 
     SettingsError, before anything is read, if a number cannot be, a video has fewer than length + 1
     frames or the store has no backward flow; FlowStoreError if a video is not in the store or
     damaged.
     """
     _check_numbers(length=length, batch_size=batch_size)
+    plan = BatchPlan(batch_size, seed, rank, ranks, accumulate)
     if bidirectional and length % 2:
         raise SettingsError(f"length is {length}, expected an even number if bidirectional")
     for video in videos:
         _check_flow(store.peek(video.name), length, bidirectional)
-    read = _FlowReader(store, videos, batch_size, seed, length, bidirectional)
-    return _items(_loader(read, range(start_iteration, iterations), workers), _flow_item)
+    read = _FlowReader(store, videos, plan, length, bidirectional)
+    return _items(_loader(read, plan.pieces(start_iteration, iterations), workers), _flow_item)
 
 
 def frame_batches(
-    store: FrameStore,
+    store: ClipSource[FrameClip],
     videos: Sequence[Video],
     *,
     batch_size: int,
@@ -84,6 +91,9 @@ def frame_batches(
     start_iteration: int = 0,
     seed: int,
     workers: int,
+    rank: int = 0,
+    ranks: int = 1,
+    accumulate: int = 1,
 ) -> Iterator[FrameBatchItem]:
     """Batches start_iteration .. iterations - 1 of frames, for the spatial net.
 
@@ -91,25 +101,25 @@ def frame_batches(
     See `flow_batches` for the rest.
     """
     _check_numbers(batch_size=batch_size)
+    plan = BatchPlan(batch_size, seed, rank, ranks, accumulate)
     for video in videos:
         store.peek(video.name)
-    read = _FrameReader(store, videos, batch_size, seed)
-    return _items(_loader(read, range(start_iteration, iterations), workers), _frame_item)
+    read = _FrameReader(store, videos, plan)
+    return _items(_loader(read, plan.pieces(start_iteration, iterations), workers), _frame_item)
 
 
 @dataclass(frozen=True)
 class _FlowReader:
-    """Reads batch number `iteration`: lo, step, mean, labels, then the planes of each video."""
+    """Reads piece `number` of the plan: lo, step, mean, labels, then the planes of each video."""
 
-    store: FlowStore
+    store: ClipSource[FlowClip]
     videos: Sequence[Video]
-    batch_size: int
-    seed: int
+    plan: BatchPlan
     length: int
     bidirectional: bool
 
-    def __call__(self, iteration: int) -> list[Tensor]:
-        draws = _draw(self.videos, self.seed, iteration, self.batch_size)
+    def __call__(self, number: int) -> list[Tensor]:
+        draws = _draw(self.videos, self.plan, number)
         fields = [self._read(self.store[video.name], position) for video, position in draws]
         codes, lo, step, mean = zip(*fields, strict=True)
         planes = [code.permute(0, 3, 1, 2) for code in codes]
@@ -127,15 +137,14 @@ class _FlowReader:
 
 @dataclass(frozen=True)
 class _FrameReader:
-    """Reads batch number `iteration`: labels, then the frame of each video."""
+    """Reads piece `number` of the plan: labels, then the frame of each video."""
 
-    store: FrameStore
+    store: ClipSource[FrameClip]
     videos: Sequence[Video]
-    batch_size: int
-    seed: int
+    plan: BatchPlan
 
-    def __call__(self, iteration: int) -> list[Tensor]:
-        draws = _draw(self.videos, self.seed, iteration, self.batch_size)
+    def __call__(self, number: int) -> list[Tensor]:
+        draws = _draw(self.videos, self.plan, number)
         clips = [self.store[video.name] for video, _ in draws]
         frames = [
             torch.from_numpy(clip.read(_scale(position, len(clip))))
@@ -151,31 +160,29 @@ class _Packed(NamedTuple):
     parts: list[tuple[torch.dtype, tuple[int, ...]]]
 
 
-class _Iterations(Dataset[_Packed | TwoStreamError]):
-    """The batches by iteration. An error is handed over, as the loader would wrap it in traces."""
+class _Pieces(Dataset[_Packed | TwoStreamError]):
+    """The pieces by number. An error is handed over, as the loader would wrap it in traces."""
 
     def __init__(self, read: Callable[[int], list[Tensor]]) -> None:
         self._read = read
 
-    def __getitem__(self, iteration: int) -> _Packed | TwoStreamError:
+    def __getitem__(self, number: int) -> _Packed | TwoStreamError:
         try:
-            return _pack(self._read(iteration))
+            return _pack(self._read(number))
         except TwoStreamError as error:
             return error
 
 
-def _loader(
-    read: Callable[[int], list[Tensor]], iterations: range, workers: int
-) -> DataLoader[_Packed | TwoStreamError]:
+def _loader(read: Callable[[int], list[Tensor]], numbers: range, workers: int) -> DataLoader[_Packed | TwoStreamError]:
     if workers < 0:
         raise SettingsError(f"workers is {workers}, expected at least 0")
     return DataLoader(
-        _Iterations(read),
+        _Pieces(read),
         batch_size=None,
-        sampler=iterations,
+        sampler=numbers,
         num_workers=workers,
         collate_fn=_unchanged,
-        worker_init_fn=_leave_interrupts_to_parent,
+        worker_init_fn=_leave_signals_to_parent,
         generator=torch.Generator(),  # else it would draw from the caller's
     )
 
@@ -192,8 +199,9 @@ def _unchanged(packed: Any) -> Any:
     return packed
 
 
-def _leave_interrupts_to_parent(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_parent(worker: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _pack(tensors: Sequence[Tensor]) -> _Packed:
@@ -233,10 +241,11 @@ def _frame_item(tensors: list[Tensor]) -> FrameBatchItem:
     return FrameBatchItem(frames, labels)
 
 
-def _draw(videos: Sequence[Video], seed: int, iteration: int, batch_size: int) -> list[tuple[Video, float]]:
+def _draw(videos: Sequence[Video], plan: BatchPlan, number: int) -> list[tuple[Video, float]]:
+    piece = plan.piece(number)
     labels = [video.label for video in videos]
-    draws = class_uniform_draws(labels, seed, iteration, batch_size)
-    return [(videos[index], position) for index, position in draws]
+    draws = class_uniform_draws(labels, plan.seed, piece.iteration, plan.batch_size)
+    return [(videos[index], position) for index, position in draws[piece.first : piece.last]]
 
 
 def _labels(draws: Sequence[tuple[Video, float]]) -> Tensor:
