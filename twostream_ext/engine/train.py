@@ -264,7 +264,7 @@ _IGNORED = -100
 
 def _parallel(net: StreamNet) -> DistributedDataParallel:
     # All heads take part in every pass, with gradients of zero where a process has none of their videos: nothing waits.
-    return DistributedDataParallel(net, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(net, gradient_as_bucket_view=True)
 
 
 def _numbered(plan: BatchPlan, start: int, items: Iterator[Item]) -> Iterator[tuple[int, Item]]:
