@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 import training_runs
+from safetensors.torch import load_file
 from torch import Tensor
+
+from twostream_ext.engine import CHECKPOINT_FILE
 
 HERE = Path(__file__).parent
 
@@ -106,3 +109,26 @@ def test_only_the_first_process_writes(folder: Path) -> None:
     alone = (folder / "one1" / "log.csv").read_text().splitlines()
     assert [row.split(",")[1] for row in rows] == [row.split(",")[1] for row in alone]  # the loss of the whole batch
     assert len(list((folder / "one2" / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_ten_kills_change_no_bit(tmp_path: Path) -> None:
+    training_runs.make_store(tmp_path / "store")
+    command = [sys.executable, str(HERE / "training_runs.py"), str(tmp_path), "kills", "1"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+    kills = json.loads((tmp_path / "kills.json").read_text())
+    assert len(kills) == 10
+    assert len({lines for _, lines in kills}) > 3  # they fell in different places
+    whole = tmp_path / "whole"
+    expected = load_file(whole / CHECKPOINT_FILE)
+    losses = [row.split(",")[:3] for row in (whole / "log.csv").read_text().splitlines()]
+    assert len(losses) == 151
+    runs = sorted(tmp_path.glob("killed*"))
+    assert runs
+    for run in runs:
+        found = load_file(run / CHECKPOINT_FILE)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)  # weights and momentum
+        assert [row.split(",")[:3] for row in (run / "log.csv").read_text().splitlines()] == losses
+        assert not list(run.glob(".*.tmp"))

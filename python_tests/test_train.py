@@ -208,6 +208,7 @@ def test_bfloat16_follows_float32_and_leaves_weights_float32(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
 def test_a_compiled_net_ends_with_the_same_weights(tmp_path: Path) -> None:
     plain, compiled = small_net(dropout=0.0), small_net(dropout=0.0)
     run(plain, tmp_path / "plain")

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Short trainings on a made flow store, noting each sample that a net was given; the tests also run this file.
 
-python training_runs.py FOLDER
+python training_runs.py FOLDER                 as a process of a group
+python training_runs.py FOLDER kills SEED      killed over and over
 """
 
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +34,12 @@ VIDEOS = [Video(f"{name}.avi", name, label) for label in range(3) for name in (f
 
 def make_store(root: Path) -> Path:
     """Fields of two sizes whose codes, and so whose numbers, tell video and place."""
-    random = np.random.default_rng(0)
+    noise = np.random.default_rng(0)
     for index, video in enumerate(VIDEOS):
         size = (60, 64 + 3 * (index % 2))
         fields = []
         for number in range(7):
-            codes = random.integers(0, 256, (*size, 2), dtype=np.uint8)
+            codes = noise.integers(0, 256, (*size, 2), dtype=np.uint8)
             codes[..., video.label % 2] //= 2 + video.label
             lo = np.array([-2.0 - 0.1 * number, -1.0 - index], np.float32)
             step = np.array([0.02, 0.02], np.float32)
@@ -93,6 +99,46 @@ def main(folder: Path) -> None:
             torch.save(net.state_dict(), folder / f"{name}{distributed.ranks()}.{distributed.rank()}.pt")
 
 
+def train_in_child(folder: Path, out: Path) -> int:
+    """Begin or go on with a run that takes some seconds, in a process of its own."""
+    child = os.fork()
+    if child == 0:
+        settings = replace(SETTINGS, iterations=150, checkpoint_every=7)
+        train(new_net(dropout=0.5), video_set(folder / "store"), settings=settings, out_dir=out, workers=1)
+        os._exit(0)
+    return child
+
+
+def kill_ten_times(folder: Path, seed: int) -> None:
+    """Runs `whole`, and `killed0`, `killed1`, ...: a new one whenever one ended before ten were killed."""
+    import torch._dynamo  # the slow parts of training, so that a child need not import them
+    import torch.utils.tensorboard  # noqa: F401
+
+    began = time.perf_counter()
+    assert os.waitpid(train_in_child(folder, folder / "whole"), 0)[1] == 0
+    whole = time.perf_counter() - began
+    moments = random.Random(seed)
+    run, kills = 0, []
+    while len(kills) < 10:
+        child = train_in_child(folder, folder / f"killed{run}")
+        delay = moments.uniform(0, 0.4 * whole)
+        time.sleep(delay)
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            assert status == 0
+            run += 1
+            continue
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        log = folder / f"killed{run}" / "log.csv"
+        kills.append([delay, log.read_text().count("\n") - 1 if log.exists() else 0])
+    assert os.waitpid(train_in_child(folder, folder / f"killed{run}"), 0)[1] == 0
+    (folder / "kills.json").write_text(json.dumps(kills))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]))
+    if sys.argv[2:3] == ["kills"]:
+        kill_ten_times(Path(sys.argv[1]), int(sys.argv[3]))
+    else:
+        main(Path(sys.argv[1]))
