@@ -38,10 +38,10 @@ class Feed(Generic[Item]):
         return self
 
     def __next__(self) -> Batch:
-        while len(self._ready) <= self._ahead and (item := self._wait()) is not None:
-            with torch.cuda.stream(self._stream):  # None: nothing happens
+        with torch.cuda.stream(self._stream):  # None: nothing happens
+            while len(self._ready) <= self._ahead and (item := self._wait()) is not None:
                 batch = self._prepare(item)
-            self._ready.append((batch, None if self._stream is None else self._stream.record_event()))
+                self._ready.append((batch, None if self._stream is None else self._stream.record_event()))
         if not self._ready:
             raise StopIteration
         batch, done = self._ready.popleft()

@@ -79,7 +79,7 @@ def train(
     prepare = frame_input if spatial else flow_input
     train_batches(
         net,
-        partial(_read_batches, net.settings, videos, settings, accumulate, workers),
+        partial(_read_batches, net.settings, videos, settings, accumulate, workers, device),
         prepare=partial(prepare, size=net.settings.input_size, device=device),
         settings=settings,
         out_dir=out_dir,
@@ -92,7 +92,13 @@ def train(
 
 
 def _read_batches(
-    net: NetSettings, videos: VideoSet, settings: TrainSettings, accumulate: int, workers: int, start: int
+    net: NetSettings,
+    videos: VideoSet,
+    settings: TrainSettings,
+    accumulate: int,
+    workers: int,
+    device: str | torch.device,
+    start: int,
 ) -> Iterator[Any]:
     common: dict[str, Any] = {
         "batch_size": settings.batch_size,
@@ -103,6 +109,7 @@ def _read_batches(
         "rank": distributed.rank(),
         "ranks": distributed.ranks(),
         "accumulate": accumulate,
+        "device": device,
     }
     if net.stream == "spatial":
         return frame_batches(videos.frame_store(), videos.videos, **common)
