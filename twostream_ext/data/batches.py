@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,10 +17,12 @@ from twostream_ext.data.lists import Video
 from twostream_ext.data.sampling import BatchPlan, class_uniform_draws
 from twostream_ext.data.video_sets import ClipSource
 from twostream_ext.errors import SettingsError, TwoStreamError
+from twostream_ext.flow.clip import FlowClip, flow_tables, processors, read_flow_batch
 from twostream_ext.flow.frames import FrameClip
-from twostream_ext.flow.store import FlowClip, FlowFields
+from twostream_ext.ops import FlowBatch
 
 Item = TypeVar("Item")
+Read = TypeVar("Read")
 
 _ALIGNMENT = 16  # bytes, of each tensor in a packed batch
 
@@ -28,7 +30,7 @@ _ALIGNMENT = 16  # bytes, of each tensor in a packed batch
 class FlowBatchItem(NamedTuple):
     """Flow of N videos, L fields of each; displacement = lo + step * code, in pixels."""
 
-    flow: list[Tensor]  # N of uint8 [L, H_i, W_i, 2], views of planes [L, 2, H_i, W_i]
+    flow: list[Tensor]  # N of uint8 [L, H_i, W_i, 2], views of planes [L, 2, H_i, W_i] in one buffer
     lo: Tensor  # float32 [N, L, 2]
     step: Tensor  # float32 [N, L, 2]
     mean: Tensor  # float32 [N, L, 2]
@@ -64,8 +66,9 @@ def flow_batches(
     fields d_t .. d_(t + length - 1), or if `bidirectional`, the fields d_t, d_(t + 1), ... and then
     b_t, b_(t - 1), ..., half as many each way.
 
-    workers: processes that read ahead; with 0 the caller reads. Batch i depends on `seed` and i,
-    and neither on `start_iteration` nor on `workers`.
+    workers: processes that read ahead; with 0 the caller reads. The processors are shared among them,
+    as threads that decode. Batch i depends on `seed` and i, and neither on `start_iteration` nor on
+    `workers`.
     rank, ranks, accumulate: only the share of process `rank` of `ranks` is read of each batch, in
     `accumulate` items one after the other; see `BatchPlan`.
     device: where the items are wanted; to a GPU each goes by one copy from page-locked memory, on the
@@ -81,7 +84,8 @@ def flow_batches(
         raise SettingsError(f"length is {length}, expected an even number if bidirectional")
     for video in videos:
         _check_flow(store.peek(video.name), length, bidirectional)
-    read = _FlowReader(store, videos, plan, length, bidirectional)
+    threads = max(1, processors() // max(1, workers))
+    read = _FlowReader(store, videos, plan, length, bidirectional, threads)
     return _items(_loader(read, plan.pieces(start_iteration, iterations), workers, device), _flow_item, device)
 
 
@@ -112,49 +116,54 @@ def frame_batches(
     return _items(_loader(read, plan.pieces(start_iteration, iterations), workers, device), _frame_item, device)
 
 
+class _Stacks(NamedTuple):
+    """What a worker sends: one tensor, as each costs an open file of shared memory."""
+
+    flow: FlowBatch
+    labels: list[int]
+
+
 @dataclass(frozen=True)
 class _FlowReader:
-    """Reads piece `number` of the plan: lo, step, mean, labels, then the planes of each video."""
+    """Reads piece `number` of the plan."""
 
     store: ClipSource[FlowClip]
     videos: Sequence[Video]
     plan: BatchPlan
     length: int
     bidirectional: bool
+    threads: int
 
-    def __call__(self, number: int) -> list[Tensor]:
+    def __call__(self, number: int) -> _Stacks:
         draws = _draw(self.videos, self.plan, number)
-        fields = [self._read(self.store[video.name], position) for video, position in draws]
-        codes, lo, step, mean = zip(*fields, strict=True)
-        planes = [code.permute(0, 3, 1, 2) for code in codes]
-        return [torch.stack(lo), torch.stack(step), torch.stack(mean), _labels(draws), *planes]
-
-    def _read(self, clip: FlowClip, position: float) -> FlowFields:
-        start = _scale(position, clip.frame_count - self.length)
-        if not self.bidirectional:
-            return clip.read(start, self.length)
-        half = self.length // 2
-        ahead = clip.read(start + half, half, "forward")
-        behind = clip.read(start + 1, half, "backward")
-        return FlowFields(*(torch.cat([a, b.flip(0)]) for a, b in zip(ahead, behind, strict=True)))
+        clips = [self.store[video.name] for video, _ in draws]
+        starts = [
+            _scale(position, clip.frame_count - self.length) for clip, (_, position) in zip(clips, draws, strict=True)
+        ]
+        if self.bidirectional:
+            starts = [start + self.length // 2 for start in starts]
+        direction = "bidirectional" if self.bidirectional else "forward"
+        flow = read_flow_batch(clips, starts, self.length, direction=direction, threads=self.threads)
+        return _Stacks(flow, [video.label for video, _ in draws])
 
 
 @dataclass(frozen=True)
 class _FrameReader:
-    """Reads piece `number` of the plan: labels, then the frame of each video."""
+    """Reads piece `number` of the plan: labels, then the frame of each video, packed."""
 
     store: ClipSource[FrameClip]
     videos: Sequence[Video]
     plan: BatchPlan
 
-    def __call__(self, number: int) -> list[Tensor]:
+    def __call__(self, number: int) -> _Packed:
         draws = _draw(self.videos, self.plan, number)
         clips = [self.store[video.name] for video, _ in draws]
         frames = [
             torch.from_numpy(clip.read(_scale(position, len(clip))))
             for clip, (_, position) in zip(clips, draws, strict=True)
         ]
-        return [_labels(draws), *frames]
+        labels = torch.tensor([video.label for video, _ in draws], dtype=torch.int64)
+        return _pack([labels, *frames])
 
 
 class _Packed(NamedTuple):
@@ -164,22 +173,22 @@ class _Packed(NamedTuple):
     parts: list[tuple[torch.dtype, tuple[int, ...]]]
 
 
-class _Pieces(Dataset[_Packed | TwoStreamError]):
+class _Pieces(Dataset[Any], Generic[Read]):
     """The pieces by number. An error is handed over, as the loader would wrap it in traces."""
 
-    def __init__(self, read: Callable[[int], list[Tensor]]) -> None:
+    def __init__(self, read: Callable[[int], Read]) -> None:
         self._read = read
 
-    def __getitem__(self, number: int) -> _Packed | TwoStreamError:
+    def __getitem__(self, number: int) -> Read | TwoStreamError:
         try:
-            return _pack(self._read(number))
+            return self._read(number)
         except TwoStreamError as error:
             return error
 
 
 def _loader(
-    read: Callable[[int], list[Tensor]], numbers: range, workers: int, device: str | torch.device
-) -> DataLoader[_Packed | TwoStreamError]:
+    read: Callable[[int], Read], numbers: range, workers: int, device: str | torch.device
+) -> DataLoader[Read | TwoStreamError]:
     if workers < 0:
         raise SettingsError(f"workers is {workers}, expected at least 0")
     return DataLoader(
@@ -195,15 +204,15 @@ def _loader(
 
 
 def _items(
-    loader: DataLoader[_Packed | TwoStreamError],
-    item: Callable[[list[Tensor]], Item],
+    loader: DataLoader[Read | TwoStreamError],
+    item: Callable[[Read, str | torch.device], Item],
     device: str | torch.device,
 ) -> Iterator[Item]:
     """When it ends or is closed, the loader's iterator goes and takes the workers with it."""
-    for packed in loader:
-        if isinstance(packed, TwoStreamError):
-            raise packed
-        yield item(_unpack(packed._replace(buffer=packed.buffer.to(device, non_blocking=True))))
+    for read in loader:
+        if isinstance(read, TwoStreamError):
+            raise read
+        yield item(read, device)
 
 
 def _unchanged(packed: Any) -> Any:
@@ -242,13 +251,13 @@ def _spans(parts: Sequence[tuple[torch.dtype, tuple[int, ...]]]) -> list[tuple[i
     return spans
 
 
-def _flow_item(tensors: list[Tensor]) -> FlowBatchItem:
-    lo, step, mean, labels, *planes = tensors
-    return FlowBatchItem([plane.permute(0, 2, 3, 1) for plane in planes], lo, step, mean, labels)
+def _flow_item(stacks: _Stacks, device: str | torch.device) -> FlowBatchItem:
+    flow = stacks.flow.to(device, non_blocking=True)
+    return FlowBatchItem(flow.fields, *flow_tables(flow), torch.tensor(stacks.labels, dtype=torch.int64))
 
 
-def _frame_item(tensors: list[Tensor]) -> FrameBatchItem:
-    labels, *frames = tensors
+def _frame_item(packed: _Packed, device: str | torch.device) -> FrameBatchItem:
+    labels, *frames = _unpack(packed._replace(buffer=packed.buffer.to(device, non_blocking=True)))
     return FrameBatchItem(frames, labels)
 
 
@@ -257,10 +266,6 @@ def _draw(videos: Sequence[Video], plan: BatchPlan, number: int) -> list[tuple[V
     labels = [video.label for video in videos]
     draws = class_uniform_draws(labels, plan.seed, piece.iteration, plan.batch_size)
     return [(videos[index], position) for index, position in draws[piece.first : piece.last]]
-
-
-def _labels(draws: Sequence[tuple[Video, float]]) -> Tensor:
-    return torch.tensor([video.label for video, _ in draws], dtype=torch.int64)
 
 
 def _scale(position: float, count: int) -> int:

@@ -104,7 +104,8 @@ class UCFLists:
         videos: directory with `<Class>/<video>` files.
         lists: directory with `classInd.txt`, `trainlist0N.txt` and `testlist0N.txt`; see `read_ucf_lists`.
         split: N of the lists.
-        flow: directory of a flow store of these videos, as `flow.extract` writes it.
+        flow: directory of a flow store of these videos, as `flow.extract` writes it, or of a tree of another tool; or
+            the store itself, of which `FlowStore.open` can be told more.
         frames: directory of a frame store (`flow.extract(..., frames_out=)`).
 
     Raises:
@@ -122,11 +123,11 @@ class UCFLists:
         lists: str | os.PathLike[str],
         *,
         split: int = 1,
-        flow: str | os.PathLike[str] | None = None,
+        flow: str | os.PathLike[str] | FlowStore | None = None,
         frames: str | os.PathLike[str] | None = None,
     ) -> None:
         self.classes, train, test = read_ucf_lists(videos, lists, split)
-        flow_store = None if flow is None else FlowStore.open(flow)
+        flow_store = flow if flow is None or isinstance(flow, FlowStore) else FlowStore.open(flow)
         frame_store = None if frames is None else FrameStore.open(frames)
         self.train = VideoSet(train, flow_store, frame_store)
         self.test = VideoSet(test, flow_store, frame_store)

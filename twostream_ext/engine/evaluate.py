@@ -18,7 +18,7 @@ from twostream_ext.data.sampling import equally_spaced
 from twostream_ext.data.video_sets import ClipSource, VideoSet
 from twostream_ext.engine.inputs import flow_views, frame_views
 from twostream_ext.errors import SettingsError
-from twostream_ext.flow.store import FlowClip, FlowFields
+from twostream_ext.flow.clip import FlowClip, FlowFields
 from twostream_ext.models import NetSettings, StreamNet
 
 _INPUTS_PER_PASS = 64  # bounds the memory: 0.26 GB of inputs for the full temporal net

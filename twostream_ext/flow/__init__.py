@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Optical flow of videos: estimated, stored, read and drawn."""
 
+from twostream_ext.flow.clip import FlowClip, FlowFields, read_flow_batch
 from twostream_ext.flow.draw import flow_to_colour
 from twostream_ext.flow.estimate import METHODS, estimate_flow
 from twostream_ext.flow.extract import extract
 from twostream_ext.flow.store import (
-    FlowClip,
-    FlowFields,
     FlowSettings,
     FlowStore,
     read_flow_clip,
@@ -22,6 +21,7 @@ __all__ = [
     "estimate_flow",
     "extract",
     "flow_to_colour",
+    "read_flow_batch",
     "read_flow_clip",
     "write_flow_clip",
 ]

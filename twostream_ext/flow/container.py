@@ -3,9 +3,10 @@
 
 It is a safetensors file, so any reader of that format opens it, but written and read here: in
 pieces, because a sample needs twenty pictures out of hundreds, and with a checksum. Pictures are
-read by position instead of through a mapping, which is as fast, holds no descriptor of the
-thousands of files open, and turns a read that fails into an error instead of a bus error that kills
-the process.
+read by position, from the page cache to where they are wanted with one copy, instead of through a
+mapping. That is no slower than copying out of a mapping (benchmarks/bench_flow_store.py), holds no
+descriptor of the thousands of files open, and turns a file that is cut short while it is read into
+an error instead of a bus error that kills the process.
 
 A series of pictures S is stored as the tensors `S.bytes` (uint8, all pictures one after the other)
 and `S.offsets` (int64, one more than pictures). The metadata are `kind`, `format`, `description`
@@ -17,12 +18,14 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, pairwise
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +43,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _CHUNK = 1 << 20  # bytes
+_HEAD = 1 << 15  # bytes at the start of a file, of most all but the pictures
+_LARGEST_HEADER = 1 << 24  # bytes; it takes some hundreds
+_LARGEST_ARRAYS = 1 << 28  # bytes; an hour of video takes 3 MB
 
 
 class Identity(NamedTuple):
@@ -57,6 +63,7 @@ class Container(NamedTuple):
     description: dict[str, Any]
     arrays: dict[str, npt.NDArray[Any]]  # all but the pictures' bytes
     positions: dict[str, int]  # in the file, of the first byte of each series of pictures
+    sizes: dict[str, tuple[int, int]]  # of the smallest and the largest picture of each series, in bytes
 
 
 class _Entry(NamedTuple):
@@ -105,16 +112,13 @@ def open_container(path: str | os.PathLike[str], kind: str, *, trusted: set[Iden
 
     FlowStoreError, naming the file, if it is missing, damaged or of another kind.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            return _read_container(path, file, kind, trusted)
-    except _DamageError as damage:
-        raise FlowStoreError(f"{path}: {damage}") from damage
-    except OSError as error:
-        raise FlowStoreError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise FlowStoreError(f"{path}: the header is damaged") from error
+    path = path if isinstance(path, Path) else Path(path)  # to make another takes as long as all that is read here
+    with _naming(path):
+        try:
+            with _opened(path) as (file, identity):
+                return _read_container(path, file, identity, kind, trusted)
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise _DamageError("the header is damaged") from error
 
 
 def read_pictures(container: Container, series: str, first: int, count: int) -> list[npt.NDArray[np.uint8]]:
@@ -122,40 +126,115 @@ def read_pictures(container: Container, series: str, first: int, count: int) -> 
 
     FlowStoreError, naming the file, if it cannot be read or was replaced since it was opened.
     """
-    offsets = container.arrays[series + _OFFSETS][first : first + count + 1]
-    begin = int(offsets[0])
-    size = int(offsets[-1]) - begin
+    offsets = container.arrays[series + _OFFSETS][first : first + count + 1].tolist()
+    begin = offsets[0]
+    with _reopened(container) as file:
+        data = np.frombuffer(_read(file, container.positions[series] + begin, offsets[-1] - begin), np.uint8)
+    return [data[a - begin : b - begin] for a, b in pairwise(offsets)]
+
+
+def read_pictures_into(container: Container, series: str, first: int, targets: Iterable[npt.NDArray[np.uint8]]) -> None:
+    """Read consecutive pictures into arrays; each takes as many pictures as it has bytes for.
+
+    FlowStoreError as for `read_pictures`.
+    """
+    position = container.positions[series] + int(container.arrays[series + _OFFSETS][first])
+    with _reopened(container) as file:
+        for target in targets:
+            _read_into(file, position, target.data.cast("B"))
+            position += target.nbytes
+
+
+def open_file(path: str | os.PathLike[str]) -> int:
+    """A descriptor to read a file. Opening a pipe does not wait until somebody writes into it."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def is_unchanged(container: Container) -> bool:
+    """Whether the file is still the one that was opened."""
     try:
-        with container.path.open("rb") as file:
-            if _identity(file) != container.identity:
-                raise FlowStoreError(f"{container.path}: was changed while it was in use")
-            file.seek(container.positions[series] + begin)
-            data = np.frombuffer(file.read(size), np.uint8)
+        return _identity(container.path.stat()) == container.identity
+    except OSError:
+        return False
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Damage, and what the system refuses, as errors that name the file."""
+    try:
+        yield
+    except _DamageError as damage:
+        raise FlowStoreError(f"{path}: {damage}") from damage
     except OSError as error:
-        raise FlowStoreError(f"{container.path}: cannot be read: {error.strerror}") from error
-    if len(data) != size:
-        raise FlowStoreError(f"{container.path}: is truncated")
-    return [data[a - begin : b - begin] for a, b in pairwise(offsets.tolist())]
+        raise FlowStoreError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _read_container(path: Path, file: BinaryIO, kind: str, trusted: set[Identity] | None) -> Container:
-    identity = _identity(file)
-    header = _read_header(file, identity.size)
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, Identity]]:
+    """A descriptor of the file, and which version of it that is."""
+    file = open_file(path)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise _DamageError("is not a regular file")
+        yield file, _identity(status)
+    finally:
+        os.close(file)
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@contextmanager
+def _reopened(container: Container) -> Iterator[int]:
+    with _naming(container.path), _opened(container.path) as (file, identity):
+        if identity != container.identity:
+            raise _DamageError("was changed while it was in use")
+        yield file
+
+
+def _read(file: int, position: int, size: int) -> bytes:
+    """Bytes of a file, all of them."""
+    data = os.pread(file, size, position)
+    if len(data) == size:
+        return data
+    rest = bytearray(size)  # a read may stop early, at 2 GB or when a signal comes
+    rest[: len(data)] = data
+    _read_into(file, position + len(data), memoryview(rest)[len(data) :])
+    return bytes(rest)
+
+
+def _read_behind(file: int, head: bytes, position: int, size: int) -> bytes:
+    """`_read`, of a file whose head was read already."""
+    return head[position : position + size] if position + size <= len(head) else _read(file, position, size)
+
+
+def _read_into(file: int, position: int, target: memoryview) -> None:
+    while target:
+        count = os.preadv(file, [target], position)
+        if not count:
+            raise _DamageError("is truncated")
+        target = target[count:]
+        position += count
+
+
+def _read_container(path: Path, file: int, identity: Identity, kind: str, trusted: set[Identity] | None) -> Container:
+    head = os.pread(file, min(identity.size, _HEAD), 0)
+    header = _read_header(file, head, identity.size)
     metadata, entries = _parse_header(header, identity.size)
     if trusted is not None and identity not in trusted:
         _compare_checksum(file, header, metadata)
         trusted.add(identity)
     _check_kind(metadata, kind)
-    arrays, positions = {}, {}
+    arrays = _read_arrays(file, head, len(header), entries)
+    positions, sizes = {}, {}
     for name, entry in entries.items():
         if name.endswith(_BYTES):
-            positions[name.removesuffix(_BYTES)] = len(header) + entry.begin
-        else:
-            arrays[name] = _read_array(file, len(header), entry)
-    for series in positions:
-        size = entries[series + _BYTES].end - entries[series + _BYTES].begin
-        _check_offsets(series, arrays[series + _OFFSETS], size)
-    return Container(path, identity, json.loads(metadata["description"]), arrays, positions)
+            series = name.removesuffix(_BYTES)
+            positions[series] = len(header) + entry.begin
+            sizes[series] = _picture_sizes(series, arrays[series + _OFFSETS], entry.end - entry.begin)
+    return Container(path, identity, json.loads(metadata["description"]), arrays, positions, sizes)
 
 
 def _header(shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
@@ -181,17 +260,14 @@ def _checksum(pieces: Iterable[bytes]) -> str:
     return f"{value:08x}"
 
 
-def _identity(file: BinaryIO) -> Identity:
-    status = os.fstat(file.fileno())
-    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _read_header(file: BinaryIO, size: int) -> bytes:
-    length = file.read(8)
-    rest = int.from_bytes(length, "little")
-    if len(length) < 8 or rest > size - 8:
+def _read_header(file: int, head: bytes, size: int) -> bytes:
+    """With the eight bytes that tell its length."""
+    rest = int.from_bytes(head[:8], "little")
+    if len(head) < 8 or rest > size - 8:
         raise _DamageError(f"is truncated or not a file of a store ({size} bytes)")
-    return length + file.read(rest)
+    if rest > _LARGEST_HEADER:
+        raise _DamageError(f"claims a header of {rest} bytes")
+    return _read_behind(file, head, 0, 8 + rest)
 
 
 def _parse_header(header: bytes, size: int) -> tuple[dict[str, str], dict[str, _Entry]]:
@@ -212,11 +288,11 @@ def _parse_header(header: bytes, size: int) -> tuple[dict[str, str], dict[str, _
     return metadata, entries
 
 
-def _compare_checksum(file: BinaryIO, header: bytes, metadata: Mapping[str, str]) -> None:
-    """Read from behind the header to the end."""
+def _compare_checksum(file: int, header: bytes, metadata: Mapping[str, str]) -> None:
+    """Read through all that follows the header."""
     noted = f'"checksum":"{metadata["checksum"]}"'.encode()
     blank = f'"checksum":"{_NO_CHECKSUM}"'.encode()
-    found = _checksum([header.replace(noted, blank), *iter(lambda: file.read(_CHUNK), b"")])
+    found = _checksum(chain([header.replace(noted, blank)], _chunks(file, len(header))))
     if found != metadata["checksum"]:
         raise _DamageError(f"is damaged: its checksum is {found}, expected {metadata['checksum']}")
 
@@ -228,12 +304,29 @@ def _check_kind(metadata: Mapping[str, str], kind: str) -> None:
         raise _DamageError(f"has format {metadata['format']}, this version reads {_FORMAT}")
 
 
-def _read_array(file: BinaryIO, start: int, entry: _Entry) -> npt.NDArray[Any]:
-    file.seek(start + entry.begin)
-    return np.frombuffer(file.read(entry.end - entry.begin), entry.dtype).reshape(entry.shape)
+def _chunks(file: int, position: int) -> Iterator[bytes]:
+    while chunk := os.pread(file, _CHUNK, position):
+        yield chunk
+        position += len(chunk)
 
 
-def _check_offsets(series: str, offsets: npt.NDArray[Any], size: int) -> None:
-    whole = offsets.ndim == 1 and offsets[0] == 0 and offsets[-1] == size
-    if not whole or (np.diff(offsets) <= 0).any():
-        raise _DamageError(f"the offsets of the {series} pictures are damaged")
+def _read_arrays(file: int, head: bytes, start: int, entries: Mapping[str, _Entry]) -> dict[str, npt.NDArray[Any]]:
+    """All but the pictures' bytes."""
+    chosen = {name: entry for name, entry in entries.items() if not name.endswith(_BYTES)}
+    if sum(entry.end - entry.begin for entry in chosen.values()) > _LARGEST_ARRAYS:
+        raise _DamageError("claims more numbers than a video can have")
+    arrays = {}
+    for name, entry in chosen.items():
+        data = _read_behind(file, head, start + entry.begin, entry.end - entry.begin)
+        arrays[name] = np.frombuffer(data, entry.dtype).reshape(entry.shape)
+    return arrays
+
+
+def _picture_sizes(series: str, offsets: npt.NDArray[Any], size: int) -> tuple[int, int]:
+    """Of the smallest and the largest picture, in bytes."""
+    if offsets.ndim == 1 and offsets.dtype == _DTYPES["I64"] and offsets[0] == 0 and offsets[-1] == size:
+        sizes = np.diff(offsets)
+        least, most = int(sizes.min()), int(sizes.max())
+        if 0 < least <= most <= size:
+            return least, most
+    raise _DamageError(f"the offsets of the {series} pictures are damaged")

@@ -7,16 +7,18 @@ import dataclasses
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from twostream_ext.errors import FlowStoreError, SettingsError
 from twostream_ext.files import atomic_write
-from twostream_ext.flow.container import Container, Identity, open_container
+from twostream_ext.flow.container import Container, Identity, is_unchanged, open_container
 
 SUFFIX = ".safetensors"
 SETTINGS_FILE = "store.json"
+
+_MOST_RECENT = 512  # clips that are kept open, as it were: no descriptor, but their ranges and offsets, some 15 kB each
 
 Clip = TypeVar("Clip")
 
@@ -39,6 +41,7 @@ class Store(ABC, Generic[Clip]):
         if not self._names:
             raise FlowStoreError(f"{self.path}: holds no {self.kind} files (*{SUFFIX})")
         self._trusted: set[Identity] = set()
+        self._recent: dict[str, Container] = {}  # of those in `_trusted`
 
     @abstractmethod
     def _clip(self, name: str, container: Container) -> Clip: ...
@@ -64,9 +67,17 @@ class Store(ABC, Generic[Clip]):
         return f"{type(self).__name__}({str(self.path)!r}, {len(self)} videos)"
 
     def _open(self, name: str, trusted: set[Identity] | None) -> Container:
+        recent = self._recent.get(name)
+        if recent is not None and is_unchanged(recent):
+            return recent
         if name not in self._names:
             raise FlowStoreError(f"{self.path}: holds no video {name!r}")
-        return open_container(clip_path(self.path, name), self.kind, trusted=trusted)
+        container = open_container(clip_path(self.path, name), self.kind, trusted=trusted)
+        if trusted is not None:
+            if len(self._recent) >= _MOST_RECENT:
+                self._recent.clear()
+            self._recent[name] = container
+        return container
 
 
 def clip_path(root: Path, name: str) -> Path:
@@ -121,12 +132,48 @@ def _shown(value: Any) -> str:
     return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def list_folders(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """All folders of a tree, as paths inside it ("." the first), each with the names of all in it that is no folder.
+
+    Links are followed, but none to a folder that the link itself is in. FlowStoreError, naming a folder that cannot be
+    read.
+    """
+    pending: list[tuple[str, Path, frozenset[tuple[int, int]]]] = [(".", root, frozenset())]
+    while pending:
+        name, folder, above = pending.pop()
+        try:
+            status = folder.stat()
+            identity = (status.st_dev, status.st_ino)
+            if identity in above:
+                continue
+            with os.scandir(folder) as entries:
+                inside, files = _separate(entries)
+        except OSError as error:
+            raise FlowStoreError(f"{folder}: cannot be read: {error.strerror}") from error
+        yield name, files
+        pending += [
+            (each if name == "." else f"{name}/{each}", folder / each, above | {identity})
+            for each in sorted(inside, reverse=True)
+        ]
+
+
+def _separate(entries: Iterable[os.DirEntry[str]]) -> tuple[list[str], list[str]]:
+    """The names of folders and of all else."""
+    names: tuple[list[str], list[str]] = ([], [])
+    for entry in entries:
+        try:
+            folder = entry.is_dir()
+        except OSError:  # a link that leads to itself; whoever opens it will say so
+            folder = False
+        names[not folder].append(entry.name)
+    return names
+
+
 def _list_names(root: Path) -> list[str]:
     names = []
-    for folder, _, files in os.walk(root, followlinks=True):
-        prefix = Path(folder).relative_to(root).as_posix()
+    for folder, files in list_folders(root):
         for file in files:
             if file.endswith(SUFFIX) and not file.startswith("."):
                 stem = file.removesuffix(SUFFIX)
-                names.append(stem if prefix == "." else f"{prefix}/{stem}")
+                names.append(stem if folder == "." else f"{folder}/{stem}")
     return sorted(names)

@@ -10,20 +10,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from twostream_ext.errors import FlowStoreError, SettingsError
-from twostream_ext.flow.container import Container, open_container, read_pictures, write_container
+from twostream_ext.flow.clip import DIRECTIONS as DIRECTIONS  # of fields, for readers and writers
+from twostream_ext.flow.clip import FieldSlots, FlowClip
+from twostream_ext.flow.container import (
+    Container,
+    open_container,
+    read_pictures,
+    read_pictures_into,
+    write_container,
+)
 from twostream_ext.flow.directory import SETTINGS_FILE, Store, read_settings, settings_dict
+from twostream_ext.flow.jpeg import decode_jpeg, largest_jpeg, most_pixels
 
-DIRECTIONS = ("forward", "backward")
 CODECS = ("jpeg", "raw")
 KIND = "flow"
 
@@ -67,35 +74,14 @@ class CodedField(NamedTuple):
     ranges: npt.NDArray[np.float32]  # [3, 2]: lo, step, mean
 
 
-class FlowFields(NamedTuple):
-    """Consecutive fields of one video; displacement = lo + step * code, in pixels."""
-
-    codes: Tensor  # uint8 [L, H, W, 2], a view of planes [L, 2, H, W]
-    lo: Tensor  # float32 [L, 2]
-    step: Tensor  # float32 [L, 2]
-    mean: Tensor  # float32 [L, 2], of each field before it was coded
-
-
-class FlowClip:
-    """The flow of one video of a store.
-
-    Fields have the numbers of the frame they start from: forward field t, 0 <= t <= frame_count -
-    2, takes frame t to frame t + 1; backward field t, 1 <= t <= frame_count - 1, takes it to frame
-    t - 1.
-    """
-
-    name: str
-    frame_count: int
-    fps: float
-    size: tuple[int, int]  # (height, width) of the fields, in pixels
-    source_size: tuple[int, int]  # (height, width) of the video file's frames
-    settings: FlowSettings
-    metadata: dict[str, Any]  # all that is noted in the file
+class _StoredClip(FlowClip):
+    """A clip in a file of ours."""
 
     def __init__(self, name: str, container: Container) -> None:
         """FlowStoreError if the container does not hold what a flow clip must."""
         self._container = container
         self.name = name
+        self.path = container.path
         self.metadata = container.description
         try:
             self.settings = _settings(self.metadata)
@@ -103,62 +89,24 @@ class FlowClip:
             self.fps = float(self.metadata["fps"])
             self.size = size_of(self.metadata["size"])
             self.source_size = size_of(self.metadata["source_size"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise FlowStoreError(f"{container.path}: the description lacks {error}") from error
         for direction in self.directions:
             _check_direction(container, direction, self.frame_count - 1)
+            _check_planes(container, direction, self.settings.codec, self.size)
 
-    @property
-    def directions(self) -> tuple[str, ...]:
-        return self.settings.directions
-
-    def length(self, direction: str = "forward") -> int:
-        """Number of fields in a direction."""
-        self._first(direction)
-        return self.frame_count - 1
-
-    def read(self, start: int, length: int, direction: str = "forward") -> FlowFields:
-        """The fields start, start + 1, ..., start + length - 1 of a direction.
-
-        Only these are read and decoded. SettingsError if there are no such fields, FlowStoreError
-        if they are damaged.
-        """
-        first = self._first(direction)
-        last = first + self.frame_count - 2
-        if length < 1 or start < first or start + length - 1 > last:
-            raise SettingsError(
-                f"{self._container.path}: has {direction} fields {first} to {last}, asked for {length} from {start}"
-            )
-        begin = start - first
-        height, width = self.size
-        planes = np.empty((length, 2, height, width), np.uint8)
-        pictures = read_pictures(self._container, direction, 2 * begin, 2 * length)
-        for plane, picture in zip(planes.reshape(-1, height, width), pictures, strict=True):
-            self._decode(picture, plane)
-        lo, step, mean = (
-            torch.from_numpy(self._range(direction, name)[begin : begin + length].copy()) for name in _RANGES
-        )
-        return FlowFields(torch.from_numpy(planes).permute(0, 2, 3, 1), lo, step, mean)
-
-    def _first(self, direction: str) -> int:
-        """Number of the first field of a direction."""
-        if direction not in self.directions:
-            hint = "; extract it with backward=True" if direction == "backward" else ""
-            raise SettingsError(f"{self._container.path}: has no {direction} flow{hint}")
-        return DIRECTIONS.index(direction)
-
-    def _range(self, direction: str, name: str) -> npt.NDArray[np.float32]:
-        return self._container.arrays[f"{direction}.{name}"]
-
-    def _decode(self, picture: npt.NDArray[np.uint8], plane: npt.NDArray[np.uint8]) -> None:
+    def load(self, direction: str, first: int, slots: FieldSlots) -> None:
+        begin = first - DIRECTIONS.index(direction)
+        for name, table in zip(_RANGES, (slots.lo, slots.step, slots.mean), strict=True):
+            table[:] = self._container.arrays[f"{direction}.{name}"][begin : begin + len(table)]
         if self.settings.codec == "raw":
-            whole = picture.size == plane.size
-            decoded: Any = picture.reshape(plane.shape) if whole else None
-        else:
-            decoded = cv2.imdecode(picture, cv2.IMREAD_GRAYSCALE)
-        if decoded is None or decoded.shape != plane.shape:
-            raise FlowStoreError(f"{self._container.path}: a plane cannot be decoded")
-        plane[:] = decoded
+            whole = [slots.planes] if slots.planes.flags.c_contiguous else slots.planes
+            read_pictures_into(self._container, direction, 2 * begin, whole)
+            return
+        pictures = iter(read_pictures(self._container, direction, 2 * begin, 2 * len(slots.planes)))
+        for plane in chain.from_iterable(slots.planes):
+            if not decode_jpeg(next(pictures), plane):
+                raise FlowStoreError(f"{self.path}: a plane cannot be decoded")
 
 
 class FlowStore(Store[FlowClip]):
@@ -176,20 +124,55 @@ class FlowStore(Store[FlowClip]):
                 place = self.path / SETTINGS_FILE
                 raise FlowStoreError(f"{place}: lacks the setting {error}") from error
         else:
-            self.settings = self.peek(next(iter(self))).settings
+            self.settings = self._first_settings()
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> FlowStore:
-        """The store in a directory. FlowStoreError if it is missing or holds no flow."""
+    def open(
+        cls, path: str | os.PathLike[str], *, bound: float | None = None, zero_code: int | None = None
+    ) -> FlowStore:
+        """The store in a directory: one of ours, or a tree of JPEGs that another tool wrote.
+
+        Such trees are read where they lie and never written to; `flow/trees.py` lists the layouts that are known. They
+        do not tell how their codes were made:
+
+        Args:
+            path: the directory.
+            bound: of a tree, the displacement in pixels that became code 255; by default 20, which all recipes give
+                their tools (denseflow's own default is 32), or what gpu_flow noted beside its pictures.
+            zero_code: of a tree, the code of a pixel that stands still; by default what the tools that write its layout
+                make of it: 128 where they round, 127 where they truncate.
+
+        Raises:
+            FlowStoreError: the directory is missing or holds no flow, or that of several layouts.
+            SettingsError: a bound or zero code that cannot be, or of a store of ours, which keeps its own ranges.
+        """
+        # Trees are stores too, so their module needs this one first.
+        from twostream_ext.flow.trees import TreeStore, find_tree
+
+        tree = find_tree(Path(path))
+        if tree is not None:
+            return TreeStore(Path(path), tree, bound=bound, zero_code=zero_code)
+        if bound is not None or zero_code is not None:
+            raise SettingsError(f"{path}: keeps the range of each field; bound and zero_code are for trees")
         return cls(path)
 
     def _clip(self, name: str, container: Container) -> FlowClip:
-        return FlowClip(name, container)
+        return _StoredClip(name, container)
+
+    def _first_settings(self) -> FlowSettings:
+        """Those of the first video that can be read: one that is damaged is no reason not to read the others."""
+        failures = []
+        for name in self:
+            try:
+                return self.peek(name).settings
+            except FlowStoreError as error:
+                failures.append(error)
+        raise failures[0]
 
 
 def read_flow_clip(path: str | os.PathLike[str]) -> FlowClip:
     """The clip in one file. FlowStoreError if it is missing or damaged."""
-    return FlowClip(Path(path).stem, open_container(path, KIND, trusted=set()))
+    return _StoredClip(Path(path).stem, open_container(path, KIND, trusted=set()))
 
 
 def code_field(field: QuantizedField, *, codec: str = "jpeg", quality: int | None = 90) -> CodedField:
@@ -320,8 +303,23 @@ def _check_direction(container: Container, direction: str, count: int) -> None:
     offsets = arrays.get(f"{direction}.offsets")
     ranges = [arrays.get(f"{direction}.{name}") for name in _RANGES]
     if (
-        offsets is None
+        direction not in DIRECTIONS
+        or direction not in container.positions
+        or offsets is None
         or len(offsets) != 2 * count + 1
-        or any(array is None or array.shape != (count, 2) for array in ranges)
+        or count < 1
+        or any(array is None or array.shape != (count, 2) or array.dtype != np.float32 for array in ranges)
     ):
         raise FlowStoreError(f"{container.path}: expected {count} {direction} fields")
+
+
+def _check_planes(container: Container, direction: str, codec: str, size: tuple[int, int]) -> None:
+    """Whether planes of the size noted can lie in the bytes that are there, before anything of that size is made."""
+    height, width = size
+    least, most = container.sizes[direction]
+    if codec == "raw":
+        possible = least == most == height * width
+    else:
+        possible = height * width <= most_pixels(least) and most <= largest_jpeg(height, width)
+    if min(height, width) < 1 or not possible:
+        raise FlowStoreError(f"{container.path}: the {direction} planes cannot be of {width}x{height} pixels")

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Stacks of many clips in one packed batch: the right fields at the right places, whatever the threads and codecs."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from stores import Field, write_store
+
+from twostream_ext import ops
+from twostream_ext.errors import FlowStoreError, SettingsError
+from twostream_ext.flow import FlowStore, jpeg, read_flow_batch
+from twostream_ext.ops import FlowBatch
+
+NAMES = ["a/0", "a/1", "b/2"]
+SIZES = ((24, 40), (17, 31), (40, 16))
+FIRST = {"forward": 0, "backward": 1}  # number of the first field
+
+
+def numbers(start: int, length: int, direction: str) -> list[tuple[str, int]]:
+    """Directions and numbers of the fields of a stack, from the definition."""
+    if direction != "bidirectional":
+        return [(direction, start + k) for k in range(length)]
+    half = length // 2
+    return [("forward", start + k) for k in range(half)] + [("backward", start - k) for k in range(half)]
+
+
+def planes_of(path: Path, direction: str, number: int) -> np.ndarray:
+    """Codes [H, W, 2] of a JPEG store, read with safetensors and OpenCV."""
+    with safe_open(path, framework="numpy") as file:
+        data, offsets = (file.get_tensor(f"{direction}.{part}") for part in ("bytes", "offsets"))
+    at = 2 * (number - FIRST[direction])
+    planes = [cv2.imdecode(data[offsets[k] : offsets[k + 1]], cv2.IMREAD_GRAYSCALE) for k in (at, at + 1)]
+    return np.stack(planes, 2)
+
+
+def check(
+    batch: FlowBatch,
+    written: dict[str, dict[str, list[Field]]],
+    root: Path | None,
+    picks: list[tuple[str, int]],
+    length: int,
+    direction: str,
+) -> None:
+    assert batch.dtype == torch.uint8
+    assert len(batch) == len(picks)
+    for index, (name, start) in enumerate(picks):
+        assert batch.fields[index].untyped_storage().data_ptr() == batch.buffer.untyped_storage().data_ptr()
+        assert batch.fields[index].permute(0, 3, 1, 2).is_contiguous()
+        for k, (way, number) in enumerate(numbers(start, length, direction)):
+            field = written[name][way][number - FIRST[way]]
+            codes = field.codes if root is None else planes_of(root / f"{name}.safetensors", way, number)
+            np.testing.assert_array_equal(batch.fields[index][k], codes)
+            for table, part in ((batch.lo, field.lo), (batch.step, field.step), (batch.mean, field.mean)):
+                np.testing.assert_array_equal(table[index, k], part)
+
+
+@pytest.mark.parametrize("codec", ["raw", "jpeg"])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("direction", ["forward", "backward", "bidirectional"])
+def test_every_field_comes_to_its_place(tmp_path: Path, codec: str, threads: int, direction: str) -> None:
+    written = write_store(tmp_path, NAMES, codec=codec, sizes=SIZES, count=7)
+    store = FlowStore.open(tmp_path)
+    picks = [(name, start) for name in [*NAMES, "a/1", "a/0"] for start in (2, 3)]
+    clips, starts = [store[name] for name, _ in picks], [start for _, start in picks]
+    batch = read_flow_batch(clips, starts, 4, direction=direction, threads=threads)
+    check(batch, written, tmp_path if codec == "jpeg" else None, picks, 4, direction)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.integers(1, 6)), min_size=1, max_size=6),
+    st.integers(1, 6),
+    st.sampled_from(["forward", "backward", "bidirectional"]),
+    st.integers(1, 3),
+)
+def test_any_stack_that_is_there_is_read_and_no_other(
+    raw_store: tuple[FlowStore, dict[str, dict[str, list[Field]]]],
+    picks: list[tuple[str, int]],
+    length: int,
+    direction: str,
+    threads: int,
+) -> None:
+    store, written = raw_store
+    fields = [each for _, start in picks for each in numbers(start, length, direction)]
+    there = all(FIRST[way] <= number < FIRST[way] + 6 for way, number in fields)
+    there &= length % 2 == 0 or direction != "bidirectional"
+    clips, starts = [store[name] for name, _ in picks], [start for _, start in picks]
+    if there:
+        batch = read_flow_batch(clips, starts, length, direction=direction, threads=threads)
+        check(batch, written, None, picks, length, direction)
+    else:
+        with pytest.raises(SettingsError):
+            read_flow_batch(clips, starts, length, direction=direction, threads=threads)
+
+
+@pytest.fixture(scope="module")
+def raw_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[FlowStore, dict[str, dict[str, list[Field]]]]:
+    root = tmp_path_factory.mktemp("raw")
+    written = write_store(root, NAMES, sizes=SIZES)
+    return FlowStore.open(root), written
+
+
+def test_a_kernel_takes_the_batch_as_it_is(raw_store: tuple[FlowStore, dict[str, dict[str, list[Field]]]]) -> None:
+    store, written = raw_store
+    batch = read_flow_batch([store[name] for name in NAMES], [1, 2, 3], 2, threads=2)
+    windows = torch.tensor([[1, 2, 0], [0, 3, 0], [4, 0, 0]], dtype=torch.int32)
+    stacks = ops.flow_stack(batch, windows, 12, subtract_mean=True)
+    for index, (name, start) in enumerate(zip(NAMES, [1, 2, 3], strict=True)):
+        top, left, _ = windows[index].tolist()
+        for k in range(2):
+            field = written[name]["forward"][start + k]
+            pixels = field.lo + field.step * field.codes.astype(np.float64) - field.mean
+            expected = pixels[top : top + 12, left : left + 12].transpose(2, 0, 1)
+            np.testing.assert_allclose(stacks[index, 2 * k : 2 * k + 2], expected, atol=1e-3)
+
+
+def test_a_batch_is_read_into_memory_that_is_given(
+    raw_store: tuple[FlowStore, dict[str, dict[str, list[Field]]]],
+) -> None:
+    store, written = raw_store
+    clips = [store[name] for name in NAMES]
+    out = FlowBatch.empty([clip.size for clip in clips], 3)
+    assert read_flow_batch(clips, [0, 1, 2], 3, out=out) is out
+    check(out, written, None, list(zip(NAMES, [0, 1, 2], strict=True)), 3, "forward")
+    others = [
+        FlowBatch.empty([clip.size for clip in clips], 2),
+        FlowBatch.empty([clip.size for clip in clips[::-1]], 3),
+        FlowBatch.empty([clip.size for clip in clips], 3, means=False),
+        FlowBatch.empty([clip.size for clip in clips], 3, dtype=torch.float32),
+    ]
+    for other in others:
+        with pytest.raises(ValueError, match="out must be a batch of codes with means, 3 of each of"):
+            read_flow_batch(clips, [0, 1, 2], 3, out=other)
+
+
+def test_what_cannot_be_asked_for(raw_store: tuple[FlowStore, dict[str, dict[str, list[Field]]]]) -> None:
+    store, _ = raw_store
+    clip = store["a/0"]
+    with pytest.raises(SettingsError, match="threads is 0"):
+        read_flow_batch([clip], [0], 2, threads=0)
+    with pytest.raises(SettingsError, match="length is 3, expected an even number"):
+        read_flow_batch([clip], [2], 3, direction="bidirectional")
+    with pytest.raises(SettingsError, match=r"a/0.safetensors: has no sideways flow"):
+        read_flow_batch([clip], [2], 3, direction="sideways")
+    with pytest.raises(SettingsError, match=r"a/0.safetensors: has backward fields 1 to 6, asked for 2 from 0"):
+        read_flow_batch([clip], [1], 4, direction="bidirectional")
+    with pytest.raises(ValueError, match="shorter"):
+        read_flow_batch([clip, clip], [0], 2)
+    with pytest.raises(ValueError, match="sizes and length must be at least 1"):
+        read_flow_batch([], [], 2)
+
+
+def read_in_child(root: Path, results: multiprocessing.Queue[list[float]]) -> None:
+    store = FlowStore.open(root)
+    batch = read_flow_batch([store[name] for name in NAMES], [0, 1, 2], 4, threads=3)
+    results.put([float(field.double().sum()) for field in batch.fields])
+
+
+def test_a_forked_process_reads_by_threads_after_its_parent_did(tmp_path: Path) -> None:
+    write_store(tmp_path, NAMES, codec="jpeg", sizes=((128, 176), (96, 200)))
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    read_in_child(tmp_path, results)
+    expected = results.get(timeout=30)
+    children = [context.Process(target=read_in_child, args=(tmp_path, results)) for _ in range(2)]
+    for child in children:
+        child.start()
+    assert [results.get(timeout=60) for _ in children] == [expected] * 2
+    for child in children:
+        child.join(30)
+        assert child.exitcode == 0
+
+
+def test_an_error_in_one_thread_is_the_error_of_the_call(tmp_path: Path) -> None:
+    write_store(tmp_path, NAMES, codec="jpeg")
+    store = FlowStore.open(tmp_path)
+    clips = [store[name] for name in NAMES]
+    path = tmp_path / "a" / "1.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    for threads in (1, 2, 7):
+        with pytest.raises(FlowStoreError, match=r"a/1.safetensors: was changed while it was in use"):
+            read_flow_batch(clips * 5, [0] * 15, 4, threads=threads)
+
+
+DECODERS = [jpeg._decode_and_copy] + ([] if jpeg.simplejpeg is None else [jpeg._decode_in_place])
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@pytest.mark.parametrize("options", [[], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_OPTIMIZE, 1]])
+def test_each_decoder_gives_the_pixels_of_opencv(
+    monkeypatch: pytest.MonkeyPatch, decode: Callable[..., bool], options: list[int]
+) -> None:
+    monkeypatch.setattr(jpeg, "_decode", decode)
+    random = np.random.default_rng(0)
+    for size in ((1, 1), (8, 8), (23, 41), (256, 340)):
+        for shape in (size, (*size, 3)):
+            picture = cv2.imencode(".jpg", random.integers(0, 256, shape, dtype=np.uint8), options)[1]
+            assert jpeg.jpeg_size(picture) == size
+            plane = np.empty(size, np.uint8)
+            assert jpeg.decode_jpeg(picture, plane)
+            np.testing.assert_array_equal(plane, cv2.imdecode(picture, cv2.IMREAD_GRAYSCALE))
+            assert not jpeg.decode_jpeg(picture, np.empty((size[0], size[1] + 1), np.uint8))
+            assert not jpeg.decode_jpeg(picture[: len(picture) // 3], np.empty((size[0] + 1, size[1]), np.uint8))
+
+
+@given(st.binary(max_size=64))
+def test_what_is_no_jpeg_has_no_size(data: bytes) -> None:
+    for each in (data, b"\xff\xd8" + data):
+        size = jpeg.jpeg_size(np.frombuffer(each, np.uint8))
+        assert size is None or any(bytes([0xFF, marker]) in each for marker in range(0xC0, 0xD0))
+
+
+def test_the_bounds_on_the_bytes_of_a_jpeg_hold() -> None:
+    random = np.random.default_rng(1)
+    for size in ((1, 1), (64, 64), (1000, 1200)):
+        for picture in (np.full(size, 77, np.uint8), random.integers(0, 2, size, dtype=np.uint8) * 255):
+            for quality in (1, 100):
+                for progressive in (0, 1):
+                    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+                    count = len(cv2.imencode(".jpg", picture, options)[1])
+                    assert count <= jpeg.largest_jpeg(*size)
+                    assert size[0] * size[1] <= jpeg.most_pixels(count)

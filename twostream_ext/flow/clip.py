@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The flow of one video, whatever it is stored as, and batches of stacks of its fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from twostream_ext.errors import SettingsError
+from twostream_ext.ops.flow_batch import FlowBatch
+
+if TYPE_CHECKING:
+    from twostream_ext.flow.store import FlowSettings
+
+DIRECTIONS = ("forward", "backward")
+BIDIRECTIONAL = "bidirectional"
+
+_ALIGNMENT = 64  # bytes, as torch gives its memory
+_PIECES_PER_THREAD = 4  # so that no thread waits long for the last one
+
+
+class FlowFields(NamedTuple):
+    """Consecutive fields of one video; displacement = lo + step * code, in pixels."""
+
+    codes: Tensor  # uint8 [L, H, W, 2], a view of planes [L, 2, H, W]
+    lo: Tensor  # float32 [L, 2]
+    step: Tensor  # float32 [L, 2]
+    mean: Tensor  # float32 [L, 2], of each field before it was coded
+
+
+class FieldSlots(NamedTuple):
+    """Where n consecutive fields of a clip go: views of a batch, of which the first axis may run backward."""
+
+    planes: npt.NDArray[np.uint8]  # [n, 2, H, W]
+    lo: npt.NDArray[np.float32]  # [n, 2], as step and mean
+    step: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float32]
+
+
+class FlowClip(ABC):
+    """The flow of one video of a store.
+
+    Fields have the numbers of the frame they start from: forward field t, 0 <= t <= frame_count -
+    2, takes frame t to frame t + 1; backward field t, 1 <= t <= frame_count - 1, takes it to frame
+    t - 1.
+    """
+
+    name: str
+    path: Path  # of its file or folder
+    frame_count: int
+    fps: float  # NaN where it is not known
+    size: tuple[int, int]  # (height, width) of the fields, in pixels
+    source_size: tuple[int, int]  # (height, width) of the video file's frames
+    settings: FlowSettings
+    metadata: dict[str, Any]  # all that is noted about it
+
+    @abstractmethod
+    def load(self, direction: str, first: int, slots: FieldSlots) -> None:
+        """Read the fields `first`, first + 1, ... of a direction, which are there, into slots of the clip's size.
+
+        Several threads may do so at once. FlowStoreError, naming the file, if one is damaged.
+        """
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        return self.settings.directions
+
+    def length(self, direction: str = "forward") -> int:
+        """Number of fields in a direction."""
+        self._first(direction)
+        return self.frame_count - 1
+
+    def read(self, start: int, length: int, direction: str = "forward") -> FlowFields:
+        """The fields start, start + 1, ..., start + length - 1 of a direction, or both (see `read_flow_batch`).
+
+        Only these are read and decoded, in the calling thread. SettingsError if there are no such
+        fields, FlowStoreError if they are damaged.
+        """
+        batch = read_flow_batch([self], [start], length, direction=direction, threads=1)
+        lo, step, mean = flow_tables(batch)
+        return FlowFields(batch.fields[0], lo[0], step[0], mean[0])
+
+    def check(self, direction: str, start: int, length: int) -> None:
+        """SettingsError unless the fields start, ..., start + length - 1 are there."""
+        first = self._first(direction)
+        last = first + self.frame_count - 2
+        if length < 1 or start < first or start + length - 1 > last:
+            raise SettingsError(
+                f"{self.path}: has {direction} fields {first} to {last}, asked for {length} from {start}"
+            )
+
+    def _first(self, direction: str) -> int:
+        """Number of the first field of a direction."""
+        if direction not in self.directions:
+            hint = "; extract it with backward=True" if direction == "backward" else ""
+            raise SettingsError(f"{self.path}: has no {direction} flow{hint}")
+        return DIRECTIONS.index(direction)
+
+
+class _Run(NamedTuple):
+    """Consecutive fields of a clip, and where they go in a stack; `backward`: the last one first."""
+
+    direction: str
+    first: int
+    place: slice
+    backward: bool
+
+
+def read_flow_batch(
+    clips: Sequence[FlowClip],
+    starts: Sequence[int],
+    length: int,
+    *,
+    direction: str = "forward",
+    threads: int | None = None,
+    out: FlowBatch | None = None,
+) -> FlowBatch:
+    """Read a stack of `length` flow fields of each clip into one packed batch.
+
+    Each component of each field is read and decoded straight into its place in the batch, by several threads: neither
+    reading nor decoding holds the interpreter. Clips may be of any sizes and stores, and may repeat.
+
+    Args:
+        clips: N clips of flow stores.
+        starts: for each clip the frame t from which its stack starts.
+        length: L, the fields of a stack.
+        direction: "forward" gives the fields d_t, d_(t+1), ...; "backward" gives b_t, b_(t+1), ...; "bidirectional"
+            gives the L/2 fields d_t, d_(t+1), ... and then the L/2 fields b_t, b_(t-1), ... (paper, section 3.1).
+        threads: how many read and decode, by default the processors there are. They end with the call, so processes
+            may be forked at any time.
+        out: fill and return this batch, say one in pinned memory, or the last one: memory that was never touched costs
+            a tenth of the time or more.
+
+    Returns:
+        A batch of uint8 codes with `lo`, `step` and `mean` `[N, L, 2]`, in pixels.
+
+    Raises:
+        SettingsError: a clip has no such fields, an argument cannot be.
+        FlowStoreError: a file is missing or damaged; names it.
+        ValueError: not as many starts as clips, or `out` is of other sizes.
+    """
+    threads = processors() if threads is None else threads
+    if threads < 1:
+        raise SettingsError(f"threads is {threads}, expected at least 1")
+    stacks = [_runs(start, length, direction) for start in starts]
+    for clip, runs in zip(clips, stacks, strict=True):
+        for run in runs:
+            clip.check(run.direction, run.first, run.place.stop - run.place.start)
+    sizes = tuple(clip.size for clip in clips)
+    batch = _allocate(sizes, length) if out is None else out
+    if (batch.sizes, batch.length, batch.dtype, batch.tables) != (sizes, length, torch.uint8, ("lo", "step", "mean")):
+        raise ValueError(f"read_flow_batch: out must be a batch of codes with means, {length} of each of {sizes}")
+    _do_all(_pieces(batch, clips, stacks, threads), threads)
+    return batch
+
+
+def _allocate(sizes: Sequence[tuple[int, int]], length: int) -> FlowBatch:
+    """An empty batch in memory of NumPy's, which asks the system for huge pages.
+
+    To touch as many small ones for the first time takes a fifth as long as decoding into them.
+    """
+    batch = FlowBatch.empty(sizes, length)
+    count = batch.buffer.numel()
+    memory = torch.from_numpy(np.empty(count + _ALIGNMENT, np.uint8))
+    begin = -memory.data_ptr() % _ALIGNMENT
+    return dataclasses.replace(batch, buffer=memory[begin : begin + count])
+
+
+def processors() -> int:
+    """Those this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _runs(start: int, length: int, direction: str) -> list[_Run]:
+    if direction != BIDIRECTIONAL:
+        return [_Run(direction, start, slice(0, length), backward=False)]
+    half = length // 2
+    if length % 2:
+        raise SettingsError(f"length is {length}, expected an even number if bidirectional")
+    return [
+        _Run("forward", start, slice(0, half), backward=False),
+        _Run("backward", start - half + 1, slice(half, length), backward=True),
+    ]
+
+
+def _pieces(
+    batch: FlowBatch, clips: Sequence[FlowClip], stacks: Sequence[list[_Run]], threads: int
+) -> list[Callable[[], None]]:
+    """The work of reading a batch, in pieces of a few fields, or of whole runs for one thread."""
+    largest = max(1, len(clips) * batch.length // (threads * _PIECES_PER_THREAD)) if threads > 1 else batch.length
+    lo, step, mean = (table.numpy() for table in flow_tables(batch))
+    pieces: list[Callable[[], None]] = []
+    for index, (clip, runs) in enumerate(zip(clips, stacks, strict=True)):
+        planes = batch.fields[index].permute(0, 3, 1, 2).numpy()
+        stack = FieldSlots(planes, lo[index], step[index], mean[index])
+        for run in runs:
+            slots = _part(stack, run.place)
+            if run.backward:
+                slots = _part(slots, slice(None, None, -1))
+            pieces += [
+                partial(clip.load, run.direction, run.first + at, _part(slots, slice(at, at + largest)))
+                for at in range(0, len(slots.lo), largest)
+            ]
+    return pieces
+
+
+def _part(slots: FieldSlots, chosen: slice) -> FieldSlots:
+    return FieldSlots(slots.planes[chosen], slots.lo[chosen], slots.step[chosen], slots.mean[chosen])
+
+
+def flow_tables(batch: FlowBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """`lo`, `step` and `mean` of a batch of codes."""
+    if batch.lo is None or batch.step is None or batch.mean is None:
+        raise ValueError("flow_tables: the batch does not hold codes with their means")
+    return batch.lo, batch.step, batch.mean
+
+
+def _do_all(pieces: Sequence[Callable[[], None]], threads: int) -> None:
+    """By threads of this call alone: a pool kept for the next call would not be there in a forked process."""
+    if threads == 1 or len(pieces) == 1:
+        for piece in pieces:
+            piece()
+        return
+    with ThreadPoolExecutor(min(threads, len(pieces))) as pool:
+        futures = [pool.submit(piece) for piece in pieces]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()  # those not begun, after an error

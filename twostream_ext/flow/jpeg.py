@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Decoding one component of a flow field from a JPEG, with what the decoder itself does not check."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+try:
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
+
+_START = (0xFF, 0xD8)
+_SEGMENT = struct.Struct(">BBHxHH")  # 0xFF, marker, length; of a frame header also precision, height, width
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_END_OF_HEADERS = frozenset({0xD9, 0xDA})  # the end of the picture, the start of its pixels
+
+
+def jpeg_size(picture: npt.NDArray[np.uint8]) -> tuple[int, int] | None:
+    """Height and width that a JPEG claims, uint8 [bytes]; None if it is none."""
+    data: Any = picture
+    try:
+        if _SEGMENT.unpack_from(data, 0)[:2] != _START:
+            return None
+        position = 2
+        while True:
+            escape, marker, length, height, width = _SEGMENT.unpack_from(data, position)
+            if escape != 0xFF or marker in _END_OF_HEADERS:
+                return None
+            if marker in _FRAME_HEADERS:
+                return height, width
+            # Padding with 0xFF is allowed before a marker; all else here has a length.
+            position += 1 if marker == 0xFF else 2 + length
+    except struct.error:  # past the end
+        return None
+
+
+def largest_jpeg(height: int, width: int) -> int:
+    """Bytes that no grey JPEG of a size needs."""
+    return 4 * height * width + (1 << 16)
+
+
+def most_pixels(size: int) -> int:
+    """Pixels that no JPEG of `size` bytes has: each 8 by 8 of them take a bit at least."""
+    return 512 * size
+
+
+def decode_jpeg(picture: npt.NDArray[np.uint8], plane: npt.NDArray[np.uint8]) -> bool:
+    """Decode a JPEG, uint8 [bytes], into a plane, uint8 [H, W] in one piece; tell whether it is one of that size.
+
+    The size is looked at first, so that a damaged one is not allocated. The interpreter is free for other threads while
+    this decodes.
+    """
+    return jpeg_size(picture) == plane.shape and _decode(picture, plane)
+
+
+def _decode_and_copy(picture: npt.NDArray[np.uint8], plane: npt.NDArray[np.uint8]) -> bool:
+    try:
+        decoded = cv2.imdecode(picture, cv2.IMREAD_GRAYSCALE)
+    except cv2.error:
+        return False
+    if decoded is None or decoded.shape != plane.shape:
+        return False
+    plane[:] = decoded
+    return True
+
+
+def _decode_in_place(picture: npt.NDArray[np.uint8], plane: npt.NDArray[np.uint8]) -> bool:
+    try:
+        simplejpeg.decode_jpeg(picture, "GRAY", buffer=plane)
+    except ValueError:
+        return False
+    return True
+
+
+# The same decoder and the same pixels; but OpenCV cannot be given the place from Python.
+_decode = _decode_and_copy if simplejpeg is None else _decode_in_place
