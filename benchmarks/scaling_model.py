@@ -23,7 +23,6 @@ import argparse
 import json
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -146,9 +145,9 @@ def table(samples_per_second: float, batch: int) -> list[dict[str, Any]]:
 
 # ---- what can be checked here --------------------------------------------------------------------
 
-CHECK_BATCH = 32  # of both processes
+CHECK_BATCH = 4  # of both processes: small, so that the exchange can be seen beside it
 CHECK_SIZES = (1 << 12, 1 << 20, 1 << 22, 1 << 24)  # bytes
-ROUNDS = 7
+ROUNDS = 25
 
 
 def check(folder: Path) -> None:
@@ -161,12 +160,12 @@ def check(folder: Path) -> None:
         model = DistributedDataParallel(net, gradient_as_bucket_view=True)
         counted: list[int] = []
 
-        def hook(_: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        def counting(bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
             counted.append(bucket.buffer().numel() * bucket.buffer().element_size())
             work = dist.all_reduce(bucket.buffer().div_(2), async_op=True)
             return work.get_future().then(lambda done: done.value()[0])
 
-        model.register_comm_hook(None, hook)
+        model.register_comm_hook(None, lambda _, bucket: counting(bucket))  # which may have no annotations as text
 
         def together() -> None:
             nn.functional.cross_entropy(model(inputs), labels).backward()
@@ -179,7 +178,7 @@ def check(folder: Path) -> None:
         together()  # the buckets are laid anew after the first
         counted.clear()
         together()
-        bytes_counted = sum(counted)
+        sent = list(counted)
         seconds: dict[str, list[float]] = {"together": [], "alone": []}
         exchanges: dict[int, list[float]] = {size: [] for size in CHECK_SIZES}
         for _ in range(ROUNDS):
@@ -190,9 +189,9 @@ def check(folder: Path) -> None:
                 taken.append(_seconds(lambda buffer=buffer: dist.all_reduce(buffer)))  # type: ignore[misc]
         if distributed.rank() == 0:
             found: dict[str, Any] = {
-                "bytes": bytes_counted,
+                "bytes": sum(sent),
                 "parameters": sum(p.numel() for p in net.parameters()),
-                "buckets": counted,
+                "buckets": sent,
                 "seconds": seconds,
                 "exchanges": exchanges,
             }
@@ -226,7 +225,7 @@ def checked() -> dict[str, Any]:
     link = Link(least[small] / 2, (large - small) / (least[large] - least[small]))
     net = TemporalNet(101, length=10, width=0.25, input_size=112)
     sent = buckets(layers(net, torch.zeros(1, 20, 112, 112)))
-    alone, together = (statistics.median(found["seconds"][name]) for name in ("alone", "together"))
+    alone, together = (min(found["seconds"][name]) for name in ("alone", "together"))  # others use the machine too
     step = predict(alone, sent, 2, link)
     return {
         "net": f"temporal, a quarter of the width, 112x112, batch {CHECK_BATCH}, one thread each",
@@ -239,7 +238,7 @@ def checked() -> dict[str, Any]:
             "model": round(1e3 * step.seconds, 1),
         },
         "share_of_exchange_hidden": {
-            "measured": round(1 - max(0.0, together - alone) / step.seconds_sending, 2),
+            "measured": round(1 - (together - alone) / step.seconds_sending, 2),
             "model": round(1 - step.seconds_exposed / step.seconds_sending, 2),
         },
     }
