@@ -30,7 +30,7 @@ from twostream_ext import ops
 from twostream_ext.data import Video, VideoSet, join_video_sets
 from twostream_ext.engine import TrainSettings, evaluate, train
 from twostream_ext.files import atomic_write
-from twostream_ext.flow import FlowStore, write_flow_clip
+from twostream_ext.flow import FlowClip, FlowStore, write_flow_clip
 from twostream_ext.models import TemporalNet, top1
 
 SETTINGS = ("alone", "fine-tuned", "classes added", "multi-task")
@@ -71,6 +71,12 @@ def clip_fields(kind: str, period: float, random: np.random.Generator) -> list[F
     return fields
 
 
+class OpenClips(dict[str, FlowClip]):
+    """The clips of a small store, each opened once."""
+
+    peek = dict.__getitem__
+
+
 def make_videos(root: Path, classes: Sequence[tuple[str, float]], count: int, seed: Sequence[int]) -> VideoSet:
     """Write `count` clips of each class into a flow store."""
     videos = []
@@ -82,7 +88,8 @@ def make_videos(root: Path, classes: Sequence[tuple[str, float]], count: int, se
             name = f"{kind}{period:g}/{number}"
             write_flow_clip(root / f"{name}.safetensors", forward=fields, codec="raw")
             videos.append(Video(f"{name}.avi", name, label))
-    return VideoSet(videos, flow=FlowStore.open(root))
+    store = FlowStore.open(root)
+    return VideoSet(videos, flow=OpenClips({name: store[name] for name in store}))
 
 
 def four_settings(folder: Path, seed: int, iterations: int) -> dict[str, float]:
@@ -98,12 +105,12 @@ def four_settings(folder: Path, seed: int, iterations: int) -> dict[str, float]:
             sets[name, part] = make_videos(folder / name / part, classes, counts[name], key)
     both = join_video_sets({name: sets[name, "train"] for name in CLASSES}, CLASSES)
     scratch = TrainSettings(
-        iterations=iterations, batch_size=32, learning_rate=0.02, seed=seed, checkpoint_every=iterations
+        iterations=iterations, batch_size=32, learning_rate=0.015, seed=seed, checkpoint_every=iterations
     )
     short = TrainSettings(
         iterations=iterations // 4,
         batch_size=32,
-        learning_rate=0.02,
+        learning_rate=0.015,
         seed=seed,
         checkpoint_every=iterations,
         schedule="fine_tune",
