@@ -12,7 +12,8 @@ from torch import Tensor, tensor
 from twostream_ext.data.frames import FrameClip, FrameStore
 from twostream_ext.data.lists import Video, read_ucf_lists
 from twostream_ext.errors import SettingsError
-from twostream_ext.flow.store import FlowClip, FlowStore
+from twostream_ext.flow.clip import FlowClip
+from twostream_ext.flow.store import FlowStore
 
 Clip = TypeVar("Clip")
 AnyClip = TypeVar("AnyClip", covariant=True)
