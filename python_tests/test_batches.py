@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from twostream_ext.data import (
+    BatchPlan,
     FrameStore,
     Video,
     class_uniform_draws,
@@ -242,7 +243,7 @@ def test_stores_of_jpegs_are_read_by_workers_after_the_parent(tmp_path: Path) ->
 def test_readers_can_be_sent_to_spawned_processes(flow_store: FlowStore) -> None:
     from twostream_ext.data.batches import _FlowReader
 
-    read = _FlowReader(flow_store, VIDEOS, 2, 0, 4, False, threads=2)
+    read = _FlowReader(flow_store, VIDEOS, BatchPlan(2, 0), 4, False, threads=2)
     copy = pickle.loads(pickle.dumps(read))
     one, other = read(3), copy(3)
     assert one.labels == other.labels

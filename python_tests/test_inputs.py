@@ -91,7 +91,7 @@ def test_flow_for_training_is_a_random_window_of_the_whole_field() -> None:
     item = flow_item()
     seen = []
     for iteration in range(150):
-        inputs, labels = flow_input(item, size=SIZE, seed=5, iteration=iteration)
+        inputs, labels = flow_input(item, size=SIZE, seed=5, offset=3 * iteration)
         assert inputs.shape == (3, 2 * LENGTH, SIZE, SIZE)
         assert inputs.dtype == torch.float32
         assert torch.equal(labels, item.labels)
@@ -102,19 +102,32 @@ def test_flow_for_training_is_a_random_window_of_the_whole_field() -> None:
     assert set(seen) == set(all_windows(*SIZES[1]))  # 8 windows; one is missed with 1e-8
 
 
-def test_the_same_seed_and_iteration_give_the_same_inputs() -> None:
+def test_the_same_seed_and_offset_give_the_same_inputs() -> None:
     item, frames = flow_item(), frame_item()
     for make, batch in ((flow_input, item), (frame_input, frames)):
-        first = make(batch, size=SIZE, seed=1, iteration=2)[0]  # type: ignore[operator]
-        assert torch.equal(first, make(batch, size=SIZE, seed=1, iteration=2)[0])  # type: ignore[operator]
-        assert not torch.equal(first, make(batch, size=SIZE, seed=1, iteration=3)[0])  # type: ignore[operator]
-        assert not torch.equal(first, make(batch, size=SIZE, seed=2, iteration=2)[0])  # type: ignore[operator]
+        first = make(batch, size=SIZE, seed=1, offset=2)[0]  # type: ignore[operator]
+        assert torch.equal(first, make(batch, size=SIZE, seed=1, offset=2)[0])  # type: ignore[operator]
+        assert not torch.equal(first, make(batch, size=SIZE, seed=1, offset=3)[0])  # type: ignore[operator]
+        assert not torch.equal(first, make(batch, size=SIZE, seed=2, offset=2)[0])  # type: ignore[operator]
+
+
+def test_inputs_do_not_depend_on_how_a_batch_is_split() -> None:
+    flow, frames = flow_item(), frame_item()
+    first = FlowBatchItem(flow.flow[:1], flow.lo[:1], flow.step[:1], flow.mean[:1], flow.labels[:1])
+    rest = FlowBatchItem(flow.flow[1:], flow.lo[1:], flow.step[1:], flow.mean[1:], flow.labels[1:])
+    whole = flow_input(flow, size=SIZE, seed=1, offset=30)[0]
+    split = [flow_input(item, size=SIZE, seed=1, offset=at)[0] for item, at in ((first, 30), (rest, 31))]
+    assert torch.equal(torch.cat(split), whole)
+    images = frame_input(frames, size=SIZE, seed=1, offset=30)[0]
+    pieces = [FrameBatchItem(frames.frames[n : n + 1], frames.labels[n : n + 1]) for n in range(3)]
+    split = [frame_input(item, size=SIZE, seed=1, offset=30 + n)[0] for n, item in enumerate(pieces)]
+    assert torch.equal(torch.cat(split), images)
 
 
 def test_without_training_the_centre_is_taken() -> None:
     item, frames = flow_item(), frame_item()
-    stacks, _ = flow_input(item, size=SIZE, seed=0, iteration=0, train=False)
-    images, labels = frame_input(frames, size=SIZE, seed=0, iteration=0, train=False)
+    stacks, _ = flow_input(item, size=SIZE, seed=0, offset=0, train=False)
+    images, labels = frame_input(frames, size=SIZE, seed=0, offset=0, train=False)
     assert torch.equal(labels, frames.labels)
     for n, (height, width) in enumerate(SIZES):
         centre = ((height - SIZE) // 2, (width - SIZE) // 2, 0)
@@ -124,8 +137,8 @@ def test_without_training_the_centre_is_taken() -> None:
 
 def test_frames_for_training_are_cropped_and_shifted_in_colour() -> None:
     item = frame_item()
-    inputs, _ = frame_input(item, size=SIZE, seed=3, iteration=8)
-    shift = colour_jitter(3, seed=3, iteration=8).numpy() / np.array(RGB_STD)
+    inputs, _ = frame_input(item, size=SIZE, seed=3, offset=8)
+    shift = colour_jitter(3, seed=3, offset=8).numpy() / np.array(RGB_STD)
     for n, size in enumerate(SIZES):
         matches = [
             window
@@ -137,13 +150,13 @@ def test_frames_for_training_are_cropped_and_shifted_in_colour() -> None:
 
 def test_colour_jitter_has_the_covariance_of_the_principal_components() -> None:
     """Krizhevsky 2012: components p_i with eigenvalues l_i of the RGB covariance, sigma 0.1."""
-    shifts = np.concatenate([colour_jitter(500, seed=1, iteration=i).double().numpy() for i in range(100)])
+    shifts = np.concatenate([colour_jitter(500, seed=1, offset=500 * i).double().numpy() for i in range(100)])
     values, vectors = np.linalg.eigh(np.cov(shifts.T))
     np.testing.assert_allclose(np.sqrt(values[::-1]), [5.546, 0.4794, 0.1148], rtol=0.03)
     # The largest is nearly grey: all three channels move together.
     np.testing.assert_allclose(np.abs(vectors[:, 2]), [0.5675, 0.5808, 0.5836], atol=0.01)
     np.testing.assert_allclose(shifts.mean(0), 0, atol=0.1)
-    assert colour_jitter(4, seed=1, iteration=0).dtype == torch.float32
+    assert colour_jitter(4, seed=1, offset=0).dtype == torch.float32
 
 
 def test_flow_views_are_corners_centre_and_their_flips() -> None:
@@ -174,7 +187,7 @@ def test_frame_views_are_corners_centre_and_their_flips() -> None:
 def test_what_does_not_fit_is_named() -> None:
     item = flow_item()
     with pytest.raises(SettingsError, match="input size 9 is larger than a frame of 8x8 pixels"):
-        flow_input(item, size=9, seed=0, iteration=0)
+        flow_input(item, size=9, seed=0, offset=0)
     with pytest.raises(SettingsError, match="input size 10 is larger than a frame of 12x9"):
         frame_views(frame_item().frames, size=10, crops=1)
     with pytest.raises(SettingsError, match="crops must be 1 or 10, got 5"):

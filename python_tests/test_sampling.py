@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twostream_ext.data import class_uniform_draws, equally_spaced
+from twostream_ext.data import BatchPlan, class_uniform_draws, equally_spaced
 from twostream_ext.errors import SettingsError
 
 LABELS = [4] * 50 + [0] * 3 + [2] + [0] * 2 + [7] * 10  # of 4 classes, unsorted
@@ -54,6 +54,23 @@ def test_draws_depend_on_seed_and_iteration_alone() -> None:
     positions = {position for draws in (again, *others) for _, position in draws}
     assert len(positions) == 4 * 64
     assert class_uniform_draws(np.array(LABELS), 5, 9, 64) == again
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4), st.integers(0, 3))
+def test_the_pieces_of_all_processes_are_the_batch(
+    batch_size: int, ranks: int, accumulate: int, iteration: int
+) -> None:
+    plans = [BatchPlan(batch_size, 0, rank, ranks, accumulate) for rank in range(ranks)]
+    if batch_size < ranks * accumulate:
+        with pytest.raises(SettingsError, match=f"batch_size is {batch_size}, "):
+            plans[0].pieces(0, 9)
+        return
+    pieces = [plan.piece(number) for plan in plans for number in plan.pieces(iteration, iteration + 1)]
+    assert {piece.iteration for piece in pieces} == {iteration}
+    assert [n for piece in pieces for n in range(piece.first, piece.last)] == list(range(batch_size))
+    sizes = [piece.last - piece.first for piece in pieces]
+    assert len(sizes) == ranks * accumulate
+    assert max(sizes) - min(sizes) <= 1
 
 
 def test_nothing_to_draw_from() -> None:

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +22,8 @@ from torch import Tensor
 from twostream_ext.engine.checkpoint import load_model, save_model
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, train_batches
-from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.engine.training_log import LOG_FILE
+from twostream_ext.errors import CheckpointError, SettingsError, StoppedError
 from twostream_ext.models import SpatialNet, StreamNet, TemporalNet
 
 SETTINGS = TrainSettings(iterations=8, batch_size=4, checkpoint_every=3)
@@ -59,8 +64,8 @@ def killed_before(end: int, start: int) -> Iterator[Batch]:
     raise Killed
 
 
-def prepare(item: Batch, *, seed: int, iteration: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed * 100_003 + iteration)
+def prepare(item: Batch, *, seed: int, offset: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed * 100_003 + offset)
     return item.inputs + 0.1 * torch.randn(item.inputs.shape, generator=generator), item.labels
 
 
@@ -94,6 +99,11 @@ def test_the_schedule_scales_with_the_iterations() -> None:
     assert rates == pytest.approx([0.5] * 10 + [0.05] * 4 + [0.005] * 2)
 
 
+def test_a_schedule_of_one_s_own_holds_each_rate_from_its_iteration_on() -> None:
+    settings = TrainSettings(iterations=10, learning_rate=0.5, schedule=((2, 0.1), (7, 0.3)))
+    assert [settings.learning_rate_at(i) for i in range(10)] == [0.5] * 2 + [0.1] * 5 + [0.3] * 3
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -104,6 +114,10 @@ def test_the_schedule_scales_with_the_iterations() -> None:
         ("momentum", 1.0),
         ("weight_decay", -1e-4),
         ("schedule", "cosine"),
+        ("schedule", ((5, 0.1), (5, 0.01))),
+        ("schedule", ((5, 0.1), (2, 0.01))),
+        ("schedule", ((-1, 0.1),)),
+        ("schedule", ((5, 0.0),)),
         ("seed", -1),
         ("seed", 2**63),
         ("checkpoint_every", 0),
@@ -117,6 +131,8 @@ def test_settings_are_checked(name: str, value: object) -> None:
 def test_settings_survive_json() -> None:
     settings = TrainSettings(iterations=7, learning_rate=0.3, schedule="fine_tune", seed=2**40)
     assert TrainSettings.from_json(settings.to_json()) == settings
+    own = replace(settings, schedule=((0, 0.1), (3, 0.01)), amp=True)
+    assert TrainSettings.from_json(own.to_json()) == own
     with pytest.raises(SettingsError, match="not the JSON of TrainSettings"):
         TrainSettings.from_json(json.dumps({"iterations": 3, "optimizer": "adam"}))
 
@@ -132,7 +148,7 @@ def test_two_steps_follow_the_formula(tmp_path: Path) -> None:
 
     velocity = {name: torch.zeros_like(p) for name, p in judge.named_parameters()}
     for iteration, rate in ((0, 0.1), (1, 0.1)):
-        inputs, labels = prepare(batch(iteration), seed=0, iteration=iteration)
+        inputs, labels = prepare(batch(iteration), seed=0, offset=4 * iteration)
         logits = judge(inputs)
         loss = (logits.logsumexp(1) - logits[torch.arange(4), labels]).mean()
         gradients = torch.autograd.grad(loss, list(judge.parameters()))
@@ -142,6 +158,63 @@ def test_two_steps_follow_the_formula(tmp_path: Path) -> None:
                 p.sub_(rate * velocity[name])
     for name, p in net.named_parameters():
         torch.testing.assert_close(p, judge.get_parameter(name), rtol=1e-4, atol=1e-6)
+
+
+def test_pieces_of_a_batch_give_the_step_of_the_whole(tmp_path: Path) -> None:
+    """Also where they are not alike in size; the crops of each sample are those of the whole batch."""
+    whole, pieces = small_net(dropout=0.0), small_net(dropout=0.0)
+
+    def halves(start: int) -> Iterator[Batch]:
+        for iteration in range(start, 8):
+            item = batch(iteration)
+            yield Batch(item.inputs[:1], item.labels[:1])
+            yield Batch(item.inputs[1:2], item.labels[1:2])
+            yield Batch(item.inputs[2:], item.labels[2:])
+
+    def identity(item: Batch, *, seed: int, offset: int) -> tuple[Tensor, Tensor]:
+        offsets.append(offset)
+        return item.inputs, item.labels
+
+    offsets: list[int] = []
+    for net, batches, accumulate in ((whole, endless, 1), (pieces, halves, 3)):
+        train_batches(
+            net,
+            batches,
+            prepare=identity,
+            settings=SETTINGS,
+            out_dir=tmp_path / str(accumulate),
+            accumulate=accumulate,
+        )
+    assert offsets == [4 * i for i in range(8)] + [4 * i + first for i in range(8) for first in (0, 1, 2)]
+    for name, p in whole.named_parameters():
+        torch.testing.assert_close(p, pieces.get_parameter(name), rtol=0, atol=1e-5)
+
+
+def test_more_pieces_than_samples_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"batch_size is 4, expected at least 1 .* 1 process\(es\) x 5 piece\(s\)"):
+        run(small_net(), tmp_path, accumulate=5)
+
+
+def test_bfloat16_follows_float32_and_leaves_weights_float32(tmp_path: Path) -> None:
+    plain, mixed = small_net(dropout=0.0), small_net(dropout=0.0)
+    start = small_net(dropout=0.0)
+    run(plain, tmp_path / "plain")
+    run(mixed, tmp_path / "mixed", replace(SETTINGS, amp=True))
+    for name, p in mixed.named_parameters():
+        assert p.dtype == torch.float32
+        moved = plain.get_parameter(name) - start.get_parameter(name)
+        off = p - plain.get_parameter(name)
+        assert 0 < off.norm() < 0.25 * moved.norm()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
+def test_a_compiled_net_ends_with_the_same_weights(tmp_path: Path) -> None:
+    plain, compiled = small_net(dropout=0.0), small_net(dropout=0.0)
+    run(plain, tmp_path / "plain")
+    run(compiled, tmp_path / "compiled", compile_net=True)
+    for name, p in plain.named_parameters():
+        torch.testing.assert_close(p, compiled.get_parameter(name), rtol=0, atol=1e-5)
 
 
 def test_a_small_net_learns_from_scratch(tmp_path: Path) -> None:
@@ -159,6 +232,39 @@ def test_the_log_holds_loss_rate_and_speed(tmp_path: Path) -> None:
     assert [event.step for event in log.Scalars("loss")] == [19, 39, 44]
     assert [event.value for event in log.Scalars("learning_rate")] == pytest.approx([1e-2, 1e-3, 1e-4])
     assert all(event.value > 0 for event in log.Scalars("samples_per_second"))
+
+
+def log_rows(out: Path) -> list[dict[str, str]]:
+    with (out / LOG_FILE).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_iteration_has_one_line_however_often_the_run_was_killed(tmp_path: Path) -> None:
+    """Lines after the last checkpoint are of iterations that are done again; the last may be cut short."""
+    run(small_net(), tmp_path / "whole")
+    for end in (2, 5, 7):
+        with pytest.raises(Killed):
+            run(small_net(), tmp_path, batches=lambda start, end=end: killed_before(end, start))
+        with (tmp_path / LOG_FILE).open("a") as file:
+            file.write("6,0.9,0.01,1.0,0.1\n7,0.8,0.0")
+    run(small_net(), tmp_path)
+    rows, whole = log_rows(tmp_path), log_rows(tmp_path / "whole")
+    assert [row["iteration"] for row in rows] == [str(i) for i in range(8)]
+    for name in ("loss", "learning_rate"):
+        assert [row[name] for row in rows] == [row[name] for row in whole]
+    assert all(float(row["seconds"]) >= float(row["seconds_waiting"]) >= 0 for row in rows)
+
+
+def test_the_log_knows_the_time_spent_waiting(tmp_path: Path) -> None:
+    def slow(start: int) -> Iterator[Batch]:
+        for iteration in range(start, 8):
+            time.sleep(0.2 if iteration == 3 else 0)
+            yield batch(iteration)
+
+    run(small_net(), tmp_path, batches=slow)
+    waited = [float(row["seconds_waiting"]) for row in log_rows(tmp_path)]
+    assert waited.index(max(waited)) == 3
+    assert waited[3] > 0.15
 
 
 def test_nothing_is_printed_where_there_is_no_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -246,6 +352,39 @@ def test_how_often_checkpoints_are_written_may_change(tmp_path: Path) -> None:
     assert same(resumed, whole)
 
 
+def test_sigterm_saves_the_state_and_the_rest_gives_the_same_bits(tmp_path: Path) -> None:
+    whole, stopped, resumed = small_net(), small_net(), small_net()
+    run(whole, tmp_path / "whole")
+
+    def terminated(start: int) -> Iterator[Batch]:
+        for iteration in range(start, 8):
+            if iteration == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch(iteration)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedError, match=r"stopped by SIGTERM; .*safetensors goes on from iteration 5"):
+        run(stopped, tmp_path / "stopped", batches=terminated)
+    assert signal.getsignal(signal.SIGTERM) == before
+    starts: list[int] = []
+
+    def rest(start: int) -> Iterator[Batch]:
+        starts.append(start)
+        return endless(start)
+
+    run(resumed, tmp_path / "stopped", batches=rest)
+    assert starts == [5]
+    assert same(resumed, whole)
+
+
+def test_training_twice_gives_the_same_bits(tmp_path: Path) -> None:
+    nets = [small_net(), small_net()]
+    for index, net in enumerate(nets):
+        torch.manual_seed(index)  # the caller's random state decides nothing
+        run(net, tmp_path / str(index))
+    assert same(*nets)
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 
@@ -282,7 +421,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_not_saved(tmp_path: Path)
             item = batch(iteration)
             yield item._replace(inputs=item.inputs * (float("nan") if iteration == 4 else 1))
 
-    with pytest.raises(DivergenceError, match="loss is nan at iteration 5 with learning rate"):
+    with pytest.raises(DivergenceError, match="loss is nan at iteration 4 with learning rate"):
         run(small_net(), tmp_path, batches=broken)
     with safe_open(tmp_path / CHECKPOINT_FILE, framework="pt") as file:
         assert json.loads(file.metadata()["description"])["iteration"] == 3
@@ -307,7 +446,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT_FILE, "tensorboard"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT_FILE, "log.csv", "tensorboard"]
 
 
 # ---- model files ---------------------------------------------------------------------------------

@@ -37,6 +37,10 @@ class SettingsError(TwoStreamError):
     """An option has a value that cannot be used, or contradicts what is already on disk."""
 
 
+class StoppedError(TwoStreamError):
+    """SIGTERM came while a net trained; its state is saved."""
+
+
 def describe(error: BaseException) -> str:
     """Another library's exception in one line, with its kind."""
     return " ".join(f"{type(error).__name__}: {error}".split())

@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
 import twostream_ext
-from twostream_ext.cli import cmake_dir, demo, extract, info, predict, run
-from twostream_ext.errors import SettingsError, TwoStreamError
+from twostream_ext.cli import cmake_dir, demo, extract, info, predict, run, train
+from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError
 
-_COMMANDS = (demo, run, extract, predict, info, cmake_dir)
+_COMMANDS = (demo, run, extract, train, predict, info, cmake_dir)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand; return 0, 1 for failure, 2 for wrong usage, 130 if interrupted."""
+    """Run a subcommand; return 0, 1 for failure, 2 for wrong usage, 130 if interrupted, 143 if SIGTERM stopped it."""
     parser = argparse.ArgumentParser(
         prog="twostream",
         description="Two-stream action recognition in videos: optical flow, two ConvNets, fusion.",
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.execute(options)
+    except StoppedError as stopped:
+        print(f"twostream: {stopped}", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except (TwoStreamError, OSError) as error:
         if options.debug:
             raise

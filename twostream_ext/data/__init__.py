@@ -5,12 +5,13 @@ from twostream_ext.data.batches import FlowBatchItem, FrameBatchItem, flow_batch
 from twostream_ext.data.clips import make_clips
 from twostream_ext.data.frames import FrameClip, FrameStore, write_frame_clip
 from twostream_ext.data.lists import Split, Video, read_ucf_lists
-from twostream_ext.data.sampling import class_uniform_draws, equally_spaced
+from twostream_ext.data.sampling import BatchPlan, class_uniform_draws, equally_spaced
 from twostream_ext.data.video import VIDEO_EXTENSIONS, read_video, video_fps
-from twostream_ext.data.video_sets import UCFLists, VideoSet
+from twostream_ext.data.video_sets import UCFLists, VideoSet, join_video_sets
 
 __all__ = [
     "VIDEO_EXTENSIONS",
+    "BatchPlan",
     "FlowBatchItem",
     "FrameBatchItem",
     "FrameClip",
@@ -23,6 +24,7 @@ __all__ = [
     "equally_spaced",
     "flow_batches",
     "frame_batches",
+    "join_video_sets",
     "make_clips",
     "read_ucf_lists",
     "read_video",

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -14,11 +16,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from twostream_ext.data.lists import Video
-from twostream_ext.data.sampling import class_uniform_draws
+from twostream_ext.data.sampling import BatchPlan, class_uniform_draws
+from twostream_ext.data.video_sets import ClipSource
 from twostream_ext.errors import SettingsError, TwoStreamError
 from twostream_ext.flow.clip import FlowClip, flow_tables, processors, read_flow_batch
-from twostream_ext.flow.frames import FrameStore
-from twostream_ext.flow.store import FlowStore
+from twostream_ext.flow.frames import FrameClip
 from twostream_ext.ops import FlowBatch
 
 Item = TypeVar("Item")
@@ -45,7 +47,7 @@ class FrameBatchItem(NamedTuple):
 
 
 def flow_batches(
-    store: FlowStore,
+    store: ClipSource[FlowClip],
     videos: Sequence[Video],
     *,
     length: int,
@@ -55,6 +57,10 @@ def flow_batches(
     seed: int,
     workers: int,
     bidirectional: bool = False,
+    rank: int = 0,
+    ranks: int = 1,
+    accumulate: int = 1,
+    device: str | torch.device = "cpu",
 ) -> Iterator[FlowBatchItem]:
     """Batches start_iteration .. iterations - 1 of flow stacks, for the temporal net.
 
@@ -65,23 +71,28 @@ def flow_batches(
     workers: processes that read ahead; with 0 the caller reads. The processors are shared among them,
     as threads that decode. Batch i depends on `seed` and i, and neither on `start_iteration` nor on
     `workers`.
+    rank, ranks, accumulate: only the share of process `rank` of `ranks` is read of each batch, in
+    `accumulate` items one after the other; see `BatchPlan`.
+    device: where the items are wanted; to a GPU each goes by one copy from page-locked memory, on the
+    current stream.
 
     SettingsError, before anything is read, if a number cannot be, a video has fewer than length + 1
     frames or the store has no backward flow; FlowStoreError if a video is not in the store or
     damaged.
     """
     _check_numbers(length=length, batch_size=batch_size)
+    plan = BatchPlan(batch_size, seed, rank, ranks, accumulate)
     if bidirectional and length % 2:
         raise SettingsError(f"length is {length}, expected an even number if bidirectional")
     for video in videos:
         _check_flow(store.peek(video.name), length, bidirectional)
     threads = max(1, processors() // max(1, workers))
-    read = _FlowReader(store, videos, batch_size, seed, length, bidirectional, threads)
-    return _items(_loader(read, range(start_iteration, iterations), workers), _flow_item)
+    read = _FlowReader(store, videos, plan, length, bidirectional, threads)
+    return _items(_loader(read, plan.pieces(start_iteration, iterations), workers, device), _flow_item, device)
 
 
 def frame_batches(
-    store: FrameStore,
+    store: ClipSource[FrameClip],
     videos: Sequence[Video],
     *,
     batch_size: int,
@@ -89,6 +100,10 @@ def frame_batches(
     start_iteration: int = 0,
     seed: int,
     workers: int,
+    rank: int = 0,
+    ranks: int = 1,
+    accumulate: int = 1,
+    device: str | torch.device = "cpu",
 ) -> Iterator[FrameBatchItem]:
     """Batches start_iteration .. iterations - 1 of frames, for the spatial net.
 
@@ -96,10 +111,11 @@ def frame_batches(
     See `flow_batches` for the rest.
     """
     _check_numbers(batch_size=batch_size)
+    plan = BatchPlan(batch_size, seed, rank, ranks, accumulate)
     for video in videos:
         store.peek(video.name)
-    read = _FrameReader(store, videos, batch_size, seed)
-    return _items(_loader(read, range(start_iteration, iterations), workers), _frame_item)
+    read = _FrameReader(store, videos, plan)
+    return _items(_loader(read, plan.pieces(start_iteration, iterations), workers, device), _frame_item, device)
 
 
 class _Stacks(NamedTuple):
@@ -111,18 +127,17 @@ class _Stacks(NamedTuple):
 
 @dataclass(frozen=True)
 class _FlowReader:
-    """Reads batch number `iteration`."""
+    """Reads piece `number` of the plan."""
 
-    store: FlowStore
+    store: ClipSource[FlowClip]
     videos: Sequence[Video]
-    batch_size: int
-    seed: int
+    plan: BatchPlan
     length: int
     bidirectional: bool
     threads: int
 
-    def __call__(self, iteration: int) -> _Stacks:
-        draws = _draw(self.videos, self.seed, iteration, self.batch_size)
+    def __call__(self, number: int) -> _Stacks:
+        draws = _draw(self.videos, self.plan, number)
         clips = [self.store[video.name] for video, _ in draws]
         starts = [
             _scale(position, clip.frame_count - self.length) for clip, (_, position) in zip(clips, draws, strict=True)
@@ -136,15 +151,14 @@ class _FlowReader:
 
 @dataclass(frozen=True)
 class _FrameReader:
-    """Reads batch number `iteration`: labels, then the frame of each video, packed."""
+    """Reads piece `number` of the plan: labels, then the frame of each video, packed."""
 
-    store: FrameStore
+    store: ClipSource[FrameClip]
     videos: Sequence[Video]
-    batch_size: int
-    seed: int
+    plan: BatchPlan
 
-    def __call__(self, iteration: int) -> _Packed:
-        draws = _draw(self.videos, self.seed, iteration, self.batch_size)
+    def __call__(self, number: int) -> _Packed:
+        draws = _draw(self.videos, self.plan, number)
         clips = [self.store[video.name] for video, _ in draws]
         frames = [
             torch.from_numpy(clip.read(_scale(position, len(clip))))
@@ -161,47 +175,63 @@ class _Packed(NamedTuple):
     parts: list[tuple[torch.dtype, tuple[int, ...]]]
 
 
-class _Iterations(Dataset[Any], Generic[Read]):
-    """The batches by iteration. An error is handed over, as the loader would wrap it in traces."""
+class _Pieces(Dataset[Any], Generic[Read]):
+    """The pieces by number. An error is handed over, as the loader would wrap it in traces."""
 
     def __init__(self, read: Callable[[int], Read]) -> None:
         self._read = read
 
-    def __getitem__(self, iteration: int) -> Read | TwoStreamError:
+    def __getitem__(self, number: int) -> Read | TwoStreamError:
         try:
-            return self._read(iteration)
+            return self._read(number)
         except TwoStreamError as error:
             return error
 
 
-def _loader(read: Callable[[int], Read], iterations: range, workers: int) -> DataLoader[Read | TwoStreamError]:
+def _loader(
+    read: Callable[[int], Read], numbers: range, workers: int, device: str | torch.device
+) -> DataLoader[Read | TwoStreamError]:
     if workers < 0:
         raise SettingsError(f"workers is {workers}, expected at least 0")
     return DataLoader(
-        _Iterations(read),
+        _Pieces(read),
         batch_size=None,
-        sampler=iterations,
+        sampler=numbers,
         num_workers=workers,
+        pin_memory=torch.device(device).type == "cuda",
         collate_fn=_unchanged,
-        worker_init_fn=_leave_interrupts_to_parent,
+        worker_init_fn=_leave_signals_to_parent,
         generator=torch.Generator(),  # else it would draw from the caller's
     )
 
 
-def _items(loader: DataLoader[Read | TwoStreamError], item: Callable[[Read], Item]) -> Iterator[Item]:
+def _items(
+    loader: DataLoader[Read | TwoStreamError],
+    item: Callable[[Read, str | torch.device], Item],
+    device: str | torch.device,
+) -> Iterator[Item]:
     """When it ends or is closed, the loader's iterator goes and takes the workers with it."""
     for read in loader:
         if isinstance(read, TwoStreamError):
             raise read
-        yield item(read)
+        yield item(read, device)
 
 
 def _unchanged(packed: Any) -> Any:
     return packed
 
 
-def _leave_interrupts_to_parent(worker: int) -> None:
+def _leave_signals_to_parent(worker: int) -> None:
+    """Go on when a whole group of processes is told to stop: the parent still needs batches until it has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_parent_says, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_parent_says(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def _pack(tensors: Sequence[Tensor]) -> _Packed:
@@ -231,20 +261,21 @@ def _spans(parts: Sequence[tuple[torch.dtype, tuple[int, ...]]]) -> list[tuple[i
     return spans
 
 
-def _flow_item(stacks: _Stacks) -> FlowBatchItem:
-    flow = stacks.flow
+def _flow_item(stacks: _Stacks, device: str | torch.device) -> FlowBatchItem:
+    flow = stacks.flow.to(device, non_blocking=True)
     return FlowBatchItem(flow.fields, *flow_tables(flow), torch.tensor(stacks.labels, dtype=torch.int64))
 
 
-def _frame_item(packed: _Packed) -> FrameBatchItem:
-    labels, *frames = _unpack(packed)
+def _frame_item(packed: _Packed, device: str | torch.device) -> FrameBatchItem:
+    labels, *frames = _unpack(packed._replace(buffer=packed.buffer.to(device, non_blocking=True)))
     return FrameBatchItem(frames, labels)
 
 
-def _draw(videos: Sequence[Video], seed: int, iteration: int, batch_size: int) -> list[tuple[Video, float]]:
+def _draw(videos: Sequence[Video], plan: BatchPlan, number: int) -> list[tuple[Video, float]]:
+    piece = plan.piece(number)
     labels = [video.label for video in videos]
-    draws = class_uniform_draws(labels, seed, iteration, batch_size)
-    return [(videos[index], position) for index, position in draws]
+    draws = class_uniform_draws(labels, plan.seed, piece.iteration, plan.batch_size)
+    return [(videos[index], position) for index, position in draws[piece.first : piece.last]]
 
 
 def _scale(position: float, count: int) -> int:

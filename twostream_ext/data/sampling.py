@@ -4,11 +4,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from twostream_ext.errors import SettingsError
+
+
+class Piece(NamedTuple):
+    """Samples first .. last - 1 of the batch of one iteration."""
+
+    iteration: int
+    first: int
+    last: int
+
+
+class BatchPlan(NamedTuple):
+    """How batches are shared out: each to all processes, and the share of each in pieces that are read one by one.
+
+    What sample n of batch i is depends on the seed, the batch size, i and n: neither processes nor pieces change it.
+    """
+
+    batch_size: int  # of all processes together
+    seed: int
+    rank: int = 0  # of this process
+    ranks: int = 1  # processes
+    accumulate: int = 1  # pieces of a share
+
+    def piece(self, number: int) -> Piece:
+        """Piece `number` that this process reads, counted through all iterations."""
+        iteration, index = divmod(number, self.accumulate)
+        index += self.rank * self.accumulate
+        first, last = (self.batch_size * at // (self.ranks * self.accumulate) for at in (index, index + 1))
+        return Piece(iteration, first, last)
+
+    def pieces(self, start_iteration: int, iterations: int) -> range:
+        """Numbers of the pieces of iterations start_iteration .. iterations - 1.
+
+        SettingsError if a piece would have no sample.
+        """
+        if self.batch_size < self.ranks * self.accumulate:
+            raise SettingsError(
+                f"batch_size is {self.batch_size}, expected at least 1 sample for each of "
+                f"{self.ranks} process(es) x {self.accumulate} piece(s)"
+            )
+        return range(start_iteration * self.accumulate, iterations * self.accumulate)
 
 
 def class_uniform_draws(labels: Sequence[int], seed: int, iteration: int, batch_size: int) -> list[tuple[int, float]]:

@@ -2,6 +2,7 @@
 """Training nets, testing them, and the files in between."""
 
 from twostream_ext.devices import find_device
+from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model
 from twostream_ext.engine.evaluate import evaluate, video_scores
 from twostream_ext.engine.inputs import flow_input, frame_input
@@ -10,9 +11,10 @@ from twostream_ext.engine.predict import Prediction, predict_video
 from twostream_ext.engine.recipes import RECIPES, Recipe, default_recipe, find_recipe
 from twostream_ext.engine.scores import Scores, load_scores, save_scores
 from twostream_ext.engine.settings import TrainSettings
-from twostream_ext.engine.train import DivergenceError, train, train_batches
+from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, summed_loss, train, train_batches
 
 __all__ = [
+    "CHECKPOINT_FILE",
     "RECIPES",
     "RUN_FILE",
     "DivergenceError",
@@ -22,6 +24,7 @@ __all__ = [
     "TrainSettings",
     "TrainedNet",
     "default_recipe",
+    "distributed",
     "evaluate",
     "find_device",
     "find_recipe",
@@ -34,6 +37,7 @@ __all__ = [
     "run_pipeline",
     "save_model",
     "save_scores",
+    "summed_loss",
     "train",
     "train_batches",
     "video_scores",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -65,7 +66,7 @@ def save_checkpoint(
 ) -> None:
     """Write the state before `iteration`: weights, momentum, settings of the net and of the run.
 
-    No state of a random generator is needed: every draw is keyed by seed and iteration.
+    The iteration is also the sampler's place and the random state: every draw is keyed by seed and iteration.
     """
     tensors = {_NET + name: tensor for name, tensor in net.state_dict().items()}
     for name, parameter in net.named_parameters():
@@ -93,7 +94,8 @@ def load_checkpoint(
     """
     tensors, description = read_tensors(path, _CHECKPOINT)
     _same(path, description["net"], asdict(net.settings))
-    _same(path, description["settings"], asdict(settings) | _only_speed(description["settings"]))
+    asked = json.loads(settings.to_json()) | _only_speed(description["settings"])
+    _same(path, description["settings"], asked)
     weights = {n.removeprefix(_NET): t for n, t in tensors.items() if n.startswith(_NET)}
     _check_weights(path, net, weights)
     net.load_state_dict(weights)

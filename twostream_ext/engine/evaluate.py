@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from twostream_ext.data.frames import FrameClip, FrameStore
+from twostream_ext.data.frames import FrameClip
 from twostream_ext.data.sampling import equally_spaced
-from twostream_ext.data.video_sets import VideoSet
+from twostream_ext.data.video_sets import ClipSource, VideoSet
 from twostream_ext.engine.inputs import flow_views, frame_views
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow.clip import FlowClip, FlowFields
-from twostream_ext.flow.store import FlowStore
 from twostream_ext.models import NetSettings, StreamNet
 
 _INPUTS_PER_PASS = 64  # bounds the memory: 0.26 GB of inputs for the full temporal net
@@ -28,16 +27,25 @@ Stacks: TypeAlias = Sequence[FlowFields]
 Frames: TypeAlias = Sequence[Tensor]
 
 
-def video_scores(net: StreamNet, clip: FlowClip | FrameClip, *, frames: int = 25, crops: int = 10) -> Tensor:
+def video_scores(
+    net: StreamNet,
+    clip: FlowClip | FrameClip,
+    *,
+    frames: int = 25,
+    crops: int = 10,
+    dataset: str | None = None,
+) -> Tensor:
     """Mean softmax scores of one video, float32 [C] on the CPU.
 
     clip: of a flow store for a temporal net, of a frame store for a spatial one.
     frames: inputs taken at equal spacing from all positions; positions repeat if they are fewer.
     crops: 10 windows of each input (corners, centre, and their flips), or 1, the centre.
+    dataset: whose classes, where the net has several heads.
 
     SettingsError, naming the video, if it has too few frames or pixels for one input.
     """
-    return _score(net, _read_inputs(net.settings, clip, frames), crops)
+    _check_dataset(net, dataset)
+    return _score(net, _read_inputs(net.settings, clip, frames), crops, dataset)
 
 
 def evaluate(
@@ -46,6 +54,7 @@ def evaluate(
     *,
     frames: int = 25,
     crops: int = 10,
+    dataset: str | None = None,
     progress: bool = True,
 ) -> Tensor:
     """`video_scores` of all videos, float32 [V, C] on the CPU; runs where the net's weights are.
@@ -54,16 +63,17 @@ def evaluate(
     """
     if not videos.videos:
         raise SettingsError("evaluate: there are no videos")
+    _check_dataset(net, dataset)
     store = videos.frame_store() if net.settings.stream == "spatial" else videos.flow_store()
     names = [video.name for video in videos.videos]
     inputs = _read_ahead(net.settings, store, names, frames)
     quiet = None if progress else True  # None: quiet where standard error is not a terminal
     bar = tqdm(inputs, desc="test", total=len(names), unit="video", disable=quiet)
-    return torch.stack([_score(net, samples, crops) for samples in bar])
+    return torch.stack([_score(net, samples, crops, dataset) for samples in bar])
 
 
 def _read_ahead(
-    settings: NetSettings, store: FlowStore | FrameStore, names: Sequence[str], frames: int
+    settings: NetSettings, store: ClipSource[FlowClip] | ClipSource[FrameClip], names: Sequence[str], frames: int
 ) -> Iterator[Stacks | Frames]:
     """The inputs of each video in turn, decoded by other threads while the net is busy."""
     workers = min(8, os.cpu_count() or 1)
@@ -129,13 +139,21 @@ def _read_stacks(clip: FlowClip, starts: Sequence[int], length: int, direction: 
     return [FlowFields(*(part[start - first : start - first + length] for part in fields)) for start in starts]
 
 
-def _score(net: StreamNet, samples: Stacks | Frames, crops: int) -> Tensor:
+def _check_dataset(net: StreamNet, dataset: str | None) -> None:
+    heads = net.settings.classes
+    if dataset not in heads and (dataset is not None or len(heads) > 1):
+        raise SettingsError(f"dataset must be one of {', '.join(heads)}, got {dataset!r}")
+
+
+def _score(net: StreamNet, samples: Stacks | Frames, crops: int, dataset: str | None) -> Tensor:
     """Mean softmax over all samples and windows, float32 [C]."""
     step = max(1, _INPUTS_PER_PASS // crops)
     training = net.training
     net.eval()
     with torch.inference_mode():
-        softmax = [net(_views(net, samples[at : at + step], crops)).softmax(1) for at in range(0, len(samples), step)]
+        softmax = [
+            net(_views(net, samples[at : at + step], crops), dataset).softmax(1) for at in range(0, len(samples), step)
+        ]
         mean = torch.cat(softmax).double().mean(0).float().cpu()
     net.train(training)
     return mean.clone()  # not bound to inference mode

@@ -28,7 +28,7 @@ _COLOUR_DIRECTIONS = np.array(
     ]
 )
 _JITTER = 0.1  # standard deviation of the multiples of the components that are added
-_JITTER_DRAW = 1  # keeps its random numbers apart from others of the same seed and iteration
+_JITTER_DRAW = 1  # keeps its random numbers apart from others of the same seed
 
 CROPS = (1, 10)
 """Windows of a frame in a test: the centre, or the four corners, the centre and their flips."""
@@ -40,7 +40,7 @@ def flow_input(
     *,
     size: int,
     seed: int,
-    iteration: int,
+    offset: int,
     device: str | torch.device = "cpu",
     train: bool = True,
 ) -> tuple[Tensor, Tensor]:
@@ -48,10 +48,13 @@ def flow_input(
 
     In training, each stack is cropped at a random window of the whole field and flipped half the
     time; otherwise at the centre. Values are pixels of displacement, each field's mean subtracted.
+
+    offset: number of the first sample in the run; what is drawn for sample n depends on `seed` and
+        offset + n alone, so that it does not matter how batches are split.
     """
     flow = [stack.to(device, non_blocking=True) for stack in item.flow]
     sizes = _sizes([stack.shape[1:3] for stack in flow], size, device)
-    windows = _batch_windows(sizes, size, seed=seed, iteration=iteration, train=train)
+    windows = _batch_windows(sizes, size, seed=seed, offset=offset, train=train)
     return _flow_stack(flow, windows, size, item.lo, item.step, item.mean), item.labels.to(device)
 
 
@@ -60,7 +63,7 @@ def frame_input(
     *,
     size: int,
     seed: int,
-    iteration: int,
+    offset: int,
     device: str | torch.device = "cpu",
     train: bool = True,
 ) -> tuple[Tensor, Tensor]:
@@ -68,13 +71,15 @@ def frame_input(
 
     In training, each frame is cropped at a random window of the whole frame, flipped half the time
     and shifted in colour; otherwise cropped at the centre. Normalised by `RGB_MEAN` and `RGB_STD`.
+
+    offset: see `flow_input`.
     """
     frames = [frame.to(device, non_blocking=True) for frame in item.frames]
     sizes = _sizes([frame.shape[:2] for frame in frames], size, device)
-    windows = _batch_windows(sizes, size, seed=seed, iteration=iteration, train=train)
+    windows = _batch_windows(sizes, size, seed=seed, offset=offset, train=train)
     shift = None
     if train:
-        shift = colour_jitter(len(frames), seed=seed, iteration=iteration).to(device)
+        shift = colour_jitter(len(frames), seed=seed, offset=offset).to(device, non_blocking=True)
     return _crop_frames(frames, windows, size, shift), item.labels.to(device)
 
 
@@ -106,15 +111,20 @@ def frame_views(frames: Sequence[Tensor], *, size: int, crops: int, device: str 
     return _crop_frames(frames, windows, size, shift=None)
 
 
-def colour_jitter(count: int, *, seed: int, iteration: int) -> Tensor:
+def colour_jitter(count: int, *, seed: int, offset: int) -> Tensor:
     """Colour shifts float32 [count, 3] in pixels, to be added to all pixels of a frame.
 
     Krizhevsky's (2012): along each principal component of ImageNet's colours, a normal number of
     standard deviation 0.1 times that component's deviation. The paper only says "RGB jittering".
+    Shift n is drawn from (seed, offset + n) alone.
     """
-    random = np.random.default_rng([seed, iteration, _JITTER_DRAW])
-    multiples = random.normal(scale=_JITTER, size=(count, 3)) * _COLOUR_DEVIATIONS
-    return torch.from_numpy((multiples @ _COLOUR_DIRECTIONS.T).astype(np.float32))
+    # A counter of Philox gives 256 bits: those of number offset + n are the draws of sample n.
+    bits = np.random.Philox(key=[seed, _JITTER_DRAW], counter=offset).random_raw(4 * count).reshape(count, 4)
+    first, second, third, fourth = (bits >> 11).T * 2.0**-53  # uniform in [0, 1)
+    pairs = [(np.sqrt(-2 * np.log1p(-a)), 2 * np.pi * b) for a, b in ((first, second), (third, fourth))]
+    normal = np.stack([radius * turn(angle) for radius, angle in pairs for turn in (np.cos, np.sin)], axis=1)
+    shifts = _JITTER * normal[:, :3] * _COLOUR_DEVIATIONS @ _COLOUR_DIRECTIONS.T
+    return torch.from_numpy(shifts.astype(np.float32))
 
 
 def _flow_stack(flow: list[Tensor], windows: Tensor, size: int, lo: Tensor, step: Tensor, mean: Tensor) -> Tensor:
@@ -135,10 +145,10 @@ def _crop_frames(frames: list[Tensor], windows: Tensor, size: int, shift: Tensor
     return ops.crop_frames(frames, windows, size, mean=RGB_MEAN, std=RGB_STD, shift=shift, channels_last=True)
 
 
-def _batch_windows(sizes: Tensor, size: int, *, seed: int, iteration: int, train: bool) -> Tensor:
-    """[N, 3], drawn from counters that no other iteration of this batch size uses."""
+def _batch_windows(sizes: Tensor, size: int, *, seed: int, offset: int, train: bool) -> Tensor:
+    """[N, 3]."""
     if train:
-        return ops.random_windows(sizes, size, seed=seed, offset=iteration * len(sizes))
+        return ops.random_windows(sizes, size, seed=seed, offset=offset)
     return ops.ten_crop_windows(sizes, size)[:, _CENTRE].contiguous()
 
 

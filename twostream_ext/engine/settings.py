@@ -23,7 +23,9 @@ class TrainSettings:
 
     weight_decay: L2 penalty on all parameters. Not in the paper; 5e-4 is Krizhevsky's (2012), of
         whose procedure the paper's is an adaptation.
-    schedule: a name of `SCHEDULES`.
+    schedule: a name of `SCHEDULES`, or pairs (iteration, learning rate) of ascending iterations: each
+        rate holds from its iteration on, and `learning_rate` before the first.
+    amp: compute in bfloat16 where that loses little (`torch.autocast`); weights stay float32.
     seed: decides all random draws of the run: videos, frames, windows, jitter, dropout.
     checkpoint_every: iterations between checkpoints; the last one is always followed by one.
     """
@@ -33,7 +35,8 @@ class TrainSettings:
     learning_rate: float = 1e-2
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: str = "scratch"
+    schedule: str | tuple[tuple[int, float], ...] = "scratch"
+    amp: bool = False
     seed: int = 0
     checkpoint_every: int = 500
 
@@ -43,15 +46,26 @@ class TrainSettings:
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "0 or more, and below 1")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
-        known = " or ".join(SCHEDULES)
-        _require(self.schedule in SCHEDULES, "schedule", self.schedule, known)
+        self._check_schedule()
         _require(0 <= self.seed < 2**63, "seed", self.seed, "0 .. 2**63 - 1")
         _require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "at least 1")
 
+    def _check_schedule(self) -> None:
+        expected = " or ".join(SCHEDULES) + ", or pairs (iteration, learning rate) of ascending iterations"
+        if isinstance(self.schedule, str):
+            _require(self.schedule in SCHEDULES, "schedule", self.schedule, expected)
+            return
+        steps = [step for step, _ in self.schedule]
+        ascending = steps == sorted(set(steps)) and min(steps, default=0) >= 0
+        _require(ascending and all(rate > 0 for _, rate in self.schedule), "schedule", self.schedule, expected)
+
     def learning_rate_at(self, iteration: int) -> float:
         """The learning rate of `iteration`, counted from 0."""
-        drops = sum(iteration >= part * self.iterations for part in SCHEDULES[self.schedule])
-        return self.learning_rate / 10.0**drops
+        if isinstance(self.schedule, str):
+            drops = sum(iteration >= part * self.iterations for part in SCHEDULES[self.schedule])
+            return self.learning_rate / 10.0**drops
+        begun = [rate for step, rate in self.schedule if step <= iteration]
+        return begun[-1] if begun else self.learning_rate
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -63,6 +77,8 @@ class TrainSettings:
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown or "iterations" not in values:
             raise SettingsError(f"not the JSON of TrainSettings: {text}")
+        if isinstance(values.get("schedule"), list):
+            values["schedule"] = tuple((step, rate) for step, rate in values["schedule"])
         return cls(**values)
 
 

@@ -1,27 +1,33 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Training one net: mini-batch SGD that can be killed at any time and goes on where it was."""
+"""Training one net: mini-batch SGD in one process or many, killed at any time it goes on where it was."""
 
 from __future__ import annotations
 
 import math
 import os
-import time
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from twostream_ext.data import VideoSet, flow_batches, frame_batches
+from twostream_ext.data import BatchPlan, VideoSet, flow_batches, frame_batches
+from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import load_checkpoint, save_checkpoint
+from twostream_ext.engine.feed import Batch, Feed
 from twostream_ext.engine.inputs import flow_input, frame_input
 from twostream_ext.engine.settings import TrainSettings
-from twostream_ext.errors import SettingsError, TwoStreamError
+from twostream_ext.engine.training_log import TrainingLog
+from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError
 from twostream_ext.models import NetSettings, StreamNet
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -33,10 +39,11 @@ Item = TypeVar("Item", contravariant=True)
 class Prepare(Protocol[Item]):
     """Makes a batch ready for the net: inputs float [N, channels, size, size] and labels int64 [N].
 
-    What it draws at random must depend on `seed` and `iteration` alone.
+    What it draws at random for sample n must depend on `seed` and `offset + n` alone; `offset` is the number of the
+    first sample, counted through the run.
     """
 
-    def __call__(self, item: Item, *, seed: int, iteration: int) -> tuple[Tensor, Tensor]: ...
+    def __call__(self, item: Item, *, seed: int, offset: int) -> Batch: ...
 
 
 class DivergenceError(TwoStreamError):
@@ -51,33 +58,47 @@ def train(
     out_dir: str | os.PathLike[str],
     device: str | torch.device = "cpu",
     workers: int = 2,
+    accumulate: int = 1,
+    compile_net: bool = False,
     resume: bool = True,
     progress: bool = True,
 ) -> None:
     """Train `net` in place on frames or flow stacks of `videos`, as section 5 of the paper does.
 
     Each sample is a class drawn uniformly, a video of it, and a random frame or stack of that; it is cropped and
-    flipped at random (and frames jittered in colour) by our kernels on `device`.
+    flipped at random (and frames jittered in colour) by our kernels on `device`. For a net of several data sets, see
+    `join_video_sets`.
 
     workers: processes that read batches ahead; 0 reads them here. They change no result.
     For the rest, and the errors, see `train_batches`.
     """
+    classes = sum(net.settings.classes.values())
+    if any(video.label >= classes for video in videos.videos):
+        raise SettingsError(f"the net has {net.settings.classes} classes, the videos have more")
     spatial = net.settings.stream == "spatial"
     prepare = frame_input if spatial else flow_input
     train_batches(
         net,
-        partial(_read_batches, net.settings, videos, settings, workers),
+        partial(_read_batches, net.settings, videos, settings, accumulate, workers, device),
         prepare=partial(prepare, size=net.settings.input_size, device=device),
         settings=settings,
         out_dir=out_dir,
         device=device,
+        accumulate=accumulate,
+        compile_net=compile_net,
         resume=resume,
         progress=progress,
     )
 
 
 def _read_batches(
-    net: NetSettings, videos: VideoSet, settings: TrainSettings, workers: int, start: int
+    net: NetSettings,
+    videos: VideoSet,
+    settings: TrainSettings,
+    accumulate: int,
+    workers: int,
+    device: str | torch.device,
+    start: int,
 ) -> Iterator[Any]:
     common: dict[str, Any] = {
         "batch_size": settings.batch_size,
@@ -85,6 +106,10 @@ def _read_batches(
         "start_iteration": start,
         "seed": settings.seed,
         "workers": workers,
+        "rank": distributed.rank(),
+        "ranks": distributed.ranks(),
+        "accumulate": accumulate,
+        "device": device,
     }
     if net.stream == "spatial":
         return frame_batches(videos.frame_store(), videos.videos, **common)
@@ -101,25 +126,39 @@ def train_batches(
     settings: TrainSettings,
     out_dir: str | os.PathLike[str],
     device: str | torch.device = "cpu",
+    accumulate: int = 1,
+    compile_net: bool = False,
     resume: bool = True,
     progress: bool = True,
 ) -> None:
     """Train `net` in place with softmax cross-entropy, for `settings.iterations` batches.
 
-    batches: `batches(i)` gives the batches i, i + 1, ...; called once, with the iteration to start.
+    The loss of a sample is that of its own data set's head (of several, see `summed_loss`); that of a batch is the
+    mean over its samples. In a process group (`torchrun`), each process trains on its share of every batch with
+    DistributedDataParallel, and only the first writes.
+
+    batches: `batches(i)` gives this process's shares of the batches i, i + 1, ..., each in `accumulate` pieces, as
+        `BatchPlan` cuts them; called once, with the iteration to start.
     prepare: see `Prepare`; usually `flow_input` or `frame_input` with their size and device bound.
-    out_dir: gets `checkpoint.safetensors` (always the latest, replaced atomically) and TensorBoard
-        logs of loss, learning rate and speed. If the checkpoint is already there, training goes on
-        from it (or is over at once), unless `resume` is False.
+    out_dir: gets `checkpoint.safetensors` (always the latest, replaced atomically), `log.csv` (a line for each
+        iteration) and TensorBoard logs. If the checkpoint is already there, training goes on from it (or is over at
+        once), unless `resume` is False.
+    accumulate: forward and backward passes for one step, each on as large a part of the batch: the same result, but
+        for rounding and dropout, in a fraction of the memory.
+    compile_net: let `torch.compile` fuse what it can; the first iteration then takes a minute or so.
     progress: a progress bar on standard error, where that is a terminal.
 
     Random draws are keyed by seed and iteration, so that on the CPU a run that was killed and
     resumed ends with the same bits as one that was not. The caller's random state is left alone.
 
-    CheckpointError if the checkpoint is damaged or of another net or other settings;
-    DivergenceError if the loss becomes infinite or NaN; SettingsError if `batches` ends too early.
+    CheckpointError if the checkpoint is damaged or of another net or other settings; DivergenceError if the loss
+    becomes infinite or NaN; SettingsError if `batches` ends too early or cannot be shared out; StoppedError if SIGTERM
+    came: the state after the iteration it came in is saved.
     """
     device = torch.device(device)
+    first = distributed.rank() == 0
+    plan = BatchPlan(settings.batch_size, settings.seed, distributed.rank(), distributed.ranks(), accumulate)
+    plan.pieces(0, settings.iterations)  # checks it
     checkpoint = Path(out_dir) / CHECKPOINT_FILE
     net.to(device).train()
     optimizer = torch.optim.SGD(
@@ -129,97 +168,147 @@ def train_batches(
         weight_decay=settings.weight_decay,
     )
     start = 0
-    if resume and checkpoint.exists():
+    if first and resume and checkpoint.exists():
         start = load_checkpoint(checkpoint, net, optimizer, settings)
+    start = distributed.share_state(net, optimizer, start)
     if start == settings.iterations:
         return
-    done = start
+    step = _Step(net, optimizer, settings, plan, compile_net)
+    feed = Feed(_numbered(plan, start, batches(start)), partial(_prepare, prepare, plan), device)
     cuda_devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(cuda_devices), _Report(out_dir, settings, start, progress) as report:
-        for iteration, item in zip(range(start, settings.iterations), batches(start), strict=False):
-            inputs, labels = prepare(item, seed=settings.seed, iteration=iteration)
-            torch.manual_seed(_dropout_seed(settings.seed, iteration))
-            loss = _step(net, optimizer, inputs, labels, settings.learning_rate_at(iteration))
-            done = iteration + 1
-            report.add(loss, len(labels))
-            last = done == settings.iterations
-            save = last or done % settings.checkpoint_every == 0
+    log = TrainingLog(out_dir, settings, start, progress) if first else None
+    losses: list[Tensor] = []
+    with torch.random.fork_rng(cuda_devices), log or nullcontext(), _sigterm_noted() as sigterm:
+        for done in range(start + 1, settings.iterations + 1):
+            losses.append(step(done - 1, feed))
+            if log is not None:
+                log.tick(feed.seconds_waited)
+            stop = distributed.in_any(sigterm.is_set())
+            save = stop or done == settings.iterations or done % settings.checkpoint_every == 0
             if save or done % _REPORT_EVERY == 0:
-                report.show(iteration)
-            if save:
+                values = _finite(distributed.total(torch.stack(losses)).tolist(), done, settings)
+                losses.clear()
+                if log is not None:
+                    log.write(values)
+            if save and first:
                 save_checkpoint(checkpoint, net, optimizer, settings, done)
-    if done < settings.iterations:
-        raise SettingsError(f"batches ended after {done} of {settings.iterations} iterations")
+            if stop:
+                raise StoppedError(f"stopped by SIGTERM; {checkpoint} goes on from iteration {done}")
 
 
-def _step(
-    net: StreamNet,
-    optimizer: torch.optim.SGD,
-    inputs: Tensor,
-    labels: Tensor,
-    learning_rate: float,
-) -> Tensor:
-    """One step of SGD; returns the loss before it."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    optimizer.zero_grad()
-    loss = functional.cross_entropy(net(inputs), labels)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return loss.detach()
+class _Step:
+    """One step of SGD on one batch; returns this process's part of the batch's loss before it."""
 
-
-def _dropout_seed(seed: int, iteration: int) -> int:
-    """32 bits, which is what the CPU generator takes, well mixed."""
-    return int(np.random.SeedSequence([seed, iteration]).generate_state(1)[0])
-
-
-class _Report:
-    """Progress bar and TensorBoard log of the mean loss and the speed since the last look."""
-
-    def __init__(self, out_dir: str | os.PathLike[str], settings: TrainSettings, start: int, progress: bool) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
-
+    def __init__(
+        self,
+        net: StreamNet,
+        optimizer: torch.optim.SGD,
+        settings: TrainSettings,
+        plan: BatchPlan,
+        compile_net: bool,
+    ) -> None:
+        self._classes = net.settings.classes
+        self._optimizer = optimizer
         self._settings = settings
-        self._board = SummaryWriter(str(Path(out_dir) / "tensorboard"), purge_step=start)
-        self._bar = tqdm(
-            total=settings.iterations,
-            initial=start,
-            unit="it",
-            desc="train",
-            disable=None if progress else True,  # None: quiet where stderr is not a terminal
+        self._plan = plan
+        self._parallel = None if plan.ranks == 1 else _parallel(net)
+        self._model: nn.Module = self._parallel or net
+        if compile_net:
+            self._model = torch.compile(self._model)  # type: ignore[assignment]
+
+    def __call__(self, iteration: int, feed: Feed[Any]) -> Tensor:
+        plan, settings = self._plan, self._settings
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.learning_rate_at(iteration)
+        self._optimizer.zero_grad()
+        torch.manual_seed(_dropout_seed(settings.seed, iteration, plan.rank))
+        losses = []
+        for index in range(plan.accumulate):
+            batch = next(feed, None)
+            if batch is None:
+                raise SettingsError(f"batches ended after {iteration} of {settings.iterations} iterations")
+            # Gradients are exchanged once a step, while the last piece's are still being computed.
+            waits = self._parallel is not None and index < plan.accumulate - 1
+            with self._parallel.no_sync() if waits and self._parallel else nullcontext():
+                losses.append(self._backward(*batch))
+        self._optimizer.step()
+        return torch.stack(losses).sum()
+
+    def _backward(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._settings.amp):
+            scores = self._model(inputs)
+        loss = summed_loss(scores, labels, self._classes) / self._plan.batch_size
+        (loss * self._plan.ranks).backward()  # type: ignore[no-untyped-call]  # the processes' gradients are averaged
+        return loss.detach()
+
+
+def summed_loss(scores: Tensor | dict[str, Tensor], labels: Tensor, classes: dict[str, int]) -> Tensor:
+    """Softmax cross-entropy summed over the samples, float32.
+
+    A net with several heads has the multi-task loss of the paper's section 3.2: the sum of the heads' losses, each over
+    the videos of its own data set.
+
+    scores: float [N, classes], or that of each data set by name, as the net gives them.
+    labels: int64 [N], classes of all data sets counted through in the order of `classes`.
+    classes: data set -> number of classes.
+    """
+    if isinstance(scores, Tensor):
+        return functional.cross_entropy(scores.float(), labels, reduction="sum")
+    losses = []
+    first = 0
+    for dataset, size in classes.items():
+        own = (labels >= first) & (labels < first + size)
+        targets = torch.where(own, labels - first, _IGNORED)
+        losses.append(
+            functional.cross_entropy(scores[dataset].float(), targets, ignore_index=_IGNORED, reduction="sum")
         )
-        self._reset()
+        first += size
+    return torch.stack(losses).sum()
 
-    def __enter__(self) -> _Report:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-        self._board.close()
+_IGNORED = -100
 
-    def _reset(self) -> None:
-        self._losses: list[Tensor] = []
-        self._samples = 0
-        self._since = time.perf_counter()
 
-    def add(self, loss: Tensor, samples: int) -> None:
-        self._losses.append(loss)
-        self._samples += samples
-        self._bar.update()
+def _parallel(net: StreamNet) -> DistributedDataParallel:
+    # All heads take part in every pass, with gradients of zero where a process has none of their videos: nothing waits.
+    return DistributedDataParallel(net, gradient_as_bucket_view=True)
 
-    def show(self, iteration: int) -> None:
-        """Report up to and with `iteration`; DivergenceError if a loss was not finite."""
-        loss = torch.stack(self._losses).mean().item()
-        learning_rate = self._settings.learning_rate_at(iteration)
+
+def _numbered(plan: BatchPlan, start: int, items: Iterator[Item]) -> Iterator[tuple[int, Item]]:
+    return zip(count(start * plan.accumulate), items, strict=False)
+
+
+def _prepare(prepare: Prepare[Item], plan: BatchPlan, numbered: tuple[int, Item]) -> Batch:
+    number, item = numbered
+    piece = plan.piece(number)
+    return prepare(item, seed=plan.seed, offset=piece.iteration * plan.batch_size + piece.first)
+
+
+def _finite(losses: list[float], done: int, settings: TrainSettings) -> list[float]:
+    """Give the losses of the iterations before `done`; DivergenceError if one is not a finite number."""
+    for iteration, loss in enumerate(losses, done - len(losses)):
         if not math.isfinite(loss):
             raise DivergenceError(
                 f"training diverged: the loss is {loss} at iteration {iteration} with learning "
-                f"rate {learning_rate:g}; try a lower learning rate"
+                f"rate {settings.learning_rate_at(iteration):g}; try a lower learning rate"
             )
-        speed = self._samples / (time.perf_counter() - self._since)
-        self._bar.set_postfix(loss=f"{loss:.3f}", learning_rate=f"{learning_rate:g}", samples_per_s=f"{speed:.0f}")
-        self._board.add_scalar("loss", loss, iteration)
-        self._board.add_scalar("learning_rate", learning_rate, iteration)
-        self._board.add_scalar("samples_per_second", speed, iteration)
-        self._reset()
+    return losses
+
+
+def _dropout_seed(seed: int, iteration: int, rank: int) -> int:
+    """32 bits, which is what the CPU generator takes, well mixed."""
+    return int(np.random.SeedSequence([seed, iteration, rank]).generate_state(1)[0])
+
+
+@contextmanager
+def _sigterm_noted() -> Iterator[threading.Event]:
+    """Note SIGTERM instead of dying of it; only the main thread may."""
+    came = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: came.set())
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)

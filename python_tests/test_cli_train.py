@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`twostream train` as a user meets it: one process or two by torchrun, stops, and one line for each mistake."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import training_runs
+
+from twostream_ext.cli import main
+from twostream_ext.engine import CHECKPOINT_FILE, load_model
+from twostream_ext.engine.training_log import TrainingLog
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lists, a flow store, and files in the place of the videos, which training does not read."""
+    root = tmp_path_factory.mktemp("videos")
+    training_runs.make_store(root / "flow")
+    lines = []
+    for video in training_runs.VIDEOS:
+        (root / video.path).parent.mkdir(exist_ok=True)
+        (root / video.path).touch()
+        lines.append(f"{video.path} {video.label + 1}\n")
+    (root / "classInd.txt").write_text("".join(f"{n + 1} c{n}\n" for n in range(3)))
+    (root / "trainlist01.txt").write_text("".join(lines))
+    (root / "testlist01.txt").write_text(lines[0])
+    return root
+
+
+def arguments(videos: Path, out: Path, *more: str) -> list[str]:
+    common = ["--videos", str(videos), "--lists", str(videos), "--flow", str(videos / "flow"), "--out", str(out)]
+    numbers = ["--recipe", "demo", "--iterations", "4", "--batch-size", "8", "--length", "2", "--workers", "0"]
+    return ["train", "temporal", *common, *numbers, *more]
+
+
+@pytest.fixture(autouse=True)
+def small_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's recipe with a smaller net."""
+    from dataclasses import replace
+
+    from twostream_ext.engine import RECIPES
+
+    monkeypatch.setitem(RECIPES, "demo", replace(RECIPES["demo"], input_size=training_runs.SIDE, width=0.05))
+
+
+def losses(out: Path) -> list[float]:
+    with (out / "log.csv").open(newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_training_leaves_a_model_and_its_log(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(videos, tmp_path, "--schedule", "1:0.5,3:0.25", "--accumulate", "2", "--lr", "0.125")) == 0
+    assert f"model: {tmp_path / 'model.safetensors'}" in capsys.readouterr().out
+    net, classes = load_model(tmp_path / "model.safetensors")
+    assert classes == {"default": ["c0", "c1", "c2"]}
+    assert (net.settings.length, net.settings.dropout) == (2, 0.5)
+    with (tmp_path / "log.csv").open(newline="") as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    assert rates == [0.125, 0.5, 0.5, 0.25]
+
+
+def test_a_run_goes_on_only_when_asked_to(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(videos, tmp_path, "--resume")) == 0  # nothing there yet
+    capsys.readouterr()
+    assert main(arguments(videos, tmp_path)) == 2
+    assert "holds a training run; give --resume" in error_line(capsys)
+    assert main(arguments(videos, tmp_path, "--resume", "--dropout", "0.3")) == 1
+    assert "made with dropout 0.5, now asked for 0.3" in error_line(capsys)
+    assert main(arguments(videos, tmp_path, "--resume")) == 0
+
+
+def test_sigterm_ends_with_143_and_the_rest_gives_the_same_bits(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(arguments(videos, tmp_path / "whole")) == 0
+    inner = TrainingLog.tick
+    ticks: list[float] = []
+
+    def tick(self: TrainingLog, seconds: float) -> None:
+        inner(self, seconds)
+        ticks.append(seconds)
+        if len(ticks) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(TrainingLog, "tick", tick)
+    capsys.readouterr()
+    assert main(arguments(videos, tmp_path / "stopped")) == 143
+    assert "stopped by SIGTERM" in error_line(capsys)
+    assert len(losses(tmp_path / "stopped")) == 2
+    assert main(arguments(videos, tmp_path / "stopped", "--resume")) == 0
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
+    nets = [load_model(tmp_path / name / "model.safetensors").net.state_dict() for name in ("whole", "stopped")]
+    assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
+
+
+def test_a_run_that_diverges_says_so_in_one_line(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(videos, tmp_path, "--lr", "1e30")) == 1
+    assert "training diverged: the loss is" in error_line(capsys)
+    assert not (tmp_path / CHECKPOINT_FILE).exists()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--accumulate", "9"], "batch_size is 8, expected at least 1 sample for each of"),
+        (["--schedule", "cosine"], "schedule must be scratch or fine_tune, or pairs"),
+        (["--bidirectional"], "has no backward flow"),
+        (["--length", "8"], "a stack of 8 flow fields needs 9"),
+    ],
+)
+def test_settings_that_cannot_be(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert main(arguments(videos, tmp_path, *more)) == 2
+    assert message in error_line(capsys)
+    assert not (tmp_path / CHECKPOINT_FILE).exists()
+
+
+def test_wrong_usage(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["train"], ["train", "both"], arguments(videos, tmp_path, "--schedule", "1:x")):
+        with pytest.raises(SystemExit) as stopped:
+            main(command)
+        assert stopped.value.code == 2
+    assert "usage: twostream train" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_torchrun_runs_the_same_recipe_as_one_process(videos: Path, tmp_path: Path) -> None:
+    """But for dropout, whose draws differ between processes."""
+    clips = tmp_path / "clips"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    wide = ["--recipe", "demo", "--dropout", "0", "--iterations", "6", "--workers", "1"]
+
+    def call(*command: str) -> None:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+
+    from twostream_ext.data import make_clips
+    from twostream_ext.flow import extract
+
+    make_clips(clips, seed=5, train_per_class=1, test_per_class=1, frames=14)
+    extract(clips, clips / "flow", method="dis")
+    sources = ["--videos", str(clips), "--lists", str(clips), "--flow", str(clips / "flow")]
+    for launcher, out in (([sys.executable, "-m"], "one"), (torchrun, "two")):
+        call(*launcher, "twostream_ext", "train", "temporal", *sources, *wide, "--out", str(tmp_path / out))
+    nets = [load_model(tmp_path / name / "model.safetensors").net.state_dict() for name in ("one", "two")]
+    assert max((nets[0][name] - nets[1][name]).abs().max().item() for name in nets[0]) < 1e-5
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+    assert len(losses(tmp_path / "two")) == 6

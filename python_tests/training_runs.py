@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Short trainings on a made flow store, noting each sample that a net was given; the tests also run this file.
+
+python training_runs.py FOLDER                 as a process of a group
+python training_runs.py FOLDER kills SEED      killed over and over
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from twostream_ext.data import Video, VideoSet, join_video_sets
+from twostream_ext.engine import TrainSettings, distributed, train
+from twostream_ext.flow import FlowStore, write_flow_clip
+from twostream_ext.models import TemporalNet
+from twostream_ext.ops import QuantizedFlow
+
+LENGTH = 2
+SIDE = 57
+SETTINGS = TrainSettings(iterations=5, batch_size=16, learning_rate=0.02, checkpoint_every=2, seed=0)
+VIDEOS = [Video(f"{name}.avi", name, label) for label in range(3) for name in (f"c{label}/a", f"c{label}/b")]
+
+
+def make_store(root: Path) -> Path:
+    """Fields of two sizes whose codes, and so whose numbers, tell video and place."""
+    noise = np.random.default_rng(0)
+    for index, video in enumerate(VIDEOS):
+        size = (60, 64 + 3 * (index % 2))
+        fields = []
+        for number in range(7):
+            codes = noise.integers(0, 256, (*size, 2), dtype=np.uint8)
+            codes[..., video.label % 2] //= 2 + video.label
+            lo = np.array([-2.0 - 0.1 * number, -1.0 - index], np.float32)
+            step = np.array([0.02, 0.02], np.float32)
+            fields.append(QuantizedFlow(codes, lo, step, lo + step * codes.mean((0, 1), dtype=np.float32)))  # type: ignore[arg-type]
+        write_flow_clip(root / f"{video.name}.safetensors", forward=fields, codec="raw")
+    return root
+
+
+def video_set(store: Path) -> VideoSet:
+    return VideoSet(VIDEOS, flow=FlowStore.open(store))
+
+
+def two_sets(store: Path) -> VideoSet:
+    """A small data set of one class beside one of three: many shares of a batch have no video of it."""
+    small = VideoSet(VIDEOS[:1], flow=FlowStore.open(store))
+    return join_video_sets({"small": small, "large": video_set(store)}, {"small": 1, "large": 3})
+
+
+def new_net(classes: int | dict[str, int] = 3, dropout: float = 0.0) -> TemporalNet:
+    torch.manual_seed(5)
+    return TemporalNet(classes, length=LENGTH, width=0.05, input_size=SIDE, dropout=dropout)
+
+
+def noted_run(net: TemporalNet, videos: VideoSet, out: Path, **options: Any) -> list[list[float]]:
+    """Train; give of each sample its number, label, coding and the sum of what the net saw of it."""
+    module = sys.modules["twostream_ext.engine.train"]
+    inner = module.flow_input
+    noted: list[list[float]] = []
+
+    def noting(item: Any, *, offset: int, **more: Any) -> Any:
+        inputs, labels = inner(item, offset=offset, **more)
+        sums = inputs.double().sum((1, 2, 3))
+        noted.extend([offset + n, int(labels[n]), *item.lo[n, 0].tolist(), sums[n].item()] for n in range(len(labels)))
+        return inputs, labels
+
+    module.flow_input = noting
+    try:
+        train(net, videos, settings=SETTINGS, out_dir=out, workers=0, progress=False, **options)
+    finally:
+        module.flow_input = inner
+    return noted
+
+
+def main(folder: Path) -> None:
+    """In every process: one data set, two with a head each, and two in pieces; weights and samples into files."""
+    store = folder / "store"
+    with distributed.process_group(torch.device("cpu")):
+        runs = {
+            "one": (new_net(), video_set(store), 1),
+            "two": (new_net({"small": 1, "large": 3}), two_sets(store), 1),
+            "pieces": (new_net({"small": 1, "large": 3}), two_sets(store), 4),
+        }
+        for name, (net, videos, accumulate) in runs.items():
+            out = folder / f"{name}{distributed.ranks()}"
+            noted = noted_run(net, videos, out, accumulate=accumulate)
+            (folder / f"{name}{distributed.ranks()}.{distributed.rank()}.json").write_text(json.dumps(noted))
+            torch.save(net.state_dict(), folder / f"{name}{distributed.ranks()}.{distributed.rank()}.pt")
+
+
+def train_in_child(folder: Path, out: Path) -> int:
+    """Begin or go on with a run that takes some seconds, in a process of its own."""
+    child = os.fork()
+    if child == 0:
+        settings = replace(SETTINGS, iterations=150, checkpoint_every=7)
+        train(new_net(dropout=0.5), video_set(folder / "store"), settings=settings, out_dir=out, workers=1)
+        os._exit(0)
+    return child
+
+
+def kill_ten_times(folder: Path, seed: int) -> None:
+    """Runs `whole`, and `killed0`, `killed1`, ...: a new one whenever one ended before ten were killed."""
+    import torch._dynamo  # the slow parts of training, so that a child need not import them
+    import torch.utils.tensorboard  # noqa: F401
+
+    began = time.perf_counter()
+    assert os.waitpid(train_in_child(folder, folder / "whole"), 0)[1] == 0
+    whole = time.perf_counter() - began
+    moments = random.Random(seed)
+    run, kills = 0, []
+    while len(kills) < 10:
+        child = train_in_child(folder, folder / f"killed{run}")
+        delay = moments.uniform(0, 0.4 * whole)
+        time.sleep(delay)
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            assert status == 0
+            run += 1
+            continue
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        log = folder / f"killed{run}" / "log.csv"
+        kills.append([delay, log.read_text().count("\n") - 1 if log.exists() else 0])
+    assert os.waitpid(train_in_child(folder, folder / f"killed{run}"), 0)[1] == 0
+    (folder / "kills.json").write_text(json.dumps(kills))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[2:3] == ["kills"]:
+        kill_ten_times(Path(sys.argv[1]), int(sys.argv[3]))
+    else:
+        main(Path(sys.argv[1]))

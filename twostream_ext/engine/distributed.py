@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Several processes that train one net together, as `torchrun` starts them; without it, the one there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def local_device(device: torch.device) -> torch.device:
+    """The GPU of this process, where each process of a machine takes one; a device with a number stays."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the processes that `torchrun` started; does nothing where it started none."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum over all processes."""
+    if ranks() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def in_any(flag: bool) -> bool:
+    """Whether the flag is set in one of the processes; all must ask."""
+    if ranks() == 1:
+        return flag
+    flags = torch.tensor([flag], dtype=torch.uint8)  # on the CPU, so that no GPU waits for it
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags.item())
+
+
+def share_state(net: nn.Module, optimizer: torch.optim.SGD, iteration: int) -> int:
+    """Give all processes the first one's iteration and momentum (its weights come with DistributedDataParallel)."""
+    if ranks() == 1:
+        return iteration
+    number = torch.tensor([iteration])
+    dist.broadcast(number, 0)
+    if number.item() > 0:
+        for parameter in (each for each in net.parameters() if each.requires_grad):
+            momentum = optimizer.state[parameter].get("momentum_buffer")
+            if momentum is None:
+                momentum = torch.zeros_like(parameter)
+            sent = momentum.contiguous()
+            dist.broadcast(sent, 0)
+            optimizer.state[parameter]["momentum_buffer"] = momentum.copy_(sent)
+    return int(number.item())

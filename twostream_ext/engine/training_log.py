@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is noted while a net trains: a line of CSV for each iteration, TensorBoard, a progress bar."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from twostream_ext.engine.settings import TrainSettings
+from twostream_ext.files import atomic_write
+
+LOG_FILE = "log.csv"
+COLUMNS = ("iteration", "loss", "learning_rate", "seconds", "seconds_waiting")
+
+
+class TrainingLog:
+    """Notes each iteration once, also when a run is killed and goes on from an earlier one."""
+
+    def __init__(self, out_dir: str | os.PathLike[str], settings: TrainSettings, start: int, progress: bool) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        self._settings = settings
+        self._next = start  # iteration to be written
+        path = Path(out_dir) / LOG_FILE
+        _keep_rows(path, start)
+        self._file = path.open("a", newline="")
+        self._board = SummaryWriter(str(Path(out_dir) / "tensorboard"), purge_step=start)
+        self._bar = tqdm(
+            total=settings.iterations,
+            initial=start,
+            unit="it",
+            desc="train",
+            disable=None if progress else True,  # None: quiet where stderr is not a terminal
+        )
+        self._times: list[tuple[float, float]] = []
+        self._last = (time.perf_counter(), 0.0)
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self._board.close()
+        self._file.close()
+
+    def tick(self, seconds_waited: float) -> None:
+        """One more iteration is done; `seconds_waited` for data since the log was made."""
+        now = (time.perf_counter(), seconds_waited)
+        self._times.append((now[0] - self._last[0], now[1] - self._last[1]))
+        self._last = now
+        self._bar.update()
+
+    def write(self, losses: Sequence[float]) -> None:
+        """Note the iterations since the last call: the loss of each."""
+        rates = [self._settings.learning_rate_at(self._next + index) for index in range(len(losses))]
+        rows = zip(losses, rates, self._times, strict=True)
+        csv.writer(self._file).writerows(
+            (iteration, f"{loss:.6g}", f"{rate:.6g}", f"{seconds:.4f}", f"{waiting:.4f}")
+            for iteration, (loss, rate, (seconds, waiting)) in enumerate(rows, self._next)
+        )
+        self._file.flush()
+        seconds = sum(each for each, _ in self._times)
+        last = self._next + len(losses) - 1
+        mean = {
+            "loss": sum(losses) / len(losses),
+            "learning_rate": rates[-1],
+            "samples_per_second": len(losses) * self._settings.batch_size / seconds,
+            "waiting": sum(each for _, each in self._times) / seconds,
+        }
+        for name, value in mean.items():
+            self._board.add_scalar(name, value, last)
+        self._bar.set_postfix_str(
+            "{samples_per_second:.0f} samples/s, loss {loss:.3f}, learning rate {learning_rate:g}, "
+            "waiting for data {waiting:.0%}".format(**mean)
+        )
+        self._next = last + 1
+        self._times.clear()
+
+
+def _keep_rows(path: Path, start: int) -> None:
+    """Keep the lines of the iterations before `start`: those after it are done, and written, again."""
+    rows: list[list[str]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            # A line that a full disk or a kill cut short has an iteration after the last checkpoint.
+            rows = [row for row in csv.reader(file) if row and row[0].isdecimal() and int(row[0]) < start]
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
