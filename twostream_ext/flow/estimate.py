@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from twostream_ext import ops
 from twostream_ext.errors import SettingsError, VideoError, describe
 
 Estimator = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
@@ -201,8 +202,27 @@ def _farneback(frames: Tensor, device: torch.device, backward: bool) -> ClipFlow
     return _pair_by_pair(pair, frames, backward)
 
 
+_TVL1 = {
+    "tau": 0.25,
+    "lambda_": 0.15,
+    "theta": 0.3,
+    "scales": 5,
+    "scale_step": 0.8,
+    "warps": 5,
+    "epsilon": 0.01,
+    "iterations": 300,
+}
+
+
+def _tvl1(frames: Tensor, device: torch.device, backward: bool) -> ClipFlow:
+    """TV-L1 (Zach, Pock and Bischof, 2007), by our own kernels."""
+    flow = ops.tvl1_clip_flow(frames.to(device), backward=backward, **_TVL1)  # type: ignore[arg-type]
+    return ClipFlow(flow[0], flow[1]) if backward else ClipFlow(flow, None)
+
+
 METHODS: dict[str, Method] = {
+    "tvl1": Method(_tvl1, _TVL1, runs_on_cuda=True),
     "dis": Method(_dis, {"preset": "medium"}),
     "farneback": Method(_farneback, _FARNEBACK),
 }
-"""The methods by name: dense inverse search (Kroeger et al., 2016), and Farneback's (2003)."""
+"""The methods by name: TV-L1 (Zach et al., 2007), dense inverse search (Kroeger et al., 2016), Farneback's (2003)."""
