@@ -13,6 +13,7 @@
 #define __device__
 #define __host__
 #define __shared__ static  // one block at a time, so one copy is enough
+#define __launch_bounds__(...)
 
 struct dim3 {
   unsigned int x, y, z;

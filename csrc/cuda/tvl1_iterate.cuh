@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The iterations of TV-L1 flow. A block loads a tile of pixels, a thread four of a column, and keeps all their ten
+// values in registers for several iterations; neighbours in other threads show theirs through shared memory. What lies
+// outside the tile is missing, so that with each iteration one more ring of the tile's pixels goes wrong: tiles overlap
+// by that much on each side, and each pixel is stored by the one tile that owns it.
+#pragma once
+
+#include "cuda/tvl1_slots.cuh"
+
+namespace twostream {
+
+constexpr int32_t strip_height = 4;  // pixels of a thread
+constexpr int32_t strips = 8;
+constexpr int32_t tile_height = strip_height * strips;
+constexpr int32_t tile_width = 64;
+constexpr int32_t tile_threads = tile_width * strips;
+constexpr int32_t halo = tvl1_group;
+
+// Tiles along an axis. Those at its ends lose nothing to a halo there.
+inline int32_t tile_count(int32_t length, int32_t tile) {
+  const int32_t step = tile - 2 * halo;
+  return length <= tile ? 1 : 1 + (length - tile + step - 1) / step;
+}
+
+// Where a tile begins along an axis, and which of its pixels it owns.
+struct TileSpan {
+  int32_t origin;
+  int32_t first;
+  int32_t end;
+
+  TWOSTREAM_HD bool owns(int32_t place) const { return place >= first && place < end; }
+};
+
+TWOSTREAM_HD TileSpan tile_span(int32_t index, int32_t count, int32_t length, int32_t tile) {
+  const int32_t origin = index * (tile - 2 * halo);
+  return {origin, index == 0 ? 0 : origin + halo, index == count - 1 ? length : origin + tile - halo};
+}
+
+struct Pixel {
+  Pair<float> flow;
+  Pair<float> x_dual;
+  Pair<float> y_dual;
+  DataTerm<float> term;
+};
+
+// What the threads of a tile show each other.
+struct Exchange {
+  WholePair flow[tile_height][tile_width];
+  WholePair across[tile_height][tile_width];  // of each component's dual variable, its x ...
+  WholePair down[strips][tile_width];         // ... and its y, at the strip's last row
+  uint32_t change[tvl1_group][tile_threads];
+};
+
+// A thread's place in the tile and in the image.
+struct Place {
+  int32_t column;  // in the tile
+  int32_t row;     // of the strip's first pixel, in the tile
+  int32_t x;
+  int32_t y;
+  TileSpan columns;
+  TileSpan rows;
+  Tvl1Level level;
+
+  __device__ bool inside() const { return x < level.width && y < level.height; }
+  __device__ bool owns(int32_t step) const { return columns.owns(x) && rows.owns(y + step); }
+  __device__ int64_t offset(int32_t step) const { return within(y + step, level.height) * row_stride(level) + x; }
+};
+
+__device__ inline Place place_in(const Tvl1Level& level, int32_t tiles_across, int32_t tiles_down) {
+  const auto tile = static_cast<int32_t>(blockIdx.x);
+  const auto column = static_cast<int32_t>(threadIdx.x);
+  const auto row = static_cast<int32_t>(threadIdx.y) * strip_height;
+  const TileSpan columns = tile_span(tile % tiles_across, tiles_across, level.width, tile_width);
+  const TileSpan rows = tile_span(tile / tiles_across, tiles_down, level.height, tile_height);
+  return {column, row, columns.origin + column, rows.origin + row, columns, rows, level};
+}
+
+__device__ inline void show_duals(const Pixel (&pixels)[strip_height], const Place& place, Exchange& exchange) {
+  for (int32_t step = 0; step < strip_height; ++step) {
+    exchange.across[place.row + step][place.column].value = {pixels[step].x_dual.x, pixels[step].y_dual.x};
+  }
+  const Pixel& last = pixels[strip_height - 1];
+  exchange.down[place.row / strip_height][place.column].value = {last.x_dual.y, last.y_dual.y};
+}
+
+// Returns how much the flow of the owned pixels changed, in units.
+__device__ inline uint32_t primal_steps(Pixel (&pixels)[strip_height], const Place& place,
+                                        const Tvl1Step<float>& weights, Exchange& exchange) {
+  uint32_t change = 0;
+  Pair<float> above{0.0f, 0.0f};
+  if (place.row > 0) {
+    above = exchange.down[place.row / strip_height - 1][place.column].value;
+  }
+  for (int32_t step = 0; step < strip_height; ++step) {
+    Pixel& pixel = pixels[step];
+    Pair<float> left{0.0f, 0.0f};
+    if (place.column > 0) {
+      left = exchange.across[place.row + step][place.column - 1].value;
+    }
+    const Pair<float> diverging{divergence(pixel.x_dual, left.x, above.x), divergence(pixel.y_dual, left.y, above.y)};
+    const Pair<float> after = primal(pixel.term, pixel.flow, diverging, weights);
+    if (place.owns(step)) {
+      change += static_cast<uint32_t>(change_units(pixel.flow, after, weights));
+    }
+    pixel.flow = after;
+    exchange.flow[place.row + step][place.column].value = after;
+    above = {pixel.x_dual.y, pixel.y_dual.y};
+  }
+  return change;
+}
+
+__device__ inline void dual_steps(Pixel (&pixels)[strip_height], const Place& place, const Tvl1Step<float>& weights,
+                                  const Exchange& exchange) {
+  const bool last_column = place.column == tile_width - 1 || place.x == place.level.width - 1;
+  for (int32_t step = 0; step < strip_height; ++step) {
+    Pixel& pixel = pixels[step];
+    const int32_t row = place.row + step;
+    const bool last_row = row == tile_height - 1 || place.y + step == place.level.height - 1;
+    const Pair<float> right = exchange.flow[row][last_column ? place.column : place.column + 1].value;
+    const Pair<float> below = exchange.flow[last_row ? row : row + 1][place.column].value;
+    const Pair<float> gradient_of_x{right.x - pixel.flow.x, below.x - pixel.flow.x};
+    const Pair<float> gradient_of_y{right.y - pixel.flow.y, below.y - pixel.flow.y};
+    pixel.x_dual = dual(pixel.x_dual, gradient_of_x, weights);
+    pixel.y_dual = dual(pixel.y_dual, gradient_of_y, weights);
+  }
+}
+
+// Adds up what the threads wrote in `exchange.change`. Sums of 64 threads' four pixels stay below 2^32.
+__device__ inline void add_changes(Exchange& exchange, int32_t count, unsigned long long* change) {
+  constexpr int32_t parts = tile_threads / tvl1_group;
+  constexpr int32_t sums = 8;
+  const auto thread = static_cast<int32_t>(threadIdx.y * tile_width + threadIdx.x);
+  uint32_t (&changes)[tile_threads] = exchange.change[thread / parts];
+  const int32_t part = thread % parts;
+  for (int32_t other = part + parts; other < tile_threads; other += parts) {
+    changes[part] += changes[other];
+  }
+  __syncthreads();
+  if (part < sums && thread / parts < count) {
+    uint32_t sum = 0;
+    for (int32_t other = part; other < parts; other += sums) {
+      sum += changes[other];
+    }
+    atomicAdd(change + thread / parts, static_cast<unsigned long long>(sum));
+  }
+}
+
+// Blocks run over the tiles (x) and the pairs at work (z). Pairs that have not converged make `most` iterations, whose
+// first finds filtered flow if `filtered`; pairs that went too far repeat what they were told to.
+__global__ void __launch_bounds__(tile_threads, 2)
+    iterate_kernel(const Slots slots, const Tvl1Level level, int32_t tiles_across, int32_t tiles_down,
+                   const Tvl1Step<float> weights, int32_t most, bool filtered, int32_t launch) {
+  __shared__ Exchange exchange;
+  const Slot slot = slots.at(blockIdx.z);
+  const Turn turn = slot.turn(launch, level);
+  const int32_t count = turn.repeat > 0 ? turn.repeat : (turn.converged ? 0 : most);
+  const bool from_filtered = turn.repeat > 0 ? turn.filtered : filtered;
+  if (first_thread_of_pair()) {
+    slot.pass_on(launch, turn.source, count, from_filtered, turn.converged);
+  }
+  if (count == 0) {
+    return;
+  }
+  const Place place = place_in(level, tiles_across, tiles_down);
+  const bool inside = place.inside();
+  Pixel pixels[strip_height];
+  if (inside) {
+    const State from = slot.state(turn.source);
+    const WholePair* flow = from_filtered ? slot.filtered : from.flow;
+    for (int32_t step = 0; step < strip_height; ++step) {
+      const int64_t offset = place.offset(step);
+      pixels[step] = {flow[offset].value, from.x_dual[offset].value, from.y_dual[offset].value,
+                      slot.terms[offset].value};
+    }
+    show_duals(pixels, place, exchange);
+  }
+  const auto thread = static_cast<int32_t>(threadIdx.y * tile_width + threadIdx.x);
+  __syncthreads();
+  for (int32_t iteration = 0; iteration < count; ++iteration) {
+    exchange.change[iteration][thread] = inside ? primal_steps(pixels, place, weights, exchange) : 0;
+    __syncthreads();
+    if (inside) {
+      dual_steps(pixels, place, weights, exchange);
+      show_duals(pixels, place, exchange);
+    }
+    __syncthreads();
+  }
+  add_changes(exchange, count, slot.next_record(launch).change);
+  const State to = slot.state(1 - turn.source);
+  for (int32_t step = 0; step < strip_height; ++step) {
+    if (inside && place.owns(step)) {
+      const int64_t offset = place.offset(step);
+      to.flow[offset].value = pixels[step].flow;
+      to.x_dual[offset].value = pixels[step].x_dual;
+      to.y_dual[offset].value = pixels[step].y_dual;
+    }
+  }
+}
+
+// The median filter of the flow, for the pairs that go on after this launch.
+template <int side>
+__global__ void filter_kernel(const Slots slots, const Tvl1Level level, int32_t launch) {
+  const Slot slot = slots.at(blockIdx.z);
+  const Turn turn = slot.turn(launch, level);
+  if (turn.repeat > 0 || turn.converged) {
+    return;
+  }
+  const WholePair* flow = slot.state(turn.source).flow;
+  for_each_pixel(level, [&](int32_t y, int32_t x) {
+    float xs[side * side];
+    float ys[side * side];
+    for (int place = 0; place < side * side; ++place) {
+      const int32_t row = within(y + place / side - side / 2, level.height);
+      const int32_t column = within(x + place % side - side / 2, level.width);
+      const Pair<float> each = flow[row * row_stride(level) + column].value;
+      xs[place] = each.x;
+      ys[place] = each.y;
+    }
+    slot.filtered[y * row_stride(level) + x].value = {median_of(xs), median_of(ys)};
+  });
+}
+
+}  // namespace twostream
