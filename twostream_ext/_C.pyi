@@ -66,3 +66,23 @@ def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: floa
 def local_response_norm_backward(
     grad: Tensor, x: Tensor, size: int, alpha: float, beta: float, k: float, out: Tensor
 ) -> None: ...
+def tvl1_flow_workspace(frames: Tensor, scales: int, scale_step: float, concurrent_pairs: int) -> int: ...
+def tvl1_flow(
+    frames: Tensor,
+    pairs: Tensor,
+    init: Tensor | None,
+    tau: float,
+    lambda_: float,
+    theta: float,
+    scales: int,
+    scale_step: float,
+    warps: int,
+    epsilon: float,
+    iterations: int,
+    median: int,
+    median_every: int,
+    concurrent_pairs: int,
+    share_rows: bool,
+    workspace: Tensor,
+    out: Tensor,
+) -> None: ...

@@ -51,3 +51,9 @@ TWOSTREAM_DISPATCH(quantize_flow)
 TWOSTREAM_DISPATCH(dequantize_flow)
 TWOSTREAM_DISPATCH(local_response_norm)
 TWOSTREAM_DISPATCH(local_response_norm_backward)
+TWOSTREAM_DISPATCH(tvl1_flow)
+
+int64_t twostream_tvl1_flow_workspace_cpu_baseline(const twostream_tvl1_flow_args* args);
+int64_t twostream_tvl1_flow_workspace_cpu(const twostream_tvl1_flow_args* args) {
+  return twostream_tvl1_flow_workspace_cpu_baseline(args);
+}

@@ -30,7 +30,7 @@ int64_t aligned(int64_t floats) { return (floats + alignment - 1) / alignment * 
 
 enum Plane { flow_x, flow_y, x_dual_x, x_dual_y, y_dual_x, y_dual_y, term_x, term_y, term_constant, term_inverse };
 constexpr int plane_count = 10;
-constexpr int64_t guard = 8;  // values before a row
+constexpr int64_t guard = 8;  // values before a row; the widest vector, so that the layout is every build's
 
 // The variables of a pair at one level.
 struct Variables {
@@ -42,8 +42,8 @@ struct Variables {
 };
 
 int64_t plane_stride(int32_t width) {
-  const int64_t stride = aligned(guard + width + lane_count);  // a guard and the last vector's lanes behind it
-  return stride % 1024 == 0 ? stride + alignment : stride;     // ten rows 4 kB apart would share one set of the cache
+  const int64_t stride = aligned(guard + width + guard);    // behind: one guard, or the rest of the last vector
+  return stride % 1024 == 0 ? stride + alignment : stride;  // ten rows 4 kB apart would share one set of the cache
 }
 
 int64_t variables_size(const Tvl1Level& level) {

@@ -24,3 +24,6 @@ TWOSTREAM_WITHOUT_CUDA(random_windows)
 TWOSTREAM_WITHOUT_CUDA(ten_crop_windows)
 TWOSTREAM_WITHOUT_CUDA(local_response_norm)
 TWOSTREAM_WITHOUT_CUDA(local_response_norm_backward)
+TWOSTREAM_WITHOUT_CUDA(tvl1_flow)
+
+int64_t twostream_tvl1_flow_workspace_cuda(const twostream_tvl1_flow_args*) { return TWOSTREAM_BUILT_WITHOUT_CUDA; }

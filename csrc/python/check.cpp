@@ -19,11 +19,6 @@ std::string describe_size(int64_t height, int64_t width) {
   return std::to_string(height) + "x" + std::to_string(width);
 }
 
-bool is_type(const Tensor& tensor, DLDataTypeCode code, int bits) {
-  const DLDataType& type = tensor.view.dtype;
-  return type.code == code && type.bits == bits && type.lanes == 1;
-}
-
 int32_t to_extent(int64_t value, const Argument& argument, const Tensor& tensor) {
   if (value < 1 || value > INT32_MAX) {
     refuse_value(argument, "every dimension from 1 to 2147483647", describe(tensor));
@@ -68,6 +63,11 @@ void check_positions(const char* op, const CropTarget& target, const Samples& sa
 }
 
 }  // namespace
+
+bool is_type(const Tensor& tensor, DLDataTypeCode code, int bits) {
+  const DLDataType& type = tensor.view.dtype;
+  return type.code == code && type.bits == bits && type.lanes == 1;
+}
 
 void refuse_value(const Argument& argument, const std::string& wanted, const std::string& got) {
   throw py::value_error(argument.text() + " must be " + wanted + ", got " + got);

@@ -14,6 +14,7 @@ namespace twostream::python {
 [[noreturn]] void refuse_value(const Argument& argument, const std::string& wanted, const std::string& got);
 [[noreturn]] void refuse_type(const Argument& argument, const std::string& wanted, const std::string& got);
 
+bool is_type(const Tensor& tensor, DLDataTypeCode code, int bits);
 twostream_dtype dtype_of(const Tensor& tensor, const Argument& argument, bool allow_uint8, bool allow_float);
 
 // The shape must be `wanted`, where -1 stands for any length.

@@ -26,4 +26,5 @@ PYBIND11_MODULE(TWOSTREAM_MODULE_NAME, module) {
   bind_random_windows(module);
   bind_ten_crop_windows(module);
   bind_local_response_norm(module);
+  bind_tvl1_flow(module);
 }

@@ -16,5 +16,6 @@ void bind_dequantize_flow(pybind11::module_& module);
 void bind_random_windows(pybind11::module_& module);
 void bind_ten_crop_windows(pybind11::module_& module);
 void bind_local_response_norm(pybind11::module_& module);
+void bind_tvl1_flow(pybind11::module_& module);
 
 }  // namespace twostream::python

@@ -14,6 +14,7 @@
 #include "twostream/ten_crop_windows.h"
 #include "twostream/trajectory_stack.h"
 #include "twostream/trajectory_stack_backward.h"
+#include "twostream/tvl1_flow.h"
 #include "twostream/version.h"
 
 #endif
