@@ -37,9 +37,8 @@ Images images_of(float* base, const Tvl1Pyramid& pyramid, int wanted) {
   return {base, frame_size(pyramid), pyramid.levels[wanted]};
 }
 
-int64_t pairs_at_work(const twostream_tvl1_flow_args& args) {
-  const int64_t most = args.concurrent_pairs < largest_grid_z ? args.concurrent_pairs : largest_grid_z;
-  return most < args.pair_count ? most : args.pair_count;
+int64_t most_pairs_at_work(const twostream_tvl1_flow_args& args) {
+  return args.concurrent_pairs < largest_grid_z ? args.concurrent_pairs : largest_grid_z;
 }
 
 int64_t frames_bytes(const twostream_tvl1_flow_args& args, const Tvl1Pyramid& pyramid) {
@@ -345,8 +344,8 @@ int64_t twostream_tvl1_flow_workspace_cuda(const twostream_tvl1_flow_args* args)
     return TWOSTREAM_INVALID_ARGUMENT;
   }
   const Tvl1Pyramid pyramid = tvl1_pyramid(*args);
-  const Slots slots = slots_for(pyramid.levels[0], args->median > 0, nullptr);
-  return frames_bytes(*args, pyramid) + pairs_at_work(*args) * slots.bytes();
+  const Slots slots = slots_for(pyramid.levels[0], nullptr);
+  return frames_bytes(*args, pyramid) + most_pairs_at_work(*args) * slots.bytes();
 }
 
 int twostream_tvl1_flow_cuda(const twostream_tvl1_flow_args* args, int device, void* stream) {
@@ -359,11 +358,10 @@ int twostream_tvl1_flow_cuda(const twostream_tvl1_flow_args* args, int device, v
   }
   const Tvl1Pyramid pyramid = tvl1_pyramid(*args);
   auto* frames = static_cast<float*>(args->workspace);
-  const Slots slots = slots_for(pyramid.levels[0], args->median > 0,
-                                static_cast<char*>(args->workspace) + frames_bytes(*args, pyramid));
+  const Slots slots = slots_for(pyramid.levels[0], static_cast<char*>(args->workspace) + frames_bytes(*args, pyramid));
   Queue queue{stream, TWOSTREAM_SUCCESS};
   build_pyramids(*args, pyramid, frames, queue);
-  const int64_t most = pairs_at_work(*args);
+  const int64_t most = most_pairs_at_work(*args);
   for (int64_t first = 0; first < args->pair_count; first += most) {
     const int64_t left = args->pair_count - first;
     Work work{*args, pyramid, slots, first, left < most ? left : most, 0, queue};

@@ -67,7 +67,7 @@ struct Slot {
   Record* records;
   WholePair* planes;  // of both states, three each
   WholeTerm* terms;
-  WholePair* filtered;  // flow; where there is a median filter
+  WholePair* filtered;  // flow
   int64_t pixels;       // of a plane
 
   TWOSTREAM_HD State state(int32_t which) const {
@@ -95,11 +95,10 @@ struct Slot {
 
 struct Slots {
   char* base;
-  int64_t pixels;
-  bool median;
+  int64_t pixels;  // of a plane
 
   TWOSTREAM_HD int64_t bytes() const {  // of a slot
-    return record_bytes + pixels * static_cast<int64_t>((median ? 7 : 6) * sizeof(WholePair) + sizeof(WholeTerm));
+    return record_bytes + pixels * static_cast<int64_t>(7 * sizeof(WholePair) + sizeof(WholeTerm));
   }
   TWOSTREAM_HD Slot at(int64_t index) const {
     char* own = base + index * bytes();
@@ -112,9 +111,9 @@ struct Slots {
 };
 static_assert(record_count * sizeof(Record) <= Slots::record_bytes, "the records have their place");
 
-inline Slots slots_for(const Tvl1Level& largest, bool median, char* base) {
+inline Slots slots_for(const Tvl1Level& largest, char* base) {
   const int64_t pixels = largest.height * row_stride(largest);
-  return {base, (pixels + 31) / 32 * 32, median};
+  return {base, (pixels + 31) / 32 * 32};
 }
 
 // ---- a thread for a pixel ------------------------------------------------------------------------------------------
