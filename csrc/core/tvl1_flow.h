@@ -234,26 +234,32 @@ TWOSTREAM_HD bool has_converged(int64_t units, int64_t pixels) {
 // ---- the median filter ---------------------------------------------------------------------------------------------
 
 // The median of an odd number of values, which it moves about. The least and the greatest of any half of the values and
-// two more cannot be the median: they leave, and one of the others takes their place, until there are no others.
+// two more cannot be the median: they leave, and one of the others, from `next` on, takes their place, until there are
+// no others. (A template, not a loop: GPUs need to know each place when they compile.)
+template <int next, int number, typename Value>
+TWOSTREAM_HD Value median_from(Value (&values)[number]) {
+  constexpr int count = 2 * (number / 2 + 2) - next;
+  for (int index = 1; index < count; ++index) {
+    const Value least = lower(values[0], values[index]);
+    values[index] = upper(values[0], values[index]);
+    values[0] = least;
+  }
+  for (int index = 1; index < count - 1; ++index) {
+    const Value greatest = upper(values[index], values[count - 1]);
+    values[index] = lower(values[index], values[count - 1]);
+    values[count - 1] = greatest;
+  }
+  if constexpr (next == number) {
+    return values[1];
+  } else {
+    values[0] = values[next];
+    return median_from<next + 1>(values);
+  }
+}
+
 template <int number, typename Value>
 TWOSTREAM_HD Value median_of(Value (&values)[number]) {
-  int next = number / 2 + 2;
-  for (int count = next;; --count) {
-    for (int index = 1; index < count; ++index) {
-      const Value least = lower(values[0], values[index]);
-      values[index] = upper(values[0], values[index]);
-      values[0] = least;
-    }
-    for (int index = 1; index < count - 1; ++index) {
-      const Value greatest = upper(values[index], values[count - 1]);
-      values[index] = lower(values[index], values[count - 1]);
-      values[count - 1] = greatest;
-    }
-    if (next == number) {
-      return values[1];
-    }
-    values[0] = values[next++];
-  }
+  return median_from<number / 2 + 2>(values);
 }
 
 }  // namespace twostream

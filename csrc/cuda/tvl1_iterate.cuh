@@ -27,8 +27,6 @@ struct TileSpan {
   int32_t origin;
   int32_t first;
   int32_t end;
-
-  TWOSTREAM_HD bool owns(int32_t place) const { return place >= first && place < end; }
 };
 
 TWOSTREAM_HD TileSpan tile_span(int32_t index, int32_t count, int32_t length, int32_t tile) {
@@ -46,8 +44,8 @@ struct Pixel {
 // What the threads of a tile show each other.
 struct Exchange {
   WholePair flow[tile_height][tile_width];
-  WholePair across[tile_height][tile_width];  // of each component's dual variable, its x ...
-  WholePair down[strips][tile_width];         // ... and its y, at the strip's last row
+  WholePair across[tile_height][1 + tile_width];  // of each component's dual variable, its x, behind a 0 ...
+  WholePair down[1 + strips][tile_width];         // ... and its y, at the strip's last row, below a 0
   uint32_t change[tvl1_group][tile_threads];
 };
 
@@ -57,51 +55,52 @@ struct Place {
   int32_t row;     // of the strip's first pixel, in the tile
   int32_t x;
   int32_t y;
-  TileSpan columns;
-  TileSpan rows;
-  Tvl1Level level;
+  int32_t owned;  // which pixels of the strip the tile owns: from this ...
+  int32_t end;    // ... up to this
 
-  __device__ bool inside() const { return x < level.width && y < level.height; }
-  __device__ bool owns(int32_t step) const { return columns.owns(x) && rows.owns(y + step); }
-  __device__ int64_t offset(int32_t step) const { return within(y + step, level.height) * row_stride(level) + x; }
+  __device__ bool owns(int32_t step) const { return step >= owned && step < end; }
 };
 
 __device__ inline Place place_in(const Tvl1Level& level, int32_t tiles_across, int32_t tiles_down) {
   const auto tile = static_cast<int32_t>(blockIdx.x);
-  const auto column = static_cast<int32_t>(threadIdx.x);
-  const auto row = static_cast<int32_t>(threadIdx.y) * strip_height;
   const TileSpan columns = tile_span(tile % tiles_across, tiles_across, level.width, tile_width);
   const TileSpan rows = tile_span(tile / tiles_across, tiles_down, level.height, tile_height);
-  return {column, row, columns.origin + column, rows.origin + row, columns, rows, level};
+  const auto column = static_cast<int32_t>(threadIdx.x);
+  const auto row = static_cast<int32_t>(threadIdx.y) * strip_height;
+  const int32_t x = columns.origin + column;
+  const int32_t y = rows.origin + row;
+  return {column, row, x, y, rows.first - y, x >= columns.first && x < columns.end ? rows.end - y : 0};
 }
 
 __device__ inline void show_duals(const Pixel (&pixels)[strip_height], const Place& place, Exchange& exchange) {
   for (int32_t step = 0; step < strip_height; ++step) {
-    exchange.across[place.row + step][place.column].value = {pixels[step].x_dual.x, pixels[step].y_dual.x};
+    exchange.across[place.row + step][1 + place.column].value = {pixels[step].x_dual.x, pixels[step].y_dual.x};
   }
   const Pixel& last = pixels[strip_height - 1];
-  exchange.down[place.row / strip_height][place.column].value = {last.x_dual.y, last.y_dual.y};
+  exchange.down[1 + place.row / strip_height][place.column].value = {last.x_dual.y, last.y_dual.y};
+}
+
+__device__ inline void clear_borders(const Place& place, Exchange& exchange) {
+  for (int32_t step = 0; step < strip_height && place.column == 0; ++step) {
+    exchange.across[place.row + step][0].value = {0.0f, 0.0f};
+  }
+  if (place.row == 0) {
+    exchange.down[0][place.column].value = {0.0f, 0.0f};
+  }
 }
 
 // Returns how much the flow of the owned pixels changed, in units.
 __device__ inline uint32_t primal_steps(Pixel (&pixels)[strip_height], const Place& place,
                                         const Tvl1Step<float>& weights, Exchange& exchange) {
   uint32_t change = 0;
-  Pair<float> above{0.0f, 0.0f};
-  if (place.row > 0) {
-    above = exchange.down[place.row / strip_height - 1][place.column].value;
-  }
+  Pair<float> above = exchange.down[place.row / strip_height][place.column].value;
   for (int32_t step = 0; step < strip_height; ++step) {
     Pixel& pixel = pixels[step];
-    Pair<float> left{0.0f, 0.0f};
-    if (place.column > 0) {
-      left = exchange.across[place.row + step][place.column - 1].value;
-    }
+    const Pair<float> left = exchange.across[place.row + step][place.column].value;
     const Pair<float> diverging{divergence(pixel.x_dual, left.x, above.x), divergence(pixel.y_dual, left.y, above.y)};
     const Pair<float> after = primal(pixel.term, pixel.flow, diverging, weights);
-    if (place.owns(step)) {
-      change += static_cast<uint32_t>(change_units(pixel.flow, after, weights));
-    }
+    const auto units = static_cast<uint32_t>(change_units(pixel.flow, after, weights));
+    change += place.owns(step) ? units : 0;
     pixel.flow = after;
     exchange.flow[place.row + step][place.column].value = after;
     above = {pixel.x_dual.y, pixel.y_dual.y};
@@ -109,15 +108,19 @@ __device__ inline uint32_t primal_steps(Pixel (&pixels)[strip_height], const Pla
   return change;
 }
 
-__device__ inline void dual_steps(Pixel (&pixels)[strip_height], const Place& place, const Tvl1Step<float>& weights,
-                                  const Exchange& exchange) {
-  const bool last_column = place.column == tile_width - 1 || place.x == place.level.width - 1;
+__device__ inline void dual_steps(Pixel (&pixels)[strip_height], const Place& place, const Tvl1Level& level,
+                                  const Tvl1Step<float>& weights, const Exchange& exchange) {
+  const bool last_column = place.column == tile_width - 1 || place.x == level.width - 1;
+  const int32_t last_row = level.height - 1 - place.y;
+  const int32_t below_strip = place.row + strip_height < tile_height ? place.row + strip_height : tile_height - 1;
   for (int32_t step = 0; step < strip_height; ++step) {
     Pixel& pixel = pixels[step];
-    const int32_t row = place.row + step;
-    const bool last_row = row == tile_height - 1 || place.y + step == place.level.height - 1;
-    const Pair<float> right = exchange.flow[row][last_column ? place.column : place.column + 1].value;
-    const Pair<float> below = exchange.flow[last_row ? row : row + 1][place.column].value;
+    const Pair<float> right = exchange.flow[place.row + step][last_column ? place.column : place.column + 1].value;
+    Pair<float> below = step + 1 < strip_height ? pixels[(step + 1) % strip_height].flow
+                                                : exchange.flow[below_strip][place.column].value;
+    if (step == last_row) {
+      below = pixel.flow;
+    }
     const Pair<float> gradient_of_x{right.x - pixel.flow.x, below.x - pixel.flow.x};
     const Pair<float> gradient_of_y{right.y - pixel.flow.y, below.y - pixel.flow.y};
     pixel.x_dual = dual(pixel.x_dual, gradient_of_x, weights);
@@ -162,15 +165,16 @@ __global__ void __launch_bounds__(tile_threads, 2)
     return;
   }
   const Place place = place_in(level, tiles_across, tiles_down);
-  const bool inside = place.inside();
+  const bool inside = place.x < level.width && place.y < level.height;
+  clear_borders(place, exchange);
   Pixel pixels[strip_height];
   if (inside) {
     const State from = slot.state(turn.source);
     const WholePair* flow = from_filtered ? slot.filtered : from.flow;
     for (int32_t step = 0; step < strip_height; ++step) {
-      const int64_t offset = place.offset(step);
-      pixels[step] = {flow[offset].value, from.x_dual[offset].value, from.y_dual[offset].value,
-                      slot.terms[offset].value};
+      const int64_t offset = within(place.y + step, level.height) * row_stride(level) + place.x;
+      pixels[step] = {load(flow + offset), load(from.x_dual + offset), load(from.y_dual + offset),
+                      load(slot.terms + offset)};
     }
     show_duals(pixels, place, exchange);
   }
@@ -180,7 +184,7 @@ __global__ void __launch_bounds__(tile_threads, 2)
     exchange.change[iteration][thread] = inside ? primal_steps(pixels, place, weights, exchange) : 0;
     __syncthreads();
     if (inside) {
-      dual_steps(pixels, place, weights, exchange);
+      dual_steps(pixels, place, level, weights, exchange);
       show_duals(pixels, place, exchange);
     }
     __syncthreads();
@@ -189,10 +193,10 @@ __global__ void __launch_bounds__(tile_threads, 2)
   const State to = slot.state(1 - turn.source);
   for (int32_t step = 0; step < strip_height; ++step) {
     if (inside && place.owns(step)) {
-      const int64_t offset = place.offset(step);
-      to.flow[offset].value = pixels[step].flow;
-      to.x_dual[offset].value = pixels[step].x_dual;
-      to.y_dual[offset].value = pixels[step].y_dual;
+      const int64_t offset = (place.y + step) * row_stride(level) + place.x;
+      to.flow[offset] = {pixels[step].flow};
+      to.x_dual[offset] = {pixels[step].x_dual};
+      to.y_dual[offset] = {pixels[step].y_dual};
     }
   }
 }

@@ -19,6 +19,12 @@ struct alignas(sizeof(T)) Whole {
 using WholePair = Whole<Pair<float>>;
 using WholeTerm = Whole<DataTerm<float>>;
 
+template <typename T>
+__device__ T load(const Whole<T>* from) {
+  const Whole<T> whole = *from;
+  return whole.value;
+}
+
 // Rows begin at multiples of 32 bytes, the least that is moved.
 TWOSTREAM_HD int64_t row_stride(const Tvl1Level& level) { return (static_cast<int64_t>(level.width) + 3) / 4 * 4; }
 
