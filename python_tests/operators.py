@@ -101,6 +101,14 @@ def cases(height: int = 9, width: int = 11, crop: tuple[int, int] = (7, 6)) -> d
             add("quantize_flow", name, {"flow": flow})
             add("quantize_flow", f"ragged {name}", {"flow": ragged}, bound=3.0)
             add("local_response_norm", name, {"x": random_values((2, 7, *crop), given, 9)})
+    greys = (random_values((2, height, width), torch.uint8, seed) for seed in (10, 11))
+    quick = {"scales": 2, "warps": 2, "iterations": 6}
+    tensors = dict(zip(("prev", "next"), greys, strict=True))
+    add("tvl1_flow", "uint8", tensors, median=3, median_every=2, **quick)
+    shades = {name: grey.float() for name, grey in tensors.items()}
+    add("tvl1_flow", "float32", {**shades, "init": random_values((2, height, width, 2), torch.float32, 12)}, **quick)
+    images = {name: [random_values(extent, torch.uint8, 13) for extent in extents] for name in ("prev", "next")}
+    add("tvl1_flow", "ragged", images, **quick)
     sizes = torch.tensor(extents)
     add("random_windows", "", {"sizes": sizes}, size=crop, seed=3)
     add("ten_crop_windows", "", {"sizes": sizes}, size=crop)

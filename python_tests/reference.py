@@ -108,3 +108,105 @@ def local_response_norm(x, size, alpha, beta, k):
     for channel, window in enumerate(response_window(x.shape[1], size)):
         out[:, channel] = x[:, channel] / (k + alpha * (x[:, window] ** 2).sum(1) / size) ** beta
     return out
+
+
+def resize(image, shape, scale_y, scale_x):
+    """Bilinear, pixels as squares: position (place + 1/2) * scale - 1/2 of each pixel of the result."""
+    height, width = image.shape[:2]
+    y = np.clip((np.arange(shape[0]) + 0.5) * scale_y - 0.5, 0, height - 1)
+    x = np.clip((np.arange(shape[1]) + 0.5) * scale_x - 0.5, 0, width - 1)
+    top, left = np.minimum(y.astype(int), max(height - 2, 0)), np.minimum(x.astype(int), max(width - 2, 0))
+    down, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+    v, u = (y - top)[:, None], (x - left)[None]
+    rows = [(1 - u) * image[r][:, left] + u * image[r][:, right] for r in (top, down)]
+    return (1 - v) * rows[0] + v * rows[1]
+
+
+def cubic(image, y, x):
+    """Cubic convolution (a = -0.75) at positions; the image is 0 outside."""
+    a = -0.75
+    padded = np.pad(image, 5)
+    y, x = np.clip(y, -2, image.shape[0] + 1), np.clip(x, -2, image.shape[1] + 1)
+    total = np.zeros(y.shape)
+    for down in range(-1, 3):
+        for right in range(-1, 3):
+            weight = 1.0
+            for position, step in ((y, down), (x, right)):
+                d = np.abs(position - np.floor(position) - step)
+                near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+                far = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+                weight = weight * np.where(d <= 1, near, far)
+            total += weight * padded[np.floor(y).astype(int) + down + 5, np.floor(x).astype(int) + right + 5]
+    return total
+
+
+def median(plane, side):
+    padded = np.pad(plane, side // 2, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
+    return np.median(windows, axis=(2, 3))
+
+
+def tvl1_flow(
+    prev,
+    next,
+    *,
+    tau=0.25,
+    lambda_=0.15,
+    theta=0.3,
+    scales=5,
+    scale_step=0.8,
+    warps=5,
+    iterations=300,
+    side=0,
+    every=30,
+    init=None,
+):
+    """One pair of grey frames [H, W]: Zach, Pock and Bischof's two steps, all iterations of them -> [H, W, 2]."""
+    pyramid = [(prev.astype(float), next.astype(float))]
+    flows = [np.zeros((*prev.shape, 2)) if init is None else init.astype(float)]
+    while len(pyramid) < scales:
+        shape = [int(np.rint(length * scale_step)) for length in pyramid[-1][0].shape]
+        if min(shape) < 16:
+            break
+        pyramid.append(tuple(resize(image, shape, 1 / scale_step, 1 / scale_step) for image in pyramid[-1]))
+        smaller = [resize(flows[-1][..., c], shape, 1 / scale_step, 1 / scale_step) for c in (0, 1)]
+        flows.append(np.stack(smaller, axis=-1) * scale_step)
+    flow = flows[-1]
+    for previous, following in reversed(pyramid):
+        height, width = previous.shape
+        if flow.shape[:2] != previous.shape:
+            ratio = flow.shape[0] / height, flow.shape[1] / width
+            flow = np.stack([resize(flow[..., c], previous.shape, *ratio) for c in (0, 1)], axis=-1) / scale_step
+        edge = np.pad(following, 1, mode="edge")
+        slope = [(edge[1:-1, 2:] - edge[1:-1, :-2]) / 2, (edge[2:, 1:-1] - edge[:-2, 1:-1]) / 2]
+        y, x = np.mgrid[:height, :width]
+        dual = np.zeros((2, 2, height, width))  # of each component: along x, along y
+        for _ in range(warps):
+            place = y + flow[..., 1], x + flow[..., 0]
+            warped, along_x, along_y = (cubic(image, *place) for image in (following, *slope))
+            squares = along_x**2 + along_y**2
+            constant = warped - along_x * flow[..., 0] - along_y * flow[..., 1] - previous
+            for iteration in range(iterations):
+                if side and iteration % every == 0:
+                    flow = np.stack([median(flow[..., c], side) for c in (0, 1)], axis=-1)
+                residual = constant + along_x * flow[..., 0] + along_y * flow[..., 1]
+                bound = lambda_ * theta
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    exact = np.where(squares > np.finfo(np.float32).eps, -residual / squares, 0.0)
+                length = np.clip(exact, -bound, bound)
+                updated = np.empty_like(flow)
+                for c, along in ((0, along_x), (1, along_y)):
+                    p = dual[c]
+                    divergence = np.diff(p[0], axis=1, prepend=0) + np.diff(p[1], axis=0, prepend=0)
+                    updated[..., c] = flow[..., c] + length * along + theta * divergence
+                flow = updated
+                for c in (0, 1):
+                    gradient = np.stack(
+                        [
+                            np.diff(flow[..., c], axis=1, append=flow[:, -1:, c]),
+                            np.diff(flow[..., c], axis=0, append=flow[-1:, :, c]),
+                        ]
+                    )
+                    norm = np.sqrt((gradient**2).sum(0))
+                    dual[c] = (dual[c] + tau / theta * gradient) / (1 + tau / theta * norm)
+    return flow

@@ -20,6 +20,9 @@ FRAMES = torch.randint(0, 256, (2, 12, 14, 3), dtype=torch.uint8)
 MAPS = torch.randn(2, 6, 5, 7)
 MAPS_LAST = MAPS.to(memory_format=torch.channels_last)
 NORM = (5, 5e-4, 0.75, 2.0)
+GREYS = torch.randint(0, 256, (3, 18, 20), dtype=torch.uint8)
+PAIRS = torch.tensor([[0, 1], [2, 1]], dtype=torch.int32)
+TVL1 = (0.25, 0.15, 0.3, 2, 0.9, 1, 0.01, 3, 3, 2)
 COLOUR = ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
 
 twostream = torch.ops.twostream
@@ -74,6 +77,8 @@ CASES = {
         twostream.local_response_norm_backward.default,
         (MAPS + 1, MAPS_LAST, *NORM),
     ),
+    "tvl1_flow": (twostream.tvl1_flow.default, (GREYS, PAIRS, None, *TVL1)),
+    "tvl1_flow of floats": (twostream.tvl1_flow.default, (GREYS.float(), PAIRS, torch.randn(2, 18, 20, 2), *TVL1)),
     "random_windows": (twostream.random_windows.default, (SIZES, 8, 9, 0.5, 3, 4)),
     "ten_crop_windows": (twostream.ten_crop_windows.default, (SIZES, 8, 9)),
 }
@@ -109,6 +114,7 @@ OUT_CASES = {
         (MAPS, *NORM),
         {"out": torch.zeros_like(MAPS_LAST)},
     ),
+    "tvl1_flow.out": (twostream.tvl1_flow.out, (GREYS, PAIRS, None, *TVL1), {"out": torch.zeros(2, 18, 20, 2)}),
     "random_windows.out": (
         twostream.random_windows.out,
         (SIZES, 8, 9, 0.5, 3, 4),

@@ -34,6 +34,21 @@ def frames(images=FRAMES, windows=WINDOWS, size=4, **options):
     return ops.crop_frames(images, windows, size, **{**COLOUR, **options})
 
 
+GREYS = torch.zeros(2, 8, 9, dtype=torch.uint8)
+INDICES = torch.zeros(2, 2, dtype=torch.int32)
+TVL1 = (0.25, 0.15, 0.3, 1, 0.8, 1, 0.01, 1, 0, 30)
+
+
+def tvl1(prev=GREYS, following=GREYS, **options):
+    return ops.tvl1_flow(prev, following, iterations=options.pop("iterations", 1), **options)
+
+
+def tvl1_of_pairs(frames=GREYS, pairs=INDICES, init=None, out=None):
+    if out is None:
+        return torch.ops.twostream.tvl1_flow(frames, pairs, init, *TVL1)
+    return torch.ops.twostream.tvl1_flow.out(frames, pairs, init, *TVL1, out=out)
+
+
 CASES = {
     "flow not a tensor": (lambda: stack(flow=3), TypeError, "expected a tensor"),
     "flow of an empty list": (lambda: stack(flow=[]), ValueError, "flow_stack: flow must be"),
@@ -294,6 +309,51 @@ CASES = {
         ValueError,
         "mean_flow: out must be contiguous",
     ),
+    "frames of other sizes": (lambda: tvl1(following=GREYS[:, 1:]), ValueError, r"tvl1_flow: prev and next must be al"),
+    "frames of other dtypes": (
+        lambda: tvl1(following=GREYS.float()),
+        ValueError,
+        r"got \[2, 8, 9\] torch.uint8",
+    ),
+    "frames in colour": (lambda: tvl1(FRAMES, FRAMES), ValueError, r"tvl1_flow: .* \[N, H, W\], got \[2, 8, 9, 3\]"),
+    "frames of int64": (
+        lambda: tvl1(GREYS.long(), GREYS.long()),
+        TypeError,
+        "frames must be uint8 or f.*got int64",
+    ),
+    "frames of float16": (lambda: tvl1(GREYS.half(), GREYS.half()), TypeError, "tvl1_flow: frames must be uint8"),
+    "frames without pixels": (lambda: tvl1(GREYS[:, :0], GREYS[:, :0]), ValueError, "frames must be .*one pixel"),
+    "lists of frames of two lengths": (lambda: tvl1([GREYS[0]], [GREYS[0]] * 2), ValueError, r"as many, got \[1, 2,"),
+    "a clip of one frame's shape": (lambda: ops.tvl1_clip_flow(GREYS[0]), ValueError, r"clip must be .* got \[8, 9\]"),
+    "tau of 0": (lambda: tvl1(tau=0.0), ValueError, "tvl1_flow: tau must be a positive number, got 0.0"),
+    "a negative lambda": (lambda: tvl1(lambda_=-1.0), ValueError, "tvl1_flow: lambda_ must be a positive number"),
+    "theta that is no number": (lambda: tvl1(theta=float("nan")), ValueError, "tvl1_flow: theta must be a positive"),
+    "a negative epsilon": (lambda: tvl1(epsilon=-0.1), ValueError, "tvl1_flow: epsilon must be a number from 0"),
+    "no scales": (lambda: tvl1(scales=0), ValueError, "tvl1_flow: scales must be a positive number, got 0"),
+    "no warps": (lambda: tvl1(warps=0), ValueError, "tvl1_flow: warps must be"),
+    "no iterations": (lambda: tvl1(iterations=0), ValueError, "tvl1_flow: iterations must be"),
+    "a scale step of 1": (lambda: tvl1(scale_step=1.0), ValueError, "scale_step must be at least 0.1 and below 1"),
+    "a median of 4": (lambda: tvl1(median=4), ValueError, "tvl1_flow: median must be 0, 3 or 5, got 4"),
+    "a median every 0": (lambda: tvl1(median=5, median_every=0), ValueError, "median_every must be a positive"),
+    "init of another size": (
+        lambda: tvl1(init=torch.zeros(2, 8, 8, 2)),
+        ValueError,
+        "tvl1_flow: init must be of",
+    ),
+    "init of float64": (lambda: tvl1(init=torch.zeros(2, 8, 9, 2).double()), TypeError, "init must be float32"),
+    "flow into float16": (
+        lambda: tvl1(out=torch.zeros(2, 8, 9, 2).half()),
+        TypeError,
+        "tvl1_flow: out must be float",
+    ),
+    "flow into an expanded tensor": (
+        lambda: tvl1(out=torch.zeros(1, 8, 9, 2).expand(2, 8, 9, 2)),
+        ValueError,
+        "tvl1_flow: out must be a tensor whose elements",
+    ),
+    "pairs of int64": (lambda: tvl1_of_pairs(pairs=INDICES.long()), TypeError, "pairs must be int32, got int64"),
+    "pairs of three": (lambda: tvl1_of_pairs(pairs=INDICES[:, [0, 1, 1]]), ValueError, "tvl1_flow: pairs must be of s"),
+    "pairs of no frames": (lambda: tvl1_of_pairs(GREYS[:0]), ValueError, "frames must be at least one frame"),
     "codes with a bound of 1e39": (
         lambda: ops.quantize_flow(FLOW, bound=1e39),
         ValueError,

@@ -269,79 +269,92 @@ Step in_lanes(const Tvl1Step<float>& step) {
   return {Lanes(step.bound), Lanes(step.theta), Lanes(step.dual_step), Lanes(step.units), Lanes(step.most_units)};
 }
 
-// Returns how much the pixels from `left` on changed, in units. Whole vectors are computed: what lies behind a row
-// holds nothing.
-int64_t primal_span(const Variables& variables, int32_t y, int32_t left, int32_t right, const Step& step) {
-  float* row_x = variables.row(flow_x, y);
-  float* row_y = variables.row(flow_y, y);
-  const float* x_x = variables.row(x_dual_x, y);
-  const float* x_y = variables.row(x_dual_y, y);
-  const float* y_x = variables.row(y_dual_x, y);
-  const float* y_y = variables.row(y_dual_y, y);
-  const float* x_above = variables.row(x_dual_y, y - 1);
-  const float* y_above = variables.row(y_dual_y, y - 1);
-  const float* x_of_term = variables.row(term_x, y);
-  const float* y_of_term = variables.row(term_y, y);
-  const float* constant = variables.row(term_constant, y);
-  const float* inverse = variables.row(term_inverse, y);
-  IntegerLanes change{};
-  for (int32_t x = left; x < right; x += lane_count) {
-    const DataTerm<Lanes> term{load_lanes(x_of_term + x), load_lanes(y_of_term + x), load_lanes(constant + x),
-                               load_lanes(inverse + x)};
-    const Pair<Lanes> before{load_lanes(row_x + x), load_lanes(row_y + x)};
-    const Pair<Lanes> dual_of_x{load_lanes(x_x + x), load_lanes(x_y + x)};
-    const Pair<Lanes> dual_of_y{load_lanes(y_x + x), load_lanes(y_y + x)};
-    const Pair<Lanes> diverging{divergence(dual_of_x, load_lanes(x_x + x - 1), load_lanes(x_above + x)),
-                                divergence(dual_of_y, load_lanes(y_x + x - 1), load_lanes(y_above + x))};
-    const Pair<Lanes> after = primal(term, before, diverging, step);
-    const IntegerLanes units = to_integers(change_units(before, after, step));
-    change.vector += right - x < lane_count ? first_lanes(units, right - x).vector : units.vector;
-    store_lanes(after.x, row_x + x);
-    store_lanes(after.y, row_y + x);
+// The rows of one y.
+struct Rows {
+  float* flow_x_row;
+  float* flow_y_row;
+  float* duals[4];
+  const float* terms[4];
+
+  Rows(const Variables& variables, int32_t y)
+      : flow_x_row(variables.row(flow_x, y)), flow_y_row(variables.row(flow_y, y)) {
+    for (int index = 0; index < 4; ++index) {
+      duals[index] = variables.row(static_cast<Plane>(x_dual_x + index), y);
+      terms[index] = variables.row(static_cast<Plane>(term_x + index), y);
+    }
   }
-  return sum_of(change);
+
+  Pair<Lanes> flow(int32_t x) const { return {load_lanes(flow_x_row + x), load_lanes(flow_y_row + x)}; }
+  Duals<Lanes> dual_variables(int32_t x) const {
+    return {{load_lanes(duals[0] + x), load_lanes(duals[1] + x)}, {load_lanes(duals[2] + x), load_lanes(duals[3] + x)}};
+  }
+};
+
+// The primal step of a vector of pixels, with the duals of the row above as they were before this iteration's step.
+Pair<Lanes> primal_at(const Rows& rows, int32_t x, Pair<Lanes> flow, Lanes x_above, Lanes y_above, const Step& step) {
+  const Duals<Lanes> duals = rows.dual_variables(x);
+  const DataTerm<Lanes> term{load_lanes(rows.terms[0] + x), load_lanes(rows.terms[1] + x),
+                             load_lanes(rows.terms[2] + x), load_lanes(rows.terms[3] + x)};
+  const Pair<Lanes> diverging{divergence(duals.x, load_lanes(rows.duals[0] + x - 1), x_above),
+                              divergence(duals.y, load_lanes(rows.duals[2] + x - 1), y_above)};
+  return primal(term, flow, diverging, step);
 }
 
-int64_t primal_row(const Variables& variables, int32_t y, const Step& step) {
+// The dual step of a vector of pixels, below which the flow is `below`.
+void update_duals(const Rows& rows, int32_t x, const Duals<Lanes>& duals, Pair<Lanes> below, const Step& step) {
+  const Pair<Lanes> here = rows.flow(x);
+  const Pair<Lanes> right = rows.flow(x + 1);
+  const Duals<Lanes> gradients{{right.x - here.x, below.x - here.x}, {right.y - here.y, below.y - here.y}};
+  const Duals<Lanes> after = dual(duals, gradients, step);
+  store_lanes(after.x.x, rows.duals[0] + x);
+  store_lanes(after.x.y, rows.duals[1] + x);
+  store_lanes(after.y.x, rows.duals[2] + x);
+  store_lanes(after.y.y, rows.duals[3] + x);
+}
+
+// The primal step of row y; with `above_too` also the dual step of the row above, behind it. Returns how much the flow
+// changed, in units. Whole vectors are computed: what lies behind a row holds nothing.
+template <bool above_too>
+int64_t iterate_row(const Variables& variables, int32_t y, const Step& step) {
+  const Rows rows(variables, y);
+  const Rows above(variables, y - 1);
   const int32_t width = variables.level.width;
   int64_t change = 0;
   for (int32_t left = 0; left < width; left += span) {
-    change += primal_span(variables, y, left, std::min(left + span, width), step);
+    const int32_t right = std::min(left + span, width);
+    IntegerLanes units{};
+    for (int32_t x = left; x < right; x += lane_count) {
+      const Duals<Lanes> duals_above = above.dual_variables(x);
+      const Pair<Lanes> before = rows.flow(x);
+      const Pair<Lanes> after = primal_at(rows, x, before, duals_above.x.y, duals_above.y.y, step);
+      store_lanes(after.x, rows.flow_x_row + x);
+      store_lanes(after.y, rows.flow_y_row + x);
+      const IntegerLanes changed = to_integers(change_units(before, after, step));
+      units.vector += right - x < lane_count ? first_lanes(changed, right - x).vector : changed.vector;
+      if constexpr (above_too) {
+        update_duals(above, x, duals_above, after, step);
+      }
+    }
+    change += sum_of(units);
   }
-  for (const Plane plane : {flow_x, flow_y}) {
-    float* row = variables.row(plane, y);
-    row[width] = row[width - 1];  // no gradient at the last column
-  }
+  rows.flow_x_row[width] = rows.flow_x_row[width - 1];  // no gradient at the last column
+  rows.flow_y_row[width] = rows.flow_y_row[width - 1];
   return change;
 }
 
 void dual_row(const Variables& variables, int32_t y, const Step& step) {
-  const int32_t below = std::min(y + 1, variables.level.height - 1);
-  const auto update = [&](Plane flow, Plane dual_x, Plane dual_y) {
-    const float* row = variables.row(flow, y);
-    const float* row_below = variables.row(flow, below);
-    float* row_dual_x = variables.row(dual_x, y);
-    float* row_dual_y = variables.row(dual_y, y);
-    for (int32_t x = 0; x < variables.level.width; x += lane_count) {
-      const Lanes here = load_lanes(row + x);
-      const Pair<Lanes> gradient{load_lanes(row + x + 1) - here, load_lanes(row_below + x) - here};
-      const Pair<Lanes> after = dual({load_lanes(row_dual_x + x), load_lanes(row_dual_y + x)}, gradient, step);
-      store_lanes(after.x, row_dual_x + x);
-      store_lanes(after.y, row_dual_y + x);
-    }
-  };
-  update(flow_x, x_dual_x, x_dual_y);
-  update(flow_y, y_dual_x, y_dual_y);
+  const Rows rows(variables, y);
+  const Rows below(variables, std::min(y + 1, variables.level.height - 1));
+  for (int32_t x = 0; x < variables.level.width; x += lane_count) {
+    update_duals(rows, x, rows.dual_variables(x), below.flow(x), step);
+  }
 }
 
 // One iteration; returns how much it changed.
 int64_t iterate_once(const Variables& variables, const Step& step) {
-  int64_t change = 0;
-  for (int32_t y = 0; y < variables.level.height; ++y) {
-    change += primal_row(variables, y, step);
-    if (y > 0) {
-      dual_row(variables, y - 1, step);
-    }
+  int64_t change = iterate_row<false>(variables, 0, step);
+  for (int32_t y = 1; y < variables.level.height; ++y) {
+    change += iterate_row<true>(variables, y, step);
   }
   dual_row(variables, variables.level.height - 1, step);
   return change;
@@ -350,7 +363,7 @@ int64_t iterate_once(const Variables& variables, const Step& step) {
 // The same values with the rows shared between threads.
 int64_t iterate_on_shared_rows(const Variables& variables, const Step& step, const Sharing& sharing) {
   std::atomic<int64_t> change{0};
-  sharing.each_row(variables.level, [&](int32_t y) { change += primal_row(variables, y, step); });
+  sharing.each_row(variables.level, [&](int32_t y) { change += iterate_row<false>(variables, y, step); });
   sharing.each_row(variables.level, [&](int32_t y) { dual_row(variables, y, step); });
   return change;
 }
