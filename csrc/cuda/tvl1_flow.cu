@@ -92,7 +92,7 @@ struct Resize {
   float factor;  // of the vectors, which grow as the image does
 };
 
-constexpr Pair<float> no_dual{0.0f, 0.0f};
+constexpr WholeDuals no_duals{};
 
 // The first state of a pair: `init`, or nothing.
 __global__ void begin_kernel(const Slots slots, const Tvl1Level level, const twostream_flow_fields init,
@@ -111,8 +111,7 @@ __global__ void begin_kernel(const Slots slots, const Tvl1Level level, const two
     }
     const int64_t offset = y * row_stride(level) + x;
     state.flow[offset].value = flow;
-    state.x_dual[offset].value = no_dual;
-    state.y_dual[offset].value = no_dual;
+    state.duals[offset] = no_duals;
   });
 }
 
@@ -134,8 +133,7 @@ __global__ void resize_flow_kernel(const Slots slots, const Resize resize, int32
         resized(vertical, horizontal, resize.factor, [&](int32_t row, int32_t column) { return pixel(row, column).x; }),
         resized(vertical, horizontal, resize.factor,
                 [&](int32_t row, int32_t column) { return pixel(row, column).y; })};
-    to.x_dual[offset].value = no_dual;
-    to.y_dual[offset].value = no_dual;
+    to.duals[offset] = no_duals;
   });
 }
 

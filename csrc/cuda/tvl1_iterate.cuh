@@ -36,8 +36,7 @@ TWOSTREAM_HD TileSpan tile_span(int32_t index, int32_t count, int32_t length, in
 
 struct Pixel {
   Pair<float> flow;
-  Pair<float> x_dual;
-  Pair<float> y_dual;
+  Duals<float> duals;
   DataTerm<float> term;
 };
 
@@ -74,10 +73,10 @@ __device__ inline Place place_in(const Tvl1Level& level, int32_t tiles_across, i
 
 __device__ inline void show_duals(const Pixel (&pixels)[strip_height], const Place& place, Exchange& exchange) {
   for (int32_t step = 0; step < strip_height; ++step) {
-    exchange.across[place.row + step][1 + place.column].value = {pixels[step].x_dual.x, pixels[step].y_dual.x};
+    exchange.across[place.row + step][1 + place.column].value = {pixels[step].duals.x.x, pixels[step].duals.y.x};
   }
   const Pixel& last = pixels[strip_height - 1];
-  exchange.down[1 + place.row / strip_height][place.column].value = {last.x_dual.y, last.y_dual.y};
+  exchange.down[1 + place.row / strip_height][place.column].value = {last.duals.x.y, last.duals.y.y};
 }
 
 __device__ inline void clear_borders(const Place& place, Exchange& exchange) {
@@ -97,13 +96,13 @@ __device__ inline uint32_t primal_steps(Pixel (&pixels)[strip_height], const Pla
   for (int32_t step = 0; step < strip_height; ++step) {
     Pixel& pixel = pixels[step];
     const Pair<float> left = exchange.across[place.row + step][place.column].value;
-    const Pair<float> diverging{divergence(pixel.x_dual, left.x, above.x), divergence(pixel.y_dual, left.y, above.y)};
+    const Pair<float> diverging{divergence(pixel.duals.x, left.x, above.x), divergence(pixel.duals.y, left.y, above.y)};
     const Pair<float> after = primal(pixel.term, pixel.flow, diverging, weights);
     const auto units = static_cast<uint32_t>(change_units(pixel.flow, after, weights));
     change += place.owns(step) ? units : 0;
     pixel.flow = after;
     exchange.flow[place.row + step][place.column].value = after;
-    above = {pixel.x_dual.y, pixel.y_dual.y};
+    above = {pixel.duals.x.y, pixel.duals.y.y};
   }
   return change;
 }
@@ -121,10 +120,9 @@ __device__ inline void dual_steps(Pixel (&pixels)[strip_height], const Place& pl
     if (step == last_row) {
       below = pixel.flow;
     }
-    const Pair<float> gradient_of_x{right.x - pixel.flow.x, below.x - pixel.flow.x};
-    const Pair<float> gradient_of_y{right.y - pixel.flow.y, below.y - pixel.flow.y};
-    pixel.x_dual = dual(pixel.x_dual, gradient_of_x, weights);
-    pixel.y_dual = dual(pixel.y_dual, gradient_of_y, weights);
+    const Pair<float> here = pixel.flow;
+    const Duals<float> gradients{{right.x - here.x, below.x - here.x}, {right.y - here.y, below.y - here.y}};
+    pixel.duals = dual(pixel.duals, gradients, weights);
   }
 }
 
@@ -173,8 +171,7 @@ __global__ void __launch_bounds__(tile_threads, 2)
     const WholePair* flow = from_filtered ? slot.filtered : from.flow;
     for (int32_t step = 0; step < strip_height; ++step) {
       const int64_t offset = within(place.y + step, level.height) * row_stride(level) + place.x;
-      pixels[step] = {load(flow + offset), load(from.x_dual + offset), load(from.y_dual + offset),
-                      load(slot.terms + offset)};
+      pixels[step] = {load(flow + offset), load(from.duals + offset), load(slot.terms + offset)};
     }
     show_duals(pixels, place, exchange);
   }
@@ -195,8 +192,7 @@ __global__ void __launch_bounds__(tile_threads, 2)
     if (inside && place.owns(step)) {
       const int64_t offset = (place.y + step) * row_stride(level) + place.x;
       to.flow[offset] = {pixels[step].flow};
-      to.x_dual[offset] = {pixels[step].x_dual};
-      to.y_dual[offset] = {pixels[step].y_dual};
+      to.duals[offset] = {pixels[step].duals};
     }
   }
 }

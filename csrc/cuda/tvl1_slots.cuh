@@ -17,6 +17,7 @@ struct alignas(sizeof(T)) Whole {
   T value;
 };
 using WholePair = Whole<Pair<float>>;
+using WholeDuals = Whole<Duals<float>>;
 using WholeTerm = Whole<DataTerm<float>>;
 
 template <typename T>
@@ -65,21 +66,18 @@ constexpr int32_t record_count = 3;
 
 struct State {
   WholePair* flow;
-  WholePair* x_dual;
-  WholePair* y_dual;
+  WholeDuals* duals;
 };
 
 struct Slot {
   Record* records;
-  WholePair* planes;  // of both states, three each
   WholeTerm* terms;
+  WholeDuals* duals;    // of both states
+  WholePair* flow;      // of both states
   WholePair* filtered;  // flow
   int64_t pixels;       // of a plane
 
-  TWOSTREAM_HD State state(int32_t which) const {
-    WholePair* first = planes + which * 3 * pixels;
-    return {first, first + pixels, first + 2 * pixels};
-  }
+  TWOSTREAM_HD State state(int32_t which) const { return {flow + which * pixels, duals + which * pixels}; }
   TWOSTREAM_HD Turn turn(int32_t launch, const Tvl1Level& level) const {
     return turn_after(records[launch % record_count], level.pixels());
   }
@@ -104,13 +102,15 @@ struct Slots {
   int64_t pixels;  // of a plane
 
   TWOSTREAM_HD int64_t bytes() const {  // of a slot
-    return record_bytes + pixels * static_cast<int64_t>(7 * sizeof(WholePair) + sizeof(WholeTerm));
+    return record_bytes +
+           pixels * static_cast<int64_t>(sizeof(WholeTerm) + 2 * sizeof(WholeDuals) + 3 * sizeof(WholePair));
   }
   TWOSTREAM_HD Slot at(int64_t index) const {
     char* own = base + index * bytes();
     auto* terms = reinterpret_cast<WholeTerm*>(own + record_bytes);
-    auto* planes = reinterpret_cast<WholePair*>(terms + pixels);
-    return {reinterpret_cast<Record*>(own), planes, terms, planes + 6 * pixels, pixels};
+    auto* duals = reinterpret_cast<WholeDuals*>(terms + pixels);
+    auto* flow = reinterpret_cast<WholePair*>(duals + 2 * pixels);
+    return {reinterpret_cast<Record*>(own), terms, duals, flow, flow + 2 * pixels, pixels};
   }
 
   static constexpr int64_t record_bytes = 256;
