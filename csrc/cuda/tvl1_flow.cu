@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <algorithm>
+
 #include "core/tvl1_flow.h"
 #include "cuda/launch.h"
 #include "cuda/tvl1_iterate.cuh"
@@ -37,9 +39,7 @@ Images images_of(float* base, const Tvl1Pyramid& pyramid, int wanted) {
   return {base, frame_size(pyramid), pyramid.levels[wanted]};
 }
 
-int64_t most_pairs_at_work(const twostream_tvl1_flow_args& args) {
-  return args.concurrent_pairs < largest_grid_z ? args.concurrent_pairs : largest_grid_z;
-}
+int64_t most_at_work(const twostream_tvl1_flow_args& args) { return std::min(args.concurrent_pairs, most_pairs); }
 
 int64_t frames_bytes(const twostream_tvl1_flow_args& args, const Tvl1Pyramid& pyramid) {
   return args.frames.count * frame_size(pyramid) * static_cast<int64_t>(sizeof(float));
@@ -253,6 +253,7 @@ struct Work {
   Slots slots;
   int64_t first;  // pair
   int64_t count;
+  int64_t resident_blocks;
   int32_t launches;
   Queue& queue;
 
@@ -260,12 +261,10 @@ struct Work {
 };
 
 void iterate(Work& work, const Tvl1Level& level, int32_t most, bool filtered) {
-  const int32_t across = tile_count(level.width, tile_width);
-  const int32_t down = tile_count(level.height, tile_height);
-  const dim3 grid(static_cast<unsigned int>(across) * static_cast<unsigned int>(down), 1,
-                  static_cast<unsigned int>(work.count));
-  work.queue.add(iterate_kernel, grid, dim3(tile_width, strips), work.slots, level, across, down, tvl1_step(work.args),
-                 most, filtered, work.launches);
+  const Tiles tiles = tiles_of(level);
+  const int64_t blocks = std::min(tiles.count() * work.count, work.resident_blocks);
+  work.queue.add(iterate_kernel, dim3(static_cast<unsigned int>(blocks)), dim3(tile_width, strips), work.slots,
+                 static_cast<int32_t>(work.count), level, tiles, tvl1_step(work.args), most, filtered, work.launches);
   work.launches = (work.launches + 1) % record_count;
 }
 
@@ -343,7 +342,7 @@ int64_t twostream_tvl1_flow_workspace_cuda(const twostream_tvl1_flow_args* args)
   }
   const Tvl1Pyramid pyramid = tvl1_pyramid(*args);
   const Slots slots = slots_for(pyramid.levels[0], nullptr);
-  return frames_bytes(*args, pyramid) + most_pairs_at_work(*args) * slots.bytes();
+  return frames_bytes(*args, pyramid) + most_at_work(*args) * slots.bytes();
 }
 
 int twostream_tvl1_flow_cuda(const twostream_tvl1_flow_args* args, int device, void* stream) {
@@ -357,12 +356,15 @@ int twostream_tvl1_flow_cuda(const twostream_tvl1_flow_args* args, int device, v
   const Tvl1Pyramid pyramid = tvl1_pyramid(*args);
   auto* frames = static_cast<float*>(args->workspace);
   const Slots slots = slots_for(pyramid.levels[0], static_cast<char*>(args->workspace) + frames_bytes(*args, pyramid));
-  Queue queue{stream, TWOSTREAM_SUCCESS};
+  int multiprocessors = 0;
+  Queue queue{stream,
+              static_cast<int>(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device))};
   build_pyramids(*args, pyramid, frames, queue);
-  const int64_t most = most_pairs_at_work(*args);
+  const int64_t most = most_at_work(*args);
   for (int64_t first = 0; first < args->pair_count; first += most) {
     const int64_t left = args->pair_count - first;
-    Work work{*args, pyramid, slots, first, left < most ? left : most, 0, queue};
+    Work work{*args, pyramid, slots, first, std::min(left, most), multiprocessors * blocks_per_multiprocessor,
+              0,     queue};
     solve_pairs(work, frames);
   }
   return queue.status;

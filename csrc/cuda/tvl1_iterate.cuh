@@ -15,11 +15,23 @@ constexpr int32_t tile_height = strip_height * strips;
 constexpr int32_t tile_width = 64;
 constexpr int32_t tile_threads = tile_width * strips;
 constexpr int32_t halo = tvl1_group;
+constexpr int32_t blocks_per_multiprocessor = 2;
 
 // Tiles along an axis. Those at its ends lose nothing to a halo there.
-inline int32_t tile_count(int32_t length, int32_t tile) {
+inline int32_t tiles_along(int32_t length, int32_t tile) {
   const int32_t step = tile - 2 * halo;
   return length <= tile ? 1 : 1 + (length - tile + step - 1) / step;
+}
+
+struct Tiles {
+  int32_t across;
+  int32_t down;
+
+  TWOSTREAM_HD int64_t count() const { return static_cast<int64_t>(across) * down; }
+};
+
+inline Tiles tiles_of(const Tvl1Level& level) {
+  return {tiles_along(level.width, tile_width), tiles_along(level.height, tile_height)};
 }
 
 // Where a tile begins along an axis, and which of its pixels it owns.
@@ -60,10 +72,9 @@ struct Place {
   __device__ bool owns(int32_t step) const { return step >= owned && step < end; }
 };
 
-__device__ inline Place place_in(const Tvl1Level& level, int32_t tiles_across, int32_t tiles_down) {
-  const auto tile = static_cast<int32_t>(blockIdx.x);
-  const TileSpan columns = tile_span(tile % tiles_across, tiles_across, level.width, tile_width);
-  const TileSpan rows = tile_span(tile / tiles_across, tiles_down, level.height, tile_height);
+__device__ inline Place place_in(const Tvl1Level& level, const Tiles& tiles, int32_t tile) {
+  const TileSpan columns = tile_span(tile % tiles.across, tiles.across, level.width, tile_width);
+  const TileSpan rows = tile_span(tile / tiles.across, tiles.down, level.height, tile_height);
   const auto column = static_cast<int32_t>(threadIdx.x);
   const auto row = static_cast<int32_t>(threadIdx.y) * strip_height;
   const int32_t x = columns.origin + column;
@@ -146,39 +157,74 @@ __device__ inline void add_changes(Exchange& exchange, int32_t count, unsigned l
   }
 }
 
-// Blocks run over the tiles (x) and the pairs at work (z). Pairs that have not converged make `most` iterations, whose
-// first finds filtered flow if `filtered`; pairs that went too far repeat what they were told to.
-__global__ void __launch_bounds__(tile_threads, 2)
-    iterate_kernel(const Slots slots, const Tvl1Level level, int32_t tiles_across, int32_t tiles_down,
-                   const Tvl1Step<float> weights, int32_t most, bool filtered, int32_t launch) {
-  __shared__ Exchange exchange;
-  const Slot slot = slots.at(blockIdx.z);
-  const Turn turn = slot.turn(launch, level);
-  const int32_t count = turn.repeat > 0 ? turn.repeat : (turn.converged ? 0 : most);
-  const bool from_filtered = turn.repeat > 0 ? turn.filtered : filtered;
-  if (first_thread_of_pair()) {
-    slot.pass_on(launch, turn.source, count, from_filtered, turn.converged);
+// What a launch does for one pair.
+struct Plan {
+  int32_t pair;
+  int16_t source;
+  int8_t count;  // of iterations
+  int8_t filtered;
+};
+
+constexpr int32_t most_pairs = 256;  // at work
+
+struct Plans {
+  int32_t working;  // pairs
+  Plan of[most_pairs];
+  uint8_t works[most_pairs];
+};
+
+// Every block finds the same plans, in the order of the pairs. Those that have not converged make `most` iterations,
+// whose first finds filtered flow if `filtered`; those that went too far repeat what they were told to.
+__device__ inline void make_plans(const Slots& slots, int32_t pairs, const Tvl1Level& level, int32_t most,
+                                  bool filtered, int32_t launch, Plans& plans) {
+  const auto pair = static_cast<int32_t>(threadIdx.y * tile_width + threadIdx.x);
+  Plan plan{};
+  if (pair < pairs) {
+    const Slot slot = slots.at(pair);
+    const Turn turn = slot.turn(launch, level);
+    const bool repeat = turn.repeat > 0;
+    const int32_t count = repeat ? turn.repeat : (turn.converged ? 0 : most);
+    const bool from_filtered = repeat ? turn.filtered : filtered;
+    plan = {pair, static_cast<int16_t>(turn.source), static_cast<int8_t>(count), static_cast<int8_t>(from_filtered)};
+    plans.works[pair] = count > 0 ? 1 : 0;
+    if (blockIdx.x == 0) {
+      slot.pass_on(launch, turn.source, count, from_filtered, turn.converged);
+    }
   }
-  if (count == 0) {
-    return;
+  __syncthreads();
+  if (pair < pairs) {
+    int32_t place = 0;
+    for (int32_t before = 0; before < pair; ++before) {
+      place += plans.works[before];
+    }
+    if (plan.count > 0) {
+      plans.of[place] = plan;
+    }
+    if (pair == pairs - 1) {
+      plans.working = place + plans.works[pair];
+    }
   }
-  const Place place = place_in(level, tiles_across, tiles_down);
+  __syncthreads();
+}
+
+__device__ inline void iterate_tile(const Slot& slot, const Plan& plan, const Tvl1Level& level, const Place& place,
+                                    const Tvl1Step<float>& weights, int32_t launch, Exchange& exchange) {
   const bool inside = place.x < level.width && place.y < level.height;
   clear_borders(place, exchange);
   Pixel pixels[strip_height];
   if (inside) {
-    const State from = slot.state(turn.source);
-    const WholePair* flow = from_filtered ? slot.filtered : from.flow;
+    const State from = slot.state(plan.source);
+    const WholePair* flow = plan.filtered != 0 ? slot.filtered : from.flow;
     for (int32_t step = 0; step < strip_height; ++step) {
       const int64_t offset = within(place.y + step, level.height) * row_stride(level) + place.x;
       pixels[step] = {load(flow + offset), load(from.duals + offset), load(slot.terms + offset)};
     }
     show_duals(pixels, place, exchange);
   }
-  const auto thread = static_cast<int32_t>(threadIdx.y * tile_width + threadIdx.x);
   __syncthreads();
-  for (int32_t iteration = 0; iteration < count; ++iteration) {
-    exchange.change[iteration][thread] = inside ? primal_steps(pixels, place, weights, exchange) : 0;
+  for (int32_t iteration = 0; iteration < plan.count; ++iteration) {
+    const uint32_t change = inside ? primal_steps(pixels, place, weights, exchange) : 0;
+    exchange.change[iteration][threadIdx.y * tile_width + threadIdx.x] = change;
     __syncthreads();
     if (inside) {
       dual_steps(pixels, place, level, weights, exchange);
@@ -186,14 +232,31 @@ __global__ void __launch_bounds__(tile_threads, 2)
     }
     __syncthreads();
   }
-  add_changes(exchange, count, slot.next_record(launch).change);
-  const State to = slot.state(1 - turn.source);
+  const State to = slot.state(1 - plan.source);
   for (int32_t step = 0; step < strip_height; ++step) {
     if (inside && place.owns(step)) {
       const int64_t offset = (place.y + step) * row_stride(level) + place.x;
       to.flow[offset] = {pixels[step].flow};
       to.duals[offset] = {pixels[step].duals};
     }
+  }
+  add_changes(exchange, plan.count, slot.next_record(launch).change);
+}
+
+// As many blocks as the device holds at a time share the tiles of the pairs that have something to do: launches that
+// come after the last pair has converged, as most do, end at once.
+__global__ void __launch_bounds__(tile_threads, blocks_per_multiprocessor)
+    iterate_kernel(const Slots slots, int32_t pairs, const Tvl1Level level, const Tiles tiles,
+                   const Tvl1Step<float> weights, int32_t most, bool filtered, int32_t launch) {
+  __shared__ Plans plans;
+  __shared__ Exchange exchange;
+  make_plans(slots, pairs, level, most, filtered, launch, plans);
+  const int64_t all = plans.working * tiles.count();
+  for (int64_t tile = blockIdx.x; tile < all; tile += gridDim.x) {
+    const Plan plan = plans.of[tile / tiles.count()];
+    const Place place = place_in(level, tiles, static_cast<int32_t>(tile % tiles.count()));
+    iterate_tile(slots.at(plan.pair), plan, level, place, weights, launch, exchange);
+    __syncthreads();
   }
 }
 

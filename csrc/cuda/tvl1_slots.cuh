@@ -31,7 +31,7 @@ TWOSTREAM_HD int64_t row_stride(const Tvl1Level& level) { return (static_cast<in
 
 // ---- records -------------------------------------------------------------------------------------------------------
 
-struct Record {
+struct alignas(16) Record {
   int32_t source;                         // which state is certain
   int32_t tried;                          // iterations that the launch before made from it, into the other state
   int32_t filtered;                       // whether those began at the filtered flow
@@ -49,10 +49,10 @@ struct Turn {
 };
 
 TWOSTREAM_HD Turn turn_after(const Record& record, int64_t pixels) {
-  for (int32_t tried = 0; tried < record.tried; ++tried) {
-    if (has_converged(static_cast<int64_t>(record.change[tried]), pixels)) {
-      const bool last = tried + 1 == record.tried;
-      return {last ? 1 - record.source : record.source, last ? 0 : tried + 1, record.filtered != 0, last};
+  for (int32_t place = 0; place < tvl1_group; ++place) {
+    if (place < record.tried && has_converged(static_cast<int64_t>(record.change[place]), pixels)) {
+      const bool last = place + 1 == record.tried;
+      return {last ? 1 - record.source : record.source, last ? 0 : place + 1, record.filtered != 0, last};
     }
   }
   return {record.tried > 0 ? 1 - record.source : record.source, 0, false, record.converged != 0};
@@ -79,7 +79,8 @@ struct Slot {
 
   TWOSTREAM_HD State state(int32_t which) const { return {flow + which * pixels, duals + which * pixels}; }
   TWOSTREAM_HD Turn turn(int32_t launch, const Tvl1Level& level) const {
-    return turn_after(records[launch % record_count], level.pixels());
+    const Record record = records[launch % record_count];
+    return turn_after(record, level.pixels());
   }
   TWOSTREAM_HD Record& next_record(int32_t launch) const { return records[(launch + 1) % record_count]; }
 
