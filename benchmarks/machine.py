@@ -14,7 +14,16 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-_PACKAGES = ("torch", "numpy", "opencv-python", "kornia", "torchvision", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "opencv-python",
+    "opencv-contrib-python",
+    "kornia",
+    "torchvision",
+    "nvidia-dali-cuda120",
+    "nvidia-dali-cuda130",
+)
 
 
 def facts(device: torch.device, threads: int) -> dict[str, Any]:

@@ -251,12 +251,9 @@ TWOSTREAM_HD bool has_converged(int64_t units, int64_t pixels) {
 
 // ---- the median filter ---------------------------------------------------------------------------------------------
 
-// The median of an odd number of values, which it moves about. The least and the greatest of any half of the values and
-// two more cannot be the median: they leave, and one of the others, from `next` on, takes their place, until there are
-// no others. (A template, not a loop: GPUs need to know each place when they compile.)
-template <int next, int number, typename Value>
-TWOSTREAM_HD Value median_from(Value (&values)[number]) {
-  constexpr int count = 2 * (number / 2 + 2) - next;
+// The first `count` of the values, and those from `next` on, are left to choose from.
+template <int count, int next, int number, typename Value>
+TWOSTREAM_HD Value median_of_rest(Value (&values)[number]) {
   for (int index = 1; index < count; ++index) {
     const Value least = lower(values[0], values[index]);
     values[index] = upper(values[0], values[index]);
@@ -271,13 +268,16 @@ TWOSTREAM_HD Value median_from(Value (&values)[number]) {
     return values[1];
   } else {
     values[0] = values[next];
-    return median_from<next + 1>(values);
+    return median_of_rest<count - 1, next + 1>(values);
   }
 }
 
+// The median of an odd number of values, which it moves about. The least and the greatest of any half of the values and
+// two more cannot be the median: they leave, and one of the others takes their place, until there are no others. All
+// counts are known to the compiler, so that the values can stay in registers.
 template <int number, typename Value>
 TWOSTREAM_HD Value median_of(Value (&values)[number]) {
-  return median_from<number / 2 + 2>(values);
+  return median_of_rest<number / 2 + 2, number / 2 + 2>(values);
 }
 
 }  // namespace twostream

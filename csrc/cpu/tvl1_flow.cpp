@@ -378,8 +378,13 @@ void median_row(const Variables& variables, Plane plane, int32_t y, float* to) {
     Lanes values[side * side];
     for (int place = 0; place < side * side; ++place) {
       const float* row = variables.row(plane, within(y + place / side - reach, level.height));
+      const int32_t first = left + place % side - reach;
+      if (first >= 0 && first + lane_count <= level.width) {
+        values[place] = load_lanes(row + first);
+        continue;
+      }
       for (int32_t lane = 0; lane < lane_count; ++lane) {
-        values[place].vector[lane] = row[within(left + lane + place % side - reach, level.width)];
+        values[place].vector[lane] = row[within(first + lane, level.width)];
       }
     }
     const Lanes median = median_of(values);
