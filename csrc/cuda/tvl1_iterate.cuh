@@ -245,7 +245,7 @@ __device__ inline void iterate_tile(const Slot& slot, const Plan& plan, const Tv
 
 // As many blocks as the device holds at a time share the tiles of the pairs that have something to do: launches that
 // come after the last pair has converged, as most do, end at once.
-__global__ void __launch_bounds__(tile_threads, blocks_per_multiprocessor)
+static __global__ void __launch_bounds__(tile_threads, blocks_per_multiprocessor)
     iterate_kernel(const Slots slots, int32_t pairs, const Tvl1Level level, const Tiles tiles,
                    const Tvl1Step<float> weights, int32_t most, bool filtered, int32_t launch) {
   __shared__ Plans plans;
