@@ -207,6 +207,7 @@ __device__ inline void make_plans(const Slots& slots, int32_t pairs, const Tvl1L
   __syncthreads();
 }
 
+// Of `exchange`, the sums of the changes alone are still read at the end, and the next tile's come behind a barrier.
 __device__ inline void iterate_tile(const Slot& slot, const Plan& plan, const Tvl1Level& level, const Place& place,
                                     const Tvl1Step<float>& weights, int32_t launch, Exchange& exchange) {
   const bool inside = place.x < level.width && place.y < level.height;
@@ -256,11 +257,10 @@ static __global__ void __launch_bounds__(tile_threads, blocks_per_multiprocessor
     const Plan plan = plans.of[tile / tiles.count()];
     const Place place = place_in(level, tiles, static_cast<int32_t>(tile % tiles.count()));
     iterate_tile(slots.at(plan.pair), plan, level, place, weights, launch, exchange);
-    __syncthreads();
   }
 }
 
-// The median filter of the flow, for the pairs that go on after this launch.
+// The median filter of the flow, for the pairs that go on from here.
 template <int side>
 __global__ void filter_kernel(const Slots slots, const Tvl1Level level, int32_t launch) {
   const Slot slot = slots.at(blockIdx.z);
