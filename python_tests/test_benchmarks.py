@@ -105,3 +105,16 @@ def test_a_step_of_the_gpu_check_that_outlives_its_time_is_ended_with_all_it_sta
     assert done["timed_out"]
     assert done["seconds"] < 30
     assert done["output"] == "began\n"
+
+
+def test_the_training_step_is_recorded_with_the_share_of_its_normalisation(table: ModuleType, tmp_path: Path) -> None:
+    import bench_cnn_m_2048
+
+    assert bench_cnn_m_2048.main(["--quick", "--rounds", "3", "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "cnn_m_2048.json").read_text())
+    assert {"date", "commit", "machine", "versions", "shapes"} <= set(record)
+    ours, by_torch, planes, without = record["implementations"]
+    assert all(each["samples_per_processor_second"] > 0 for each in record["implementations"])
+    assert max(ours["share_of_lrn"], by_torch["share_of_lrn"]) < 1
+    assert min(by_torch["ours_is_times_faster"], planes["ours_is_times_faster"]) > 0
+    assert without["name"] == "without LRN"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from twostream_ext.errors import SettingsError
-from twostream_ext.models import CNNM2048
+from twostream_ext.models import CNNM2048, SpatialNet, TemporalNet
 from twostream_ext.models.cnn_m_2048 import SMALLEST_INPUT, map_sides
 from twostream_ext.models.response_norm import local_response_norm
 
@@ -110,6 +111,87 @@ def test_the_forward_pass_is_the_formula() -> None:
     torch.testing.assert_close(net(x), y.relu(), rtol=1e-4, atol=1e-5)
 
 
+def plain_net(net: CNNM2048, in_channels: int, *, norm2: bool) -> nn.Sequential:
+    """CNN-M-2048 at full width from the released prototxt and torch's own layers, with the weights of `net`."""
+
+    def norm() -> nn.LocalResponseNorm:
+        return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
+
+    def pool() -> nn.MaxPool2d:
+        return nn.MaxPool2d(3, 2, ceil_mode=True)
+
+    layers: dict[str, nn.Module] = {
+        "conv1": nn.Conv2d(in_channels, 96, 7, 2),
+        "relu1": nn.ReLU(),
+        "norm1": norm(),
+        "pool1": pool(),
+        "conv2": nn.Conv2d(96, 256, 5, 2, 1),
+        "relu2": nn.ReLU(),
+        **({"norm2": norm()} if norm2 else {}),
+        "pool2": pool(),
+        "conv3": nn.Conv2d(256, 512, 3, 1, 1),
+        "relu3": nn.ReLU(),
+        "conv4": nn.Conv2d(512, 512, 3, 1, 1),
+        "relu4": nn.ReLU(),
+        "conv5": nn.Conv2d(512, 512, 3, 1, 1),
+        "relu5": nn.ReLU(),
+        "pool5": pool(),
+        "flatten": nn.Flatten(),
+        "fc6": nn.Linear(512 * 6 * 6, 4096),
+        "relu6": nn.ReLU(),
+        "fc7": nn.Linear(4096, 2048),
+        "relu7": nn.ReLU(),
+    }
+    with torch.device("meta"):
+        plain = nn.Sequential(OrderedDict(layers))
+    plain.load_state_dict(net.state_dict(), assign=True)
+    return plain.eval()
+
+
+def outputs(net: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
+    """What each layer gives, by its name; ReLUs may work in place."""
+    seen: dict[str, Tensor] = {}
+    hooks = [
+        layer.register_forward_hook(lambda _layer, _inputs, output, name=name: seen.update({name: output.clone()}))
+        for name, layer in net.named_children()
+        if not isinstance(layer, nn.Dropout)
+    ]
+    net(x)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+def test_every_layer_of_both_streams_gives_what_a_plain_torch_net_gives(stream: str) -> None:
+    channels, norm2 = (3, True) if stream == "spatial" else (20, False)
+    torch.manual_seed(6)
+    net = (SpatialNet(2) if stream == "spatial" else TemporalNet(2, length=10)).eval().backbone
+    assert isinstance(net, CNNM2048)
+    x = torch.randn(1, channels, 224, 224) * 50  # so large that the normalisations bend the responses
+    with torch.no_grad():
+        ours, plain = outputs(net, x), outputs(plain_net(net, channels, norm2=norm2), x)
+    assert list(ours) == list(plain)
+    for name, expected in plain.items():
+        error = (ours[name] - expected).abs().max() / expected.abs().max()
+        assert ours[name].shape == expected.shape, name
+        assert error < 1e-5, name
+    bent = ours["norm1"] / ours["relu1"].clamp(min=1e-9)
+    assert bent[ours["relu1"] > 1].std() > 0.01
+    sides = {name: ours[name].shape[-1] for name in ("conv1", "pool1", "conv2", "pool2", "conv5", "pool5")}
+    assert sides == {"conv1": 109, "pool1": 54, "conv2": 26, "pool2": 13, "conv5": 13, "pool5": 6}
+
+
+def test_a_mean_image_is_subtracted_from_the_input() -> None:
+    net = CNNM2048(3, width=0.03, input_size=64).eval()
+    x, image = torch.randn(2, 3, 64, 64), torch.randn(3, 64, 64)
+    expected = net(x - image)
+    assert "mean_image" not in net.state_dict()
+    net.mean_image = image
+    assert torch.equal(net(x), expected)
+    assert torch.equal(net.state_dict()["mean_image"], image)
+
+
 def test_norm2_can_be_dropped() -> None:
     net = CNNM2048(20, width=0.03, norm2=False)
     assert not hasattr(net, "norm2")
@@ -156,10 +238,11 @@ def test_other_arguments_are_checked(wrong: dict[str, float]) -> None:
         CNNM2048(3, **wrong)
 
 
-def test_models_need_neither_opencv_nor_sklearn_nor_matplotlib(tmp_path: Path) -> None:
+def test_importing_the_models_imports_nothing_heavy_or_optional(tmp_path: Path) -> None:
     code = (
         "import sys, twostream_ext.models;"
-        "print([m for m in ('cv2', 'sklearn', 'matplotlib', 'tensorboard') if m in sys.modules])"
+        "heavy = ('cv2', 'sklearn', 'matplotlib', 'tensorboard', 'scipy', 'google.protobuf', 'timm', 'torchvision');"
+        "print([m for m in heavy if m in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

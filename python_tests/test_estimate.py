@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 
 import cv2
+import estimators
 import numpy as np
 import pytest
+import torch
 from videos import moving_frames, texture
 
 from twostream_ext.errors import SettingsError, VideoError
-from twostream_ext.flow import METHODS, estimate_flow
+from twostream_ext.flow import METHODS, estimate_clip_flow, estimate_flow
+from twostream_ext.flow.estimate import estimator_name, load_estimator, run_estimator
 
 
 def grey(frame: np.ndarray) -> np.ndarray:
@@ -60,6 +65,51 @@ def test_neither_threads_nor_earlier_calls_change_the_result(method: str) -> Non
     first = estimate_flow(small[0], small[1], method)  # OpenCV adapts its search to these
     np.testing.assert_array_equal(estimate_flow(*pairs[0], method), alone[0])
     np.testing.assert_array_equal(estimate_flow(small[0], small[1], method), first)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("backward", [False, True])
+def test_flow_of_a_clip_is_that_of_its_pairs(method: str, backward: bool) -> None:
+    frames = [grey(frame) for frame in moving_frames(5, size=(40, 48), step=(1, -2))]
+    flow = estimate_clip_flow(torch.from_numpy(np.stack(frames)), method, backward=backward)
+    ahead = [estimate_flow(one, other, method) for one, other in pairwise(frames)]
+    np.testing.assert_array_equal(flow.forward, ahead)
+    if backward:
+        assert flow.backward is not None
+        np.testing.assert_array_equal(
+            flow.backward, [estimate_flow(other, one, method) for one, other in pairwise(frames)]
+        )
+    else:
+        assert flow.backward is None
+
+
+def test_estimators_are_called_one_at_a_time_and_with_the_reversed_clip_for_backward_flow() -> None:
+    inside, together = 0, 0
+
+    def estimator(frames: np.ndarray) -> np.ndarray:
+        """The brightness of each first frame, which tells the order."""
+        nonlocal inside, together
+        inside += 1
+        time.sleep(0.005)
+        together = max(together, inside)
+        inside -= 1
+        return np.broadcast_to(frames[:-1, :, :, :1], (*frames[:-1].shape[:3], 2)).astype(np.float32)
+
+    frames = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1) * np.ones((1, 3, 5, 3), np.uint8)
+    with ThreadPoolExecutor(4) as pool:
+        flows = list(pool.map(lambda _: run_estimator(estimator, frames, True), range(8)))
+    assert together == 1
+    for forward, backward in flows:
+        assert forward.shape == (3, 3, 5, 2)
+        assert forward[:, 0, 0, 0].tolist() == [0, 1, 2]
+        assert backward[:, 0, 0, 0].tolist() == [1, 2, 3]  # from frame t + 1 to frame t
+
+
+def test_names_of_estimators() -> None:
+    assert estimator_name(estimators.constant) == "estimators:constant"
+    assert load_estimator("estimators:constant") is estimators.constant
+    assert estimator_name("any:thing") == "any:thing"
+    assert estimator_name(partial(estimators.constant)) == "functools:partial"
 
 
 def test_wrong_arguments() -> None:

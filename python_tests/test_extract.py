@@ -3,25 +3,32 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import cv2
+import estimators
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
-from videos import decode, moving_frames, write_video
+from videos import decode, moving_frames, texture, write_video
 
+from twostream_ext import files
 from twostream_ext.data import FrameStore
 from twostream_ext.errors import ExtractionError, SettingsError, VideoError
-from twostream_ext.flow import FlowSettings, FlowStore, extract
+from twostream_ext.flow import METHODS, ClipFlow, FlowSettings, FlowStore, Method, draw_clip, extract
+from twostream_ext.ops import quantize_flow
 
 
 @pytest.fixture
@@ -109,6 +116,16 @@ def test_neither_threads_nor_company_change_a_byte(videos: Path, tmp_path: Path)
         assert file.read_bytes() == (together / file.relative_to(alone)).read_bytes()
 
 
+def assert_same_files(one: Path, other: Path) -> None:
+    """The directories hold the same files, byte for byte, and no others."""
+    contents = [
+        {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (one, other)
+    ]
+    assert sorted(contents[0]) == sorted(contents[1])
+    assert contents[0] == contents[1]
+
+
 def versions(folder: Path) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in sorted(folder.rglob("*.safetensors"))}
 
@@ -141,6 +158,10 @@ def test_second_call_makes_what_is_missing(videos: Path, tmp_path: Path) -> None
         ({"quality": 50}, "was made with quality 90, not 50"),
         ({"method": "farneback"}, "was made with method dis, not farneback"),
         ({"backward": True}, "was made with directions forward, not forward and backward"),
+        ({"bound": 20.0}, "was made with bound None, not 20.0"),
+        ({"step": 2}, "was made with frame_step 1, not 2"),
+        ({"codec": "raw"}, "was made with codec jpeg, not raw"),
+        ({"estimator": "estimators:constant"}, "was made with method dis, not estimators:constant"),
     ],
 )
 def test_store_of_other_settings(videos: Path, tmp_path: Path, option: dict[str, Any], message: str) -> None:
@@ -187,6 +208,37 @@ def test_videos_that_cannot_be_read(videos: Path, tmp_path: Path) -> None:
     assert len(FrameStore.open(tmp_path / "frames")) == 5
 
 
+def test_a_video_without_frames_and_one_whose_size_changes(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    write_video(videos / "none.avi", moving_frames(1))
+    data = (videos / "none.avi").read_bytes()
+    (videos / "none.avi").write_bytes(data[: data.index(b"movi") + 4])
+    pictures = [texture(48, 64, seed=1), texture(32, 80, seed=2)]
+    coded = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures for _ in range(3)]
+    (videos / "changing.mjpeg").write_bytes(b"".join(coded))
+    names = ["none.avi", "changing.mjpeg"]
+    with pytest.raises(ExtractionError, match=r"^1 of 2 .*none.avi: (no frame can be decoded|is not a video)"):
+        quiet_extract(videos, tmp_path / "flow", names=names)
+    clip = FlowStore.open(tmp_path / "flow")["changing"]
+    assert (clip.frame_count, clip.size, clip.source_size) == (6, (32, 43), (48, 64))
+
+
+def test_devices_that_are_not_there(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that knows both takes the CPU by itself where there is no GPU, and is refused one by name."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    seen = []
+
+    def still(frames: torch.Tensor, device: torch.device, backward: bool) -> ClipFlow:
+        seen.append(device.type)
+        return ClipFlow(torch.zeros(len(frames) - 1, *frames.shape[1:], 2), None)
+
+    monkeypatch.setitem(METHODS, "still", Method(still, {}, runs_on_cuda=True))
+    with pytest.raises(SettingsError, match=r"device is 'cuda:0', but (torch finds no GPU|.* without CUDA)"):
+        quiet_extract(videos, tmp_path / "flow", method="still", device="cuda:0")
+    quiet_extract(videos, tmp_path / "flow", method="still")
+    assert set(seen) == {"cpu"}
+
+
 def test_long_lists_of_failures_are_cut(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -226,12 +278,222 @@ def test_two_videos_of_one_name(videos: Path, tmp_path: Path) -> None:
         ({"quality": 0}, "quality is 0, expected a number from 1 to 100"),
         ({"smallest_side": 0}, "smallest_side is 0"),
         ({"workers": 0}, "workers is 0, expected at least 1"),
+        ({"step": 0}, "step is 0, expected a positive number"),
+        ({"bound": -1.0}, "bound is -1.0, expected a positive number of pixels"),
+        ({"bound": float("nan")}, "bound is nan"),
+        ({"codec": "png"}, "codec is 'png', expected one of jpeg, raw"),
+        ({"codec": "raw", "quality": 0}, "quality is 0"),
+        ({"shard": (3, 2)}, "shard is 3/2, expected i/n with i from 1 to n"),
+        ({"shard": (5, 9)}, "shard is 5/9, but there are only 4 videos"),
+        ({"device": "abacus"}, "device is 'abacus', expected auto, cpu or cuda"),
+        ({"device": "cuda"}, "device is 'cuda', but dis runs on the CPU only"),
+        ({"device": "cpu", "estimator": "estimators:constant"}, "an estimator of your own chooses its device itself"),
+        ({"estimator": "constant"}, "estimator is 'constant', expected module:function"),
+        ({"estimator": "estimators:nothing"}, "estimator estimators:nothing: module 'estimators' has no attribute"),
+        ({"estimator": "no_such_module:f"}, "estimator no_such_module:f: No module named 'no_such_module'"),
+        ({"estimator": "estimators:STEP"}, "estimator estimators:STEP: is not a function"),
     ],
 )
 def test_wrong_options(videos: Path, tmp_path: Path, option: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         quiet_extract(videos, tmp_path / "flow", **option)
     assert not (tmp_path / "flow").exists()
+
+
+def test_every_nth_frame(videos: Path, tmp_path: Path) -> None:
+    """9 frames at step 3 are a video of frames 0, 3 and 6 at a third of the frames per second."""
+    file = videos / "B/v_e.AVI"
+    store = quiet_extract(videos, tmp_path / "flow", step=3, frames_out=tmp_path / "frames", names=["B/v_e.AVI"])
+    clip, frames = store["B/v_e"], FrameStore.open(tmp_path / "frames")["B/v_e"]
+    assert (clip.frame_count, len(frames)) == (3, 3)
+    assert clip.fps == frames.fps == pytest.approx(25 / 3)
+    assert clip.settings.frame_step == 3
+    scaled = [cv2.resize(frame, (43, 32), interpolation=cv2.INTER_AREA) for frame in decode(file)[::3]]
+    greys = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in scaled]
+    fields = clip.read(0, 2)
+    for index, pair in enumerate(pairwise(greys)):
+        np.testing.assert_allclose(fields.lo[index], dis_flow(*pair).min((0, 1)), rtol=1e-5, atol=1e-6)
+        assert np.abs(frames.read(index).astype(float) - scaled[index][..., ::-1]).mean() < 12
+    with pytest.raises(ExtractionError, match=r"v_e.AVI: has 1 frame at step 9, flow needs at least 2"):
+        quiet_extract(videos, tmp_path / "none", step=9, names=["B/v_e.AVI"])
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "raw"])
+def test_bound_clips_displacements(videos: Path, tmp_path: Path, codec: str) -> None:
+    names = ["A/v_a.avi"]
+    store = quiet_extract(videos, tmp_path / "flow", bound=1.0, codec=codec, quality=100, names=names, smallest_side=48)
+    assert store.settings.bound == 1.0
+    clip = store["A/v_a"]
+    fields = clip.read(0, clip.length())
+    assert (fields.lo == -1).all()
+    np.testing.assert_allclose(fields.step, 2 / 255, rtol=1e-6)
+    references = reference_flow(videos / "A/v_a.avi", (48, 64))
+    assert max(float(reference.max()) for reference in references) > 1.5  # the texture moves by 2 pixels
+    for index, reference in enumerate(references):
+        found = -1 + 2 / 255 * fields.codes[index].numpy().astype(float)
+        error = np.abs(found - np.clip(reference, -1, 1))
+        assert error.max() <= (1.01 / 255 if codec == "raw" else 8 / 255)
+
+
+def test_raw_planes_hold_what_quantizing_gives(videos: Path, tmp_path: Path) -> None:
+    clip = quiet_extract(videos, tmp_path / "flow", codec="raw", names=["B/v_c.d.avi"])["B/v_c.d"]
+    assert (clip.settings.codec, clip.settings.quality) == ("raw", None)
+    fields = clip.read(0, clip.length())
+    for index, reference in enumerate(reference_flow(videos / "B/v_c.d.avi", (32, 43))):
+        expected = quantize_flow(torch.from_numpy(reference)[None, None])
+        assert torch.equal(fields.codes[index], expected.codes[0, 0])
+
+
+def test_long_videos_are_cut_into_clips_that_join_without_a_seam(tmp_path: Path) -> None:
+    """More frames than a clip holds, in threads that share the video: every field is of its own two frames."""
+    file = write_video(tmp_path / "videos" / "long.avi", moving_frames(53, size=(32, 48), step=(1, 0), seed=4))
+    options: dict[str, Any] = {"backward": True, "quality": 100, "frames_out": tmp_path / "frames", "workers": 4}
+    clip = quiet_extract(file.parent, tmp_path / "flow", **options)["long"]
+    references = reference_flow(file, (32, 48))
+    assert clip.length() == len(references) == 52
+    assert len(FrameStore.open(tmp_path / "frames")["long"]) == 53
+    lo = clip.read(0, 52).lo
+    np.testing.assert_allclose(lo, [field.min((0, 1)) for field in references], rtol=1e-5, atol=1e-6)
+    greys = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in decode(file)]
+    back = [dis_flow(other, one).min((0, 1)) for one, other in pairwise(greys)]
+    np.testing.assert_allclose(clip.read(1, 52, "backward").lo, back, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "most"), [((32, 48), 16), ((700, 800), 7)])
+def test_a_method_gets_overlapping_clips_whose_size_follows_from_the_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], most: int
+) -> None:
+    """A method added to the table is all that it takes; large frames make short clips."""
+    seen: list[torch.Tensor] = []
+
+    def numbered(frames: torch.Tensor, device: torch.device, backward: bool) -> ClipFlow:
+        assert (frames.dtype, device.type, backward) == (torch.uint8, "cpu", False)
+        seen.append(frames)
+        return ClipFlow(frames[:-1, :, :, None].expand(-1, -1, -1, 2).float(), None)
+
+    monkeypatch.setitem(METHODS, "numbered", Method(numbered, {"of": "a test"}))
+    grey_levels = [np.full((*size, 3), 40 + 5 * index, np.uint8) for index in range(21)]
+    file = write_video(tmp_path / "videos" / "v.avi", grey_levels)
+    store = extract(file.parent, tmp_path / "flow", method="numbered", smallest_side=None, workers=1)
+    clip = store["v"]
+    assert clip.metadata["parameters"] == {"of": "a test"}
+    assert [len(frames) - 1 for frames in seen] == [most] * (20 // most) + [20 % most] * bool(20 % most)
+    for one, other in pairwise(seen):
+        assert torch.equal(one[-1], other[0])
+    found = clip.read(0, 20).lo[:, 0]
+    np.testing.assert_allclose(found, [40 + 5 * index for index in range(20)], atol=3)
+
+
+def test_threads_share_a_single_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three clips of one video meet in the method, each in a thread of its own, while they wait for one another."""
+    meeting = threading.Barrier(3)
+
+    def waiting(frames: torch.Tensor, device: torch.device, backward: bool) -> ClipFlow:
+        meeting.wait(timeout=30)
+        return ClipFlow(torch.zeros(len(frames) - 1, *frames.shape[1:], 2), None)
+
+    monkeypatch.setitem(METHODS, "waiting", Method(waiting, {}))
+    file = write_video(tmp_path / "videos" / "v.avi", moving_frames(49))
+    assert quiet_extract(file.parent, tmp_path / "flow", method="waiting", workers=3)["v"].length() == 48
+
+
+def test_shards_are_the_whole_and_share_nothing(videos: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    quiet_extract(videos, whole)
+    seen: set[str] = set()
+    for number in (2, 3, 1):
+        before = set(versions(parts))
+        quiet_extract(videos, parts, shard=(number, 3))
+        made = set(versions(parts)) - before
+        assert made
+        assert not made & seen
+        seen |= made
+    assert_same_files(whole, parts)
+
+
+def test_shards_may_run_at_once_in_one_directory(videos: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    quiet_extract(videos, whole)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda number: quiet_extract(videos, parts, shard=(number, 3)), (1, 2, 3)))
+    assert_same_files(whole, parts)
+
+
+def test_own_estimator(videos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"backward": True, "codec": "raw", "names": ["A/v_a.avi"]}
+    store = quiet_extract(videos, tmp_path / "function", estimator=estimators.constant, **options)
+    quiet_extract(videos, tmp_path / "name", estimator="estimators:constant", **options)
+    assert_same_files(tmp_path / "function", tmp_path / "name")
+    assert store.settings.method == "estimators:constant"
+    frames = [cv2.resize(frame, (43, 32), interpolation=cv2.INTER_AREA) for frame in decode(videos / "A/v_a.avi")]
+    brightness = np.diff([float(frame.mean()) for frame in frames])
+    clip = store["A/v_a"]
+    for direction, first, sign in (("forward", 0, 1), ("backward", 1, -1)):
+        fields = clip.read(first, clip.length(), direction)
+        flow = fields.lo[:, None, None] + fields.step[:, None, None] * fields.codes.float()
+        np.testing.assert_allclose(flow[:, 0, 0, 0], sign * brightness, atol=1e-3)
+        np.testing.assert_allclose(flow[:, 1:], np.broadcast_to(estimators.STEP, flow[:, 1:].shape), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("of_wrong_shape", r"returned float32 \[5, 32, 42, 2\], expected float32 \[5, 32, 43, 2\]"),
+        ("of_wrong_type", r"returned float64 \[5, 32, 43, 2\], expected float32"),
+        ("not_finite", "returned values that are not finite"),
+        ("failing", "failed: RuntimeError: out of ideas"),
+    ],
+)
+def test_estimators_that_fail(videos: Path, tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(ExtractionError, match=rf"^1 of 1 .*A/v_a\.avi: estimator estimators:{name} {reason}"):
+        quiet_extract(videos, tmp_path / "flow", estimator=f"estimators:{name}", names=["A/v_a.avi"])
+
+
+def test_previews_are_beside_the_flow_and_made_again_when_missing(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "flow"
+    store = quiet_extract(videos, out)
+    assert not list(out.rglob("*.png"))
+    made = versions(out)
+    quiet_extract(videos, out, preview=True)
+    assert versions(out) == made
+    pictures = {str(path.relative_to(out)): path for path in out.rglob("*.png")}
+    assert sorted(pictures) == [f"{name}.png" for name in store]
+    picture = cv2.imread(str(pictures["B/v_c.d.png"]))
+    np.testing.assert_array_equal(picture[..., ::-1], draw_clip(videos / "B/v_c.d.avi", store["B/v_c.d"]))
+    pictures["B/v_c.d.png"].unlink()
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    quiet_extract(videos, out, preview=True)
+    assert cv2.imread(str(pictures["B/v_c.d.png"])).shape == picture.shape
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+
+
+def test_leftovers_of_killed_runs_are_removed_and_files_in_work_are_not(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "flow"
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    dead, alive, far, old = (
+        out / "A" / f".v_a.safetensors.{writer}.tmp"
+        for writer in (
+            f"{files._machine()}-{ended.pid}-7",
+            f"{files._machine()}-{os.getppid()}-7",
+            f"00000000-{ended.pid}-7",
+            "00000001-1-7",
+        )
+    )
+    dead.parent.mkdir(parents=True)
+    for path in (dead, alive, far, old):
+        path.write_bytes(b"begun")
+    os.utime(old, (0, 0))
+    quiet_extract(videos, out)
+    assert [path.exists() for path in (dead, alive, far, old)] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("length", [230, 251])
+def test_a_name_too_long_for_its_file_fails_alone(videos: Path, tmp_path: Path, length: int) -> None:
+    (videos / f"{'n' * length}.avi").write_bytes((videos / "A" / "v_a.avi").read_bytes())
+    with pytest.raises(ExtractionError, match=r"^1 of 5 .*safetensors: the name is too long$"):
+        quiet_extract(videos, tmp_path / "flow")
+    assert len(FlowStore.open(tmp_path / "flow")) == 4
 
 
 def test_no_progress_bar_in_a_file(videos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,18 @@ import pytest
 import torch
 
 from twostream_ext.errors import SettingsError
-from twostream_ext.models import NetSettings, SpatialNet, StreamNet, TemporalNet, build_net
+from twostream_ext.models import (
+    UCF101_LIKE_HMDB51,
+    NetSettings,
+    SpatialNet,
+    StreamNet,
+    TemporalNet,
+    add_classes,
+    build_net,
+    copy_backbone,
+    freeze_backbone,
+)
+from twostream_ext.models.streams import set_mean_image
 
 
 def parameters(net: StreamNet) -> int:
@@ -99,7 +110,8 @@ def test_a_net_can_be_built_again_from_its_settings(net: StreamNet) -> None:
     [
         ({"classes": 0}, "classes must be at least 1"),
         ({"classes": {}}, "classes must be at least 1"),
-        ({"classes": 3, "backbone": "vgg"}, "backbone must be one of cnn_m_2048, got 'vgg'"),
+        ({"classes": 3, "pretrained": True}, r"come from a file: use load_pretrained\(net, path\)"),
+        ({"classes": 3, "backbone": "resnet18", "width": 0.5}, "width must be 1 for backbones.*got 0.5"),
         ({"classes": 3, "length": 0}, "length must be at least 1.*got 0"),
         ({"classes": 3, "length": 5, "bidirectional": True}, "even for a bi-directional.*got 5"),
         ({"classes": 3, "input_size": 32}, "input_size must be at least"),
@@ -113,3 +125,108 @@ def test_wrong_arguments_are_named(wrong: dict[str, object], message: str) -> No
 def test_an_unknown_stream_is_refused() -> None:
     with pytest.raises(SettingsError, match="stream must be spatial or temporal, got 'audio'"):
         build_net(NetSettings("audio", {"default": 2}, "cnn_m_2048", 0.5, 1.0, 64))
+
+
+# ---- ways to train: last layer only, from another net, classes added -----------------------------------------------
+
+
+def sgd_steps(net: StreamNet, steps: int = 3) -> None:
+    """As the paper trains: momentum and weight decay, over all parameters that the net shows."""
+    torch.manual_seed(4)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(torch.randn(4, 3, 60, 60)), torch.arange(4) % 3).backward()
+        optimizer.step()
+
+
+def test_training_the_last_layer_only_changes_only_the_head() -> None:
+    torch.manual_seed(0)
+    net = SpatialNet(3, width=0.05, input_size=60)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    freeze_backbone(net)
+    sgd_steps(net.train())
+    changed = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"fc8.default.weight", "fc8.default.bias"}
+    net.requires_grad_(True)
+    sgd_steps(net.train())
+    assert all(not torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_dropout_stays_active_above_a_frozen_backbone_in_training_only() -> None:
+    net = SpatialNet(3, width=0.25, input_size=60, dropout=0.5).train()
+    freeze_backbone(net)
+    x = torch.randn(1, 3, 60, 60)
+    for again in (net, net.eval().train()):
+        assert not torch.equal(again(x), again(x))
+    net.eval()
+    assert torch.equal(net(x), net(x))
+    freeze_backbone(net)
+    assert torch.equal(net(x), net(x))
+
+
+def test_a_net_can_start_from_the_backbone_of_another() -> None:
+    hmdb = TemporalNet(51, length=2, width=0.05, input_size=60, dropout=0.5)
+    ucf = TemporalNet(101, length=2, width=0.05, input_size=60)
+    head = {name: tensor.clone() for name, tensor in hmdb.fc8.state_dict().items()}
+    copy_backbone(ucf, hmdb)
+    assert all(torch.equal(a, b) for a, b in zip(hmdb.backbone.parameters(), ucf.backbone.parameters(), strict=True))
+    assert all(torch.equal(tensor, head[name]) for name, tensor in hmdb.fc8.state_dict().items())
+    assert hmdb.backbone.drop6.p == 0.5
+    with torch.no_grad():
+        ucf.backbone.conv1.bias.add_(1)
+    assert not torch.equal(hmdb.backbone.conv1.bias, ucf.backbone.conv1.bias)
+
+
+def test_a_mean_image_goes_with_the_backbone() -> None:
+    source, target = (SpatialNet(3, width=0.05, input_size=60) for _ in range(2))
+    set_mean_image(source, torch.randn(3, 60, 60))
+    copy_backbone(source, target)
+    x = torch.randn(2, 3, 60, 60)
+    assert target.settings == source.settings
+    assert torch.equal(target.eval().backbone(x), source.eval().backbone(x))
+    assert target.backbone.mean_image is not source.backbone.mean_image
+    copy_backbone(SpatialNet(3, width=0.05, input_size=60), target)
+    assert not target.settings.mean_image
+
+
+def test_a_backbone_of_another_shape_is_refused() -> None:
+    source = TemporalNet(3, length=2, width=0.05, input_size=60)
+    for other, name in [
+        (TemporalNet(3, length=3, width=0.05, input_size=60), "length, got 2 and 3"),
+        (TemporalNet(3, length=2, width=0.06, input_size=60), "width, got 0.05 and 0.06"),
+        (SpatialNet(3, width=0.05, input_size=60), "stream, got temporal and spatial"),
+    ]:
+        with pytest.raises(SettingsError, match=f"copy_backbone: source and target must have the same {name}"):
+            copy_backbone(source, other)
+
+
+def test_classes_are_added_behind_those_of_the_first_data_set() -> None:
+    added = add_classes(["dive", "golf"], ["Archery", "Diving", "Surfing"], leave_out=["Diving"])
+    assert added.names == ["dive", "golf", "Archery", "Surfing"]
+    assert added.labels == [2, None, 3]
+
+
+def test_of_ucf101_the_78_classes_are_left_that_hmdb51_does_not_have() -> None:
+    # fmt: off
+    hmdb51 = [
+        "brush_hair", "cartwheel", "catch", "chew", "clap", "climb", "climb_stairs", "dive", "draw_sword", "dribble",
+        "drink", "eat", "fall_floor", "fencing", "flic_flac", "golf", "handstand", "hit", "hug", "jump", "kick",
+        "kick_ball", "kiss", "laugh", "pick", "pour", "pullup", "punch", "push", "pushup", "ride_bike", "ride_horse",
+        "run", "shake_hands", "shoot_ball", "shoot_bow", "shoot_gun", "sit", "situp", "smile", "smoke", "somersault",
+        "stand", "swing_baseball", "sword", "sword_exercise", "talk", "throw", "turn", "walk", "wave",
+    ]
+    # fmt: on
+    others = [f"other{number}" for number in range(78)]
+    added = add_classes(hmdb51, [*UCF101_LIKE_HMDB51, *others], leave_out=UCF101_LIKE_HMDB51)
+    assert set(UCF101_LIKE_HMDB51.values()) <= set(hmdb51)
+    assert added.names == [*hmdb51, *others]
+    assert len(added.names) == 51 + 78
+    assert added.labels == [None] * (101 - 78) + list(range(51, 129))
+
+
+def test_classes_that_cannot_be_added_are_named() -> None:
+    with pytest.raises(SettingsError, match="leave_out has 'Golf', which is not a class of the second data set"):
+        add_classes(["dive"], ["Archery"], leave_out=["Golf"])
+    with pytest.raises(SettingsError, match="class 'dive' comes twice; leave out the second"):
+        add_classes(["dive", "golf"], ["Archery", "dive"])

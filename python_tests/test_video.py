@@ -98,6 +98,46 @@ def test_truncated_video_gives_the_frames_that_are_there(clip: Path, tmp_path: P
     np.testing.assert_array_equal(frames[0], whole[0])
 
 
+def test_frames_behind_a_damaged_one_are_not_lost(clip: Path, tmp_path: Path) -> None:
+    """A JPEG in the middle of the file is overwritten: that frame is left out, those behind it are there."""
+    data = bytearray(clip.read_bytes())
+    starts = [place for place in range(len(data)) if data[place : place + 3] == b"\xff\xd8\xff"]
+    assert len(starts) == 9
+    length = starts[5] - starts[4] - 8  # the next one's chunk begins with a name and a length
+    data[starts[4] : starts[4] + length] = bytes(length)
+    damaged = tmp_path / "damaged.avi"
+    damaged.write_bytes(data)
+    whole = list(read_video(clip, smallest_side=None))
+    found = list(read_video(damaged, smallest_side=None))
+    assert len(found) == 8
+    for frame, expected in zip(found, whole[:4] + whole[5:], strict=True):
+        np.testing.assert_array_equal(frame, expected)
+    every_third = list(open_video(damaged, smallest_side=None, step=3).frames)
+    np.testing.assert_array_equal(every_third, [whole[0], whole[3], whole[7]])
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 9, 20])
+def test_every_nth_frame(clip: Path, step: int) -> None:
+    video = open_video(clip, smallest_side=30, step=step)
+    whole = list(read_video(clip, smallest_side=30))
+    np.testing.assert_array_equal(list(video.frames), whole[::step])
+    assert video.fps == pytest.approx(24 / step)
+
+
+@pytest.mark.parametrize("step", [0, -1, 1.5])
+def test_wrong_step(clip: Path, step: object) -> None:
+    with pytest.raises(SettingsError, match="step is"):
+        open_video(clip, step=step)  # type: ignore[arg-type]
+
+
+def test_frames_that_claim_to_be_enormous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twostream_ext.flow.video._MOST_PIXELS", 2000)
+    thin = write_video(tmp_path / "thin.avi", moving_frames(2, size=(16, 120)))
+    assert open_video(thin, smallest_side=None).size == (16, 120)
+    with pytest.raises(VideoError, match=r"thin.avi: frames of 120x16 pixels are too large"):
+        open_video(thin, smallest_side=32)
+
+
 def test_one_frame(tmp_path: Path) -> None:
     path = write_video(tmp_path / "one.avi", moving_frames(1))
     assert len(list(read_video(path))) == 1

@@ -21,7 +21,12 @@ class FlowStoreError(TwoStreamError):
 
 
 class ExtractionError(TwoStreamError):
-    """Some videos could not be extracted; names each with its reason."""
+    """Some videos could not be extracted; names them with their reasons, and all of them in `failures`."""
+
+    def __init__(self, text: str, failures: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.failures = failures
+        """One line for each such video."""
 
 
 class CheckpointError(TwoStreamError):
@@ -30,3 +35,8 @@ class CheckpointError(TwoStreamError):
 
 class SettingsError(TwoStreamError):
     """An option has a value that cannot be used, or contradicts what is already on disk."""
+
+
+def describe(error: BaseException) -> str:
+    """Another library's exception in one line, with its kind."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -21,6 +21,7 @@ constexpr int32_t lane_count = 4;
 
 struct Lanes {
   typedef float Vector __attribute__((vector_size(lane_count * sizeof(float))));
+  typedef Vector Unaligned __attribute__((aligned(sizeof(float)), may_alias));
   Vector vector;
 
   Lanes() = default;
@@ -33,11 +34,7 @@ struct IntegerLanes {
   Vector vector;
 };
 
-inline Lanes load_lanes(const float* from) {
-  Lanes lanes;
-  std::memcpy(&lanes, from, sizeof(lanes));
-  return lanes;
-}
+inline Lanes load_lanes(const float* from) { return {*reinterpret_cast<const Lanes::Unaligned*>(from)}; }
 
 // The first `count` of them; zeros behind.
 inline Lanes load_first_lanes(const float* from, int32_t count) {
@@ -49,7 +46,7 @@ inline Lanes load_first_lanes(const float* from, int32_t count) {
   return lanes;
 }
 
-inline void store_lanes(Lanes lanes, float* to) { std::memcpy(to, &lanes, sizeof(lanes)); }
+inline void store_lanes(Lanes lanes, float* to) { *reinterpret_cast<Lanes::Unaligned*>(to) = lanes.vector; }
 
 inline Lanes operator+(Lanes a, Lanes b) { return {a.vector + b.vector}; }
 inline Lanes operator-(Lanes a, Lanes b) { return {a.vector - b.vector}; }

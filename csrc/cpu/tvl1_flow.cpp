@@ -291,21 +291,21 @@ struct Rows {
 };
 
 // The primal step of a vector of pixels, with the duals of the row above as they were before this iteration's step.
-Pair<Lanes> primal_at(const Rows& rows, int32_t x, Pair<Lanes> flow, Lanes x_above, Lanes y_above, const Step& step) {
+Pair<Lanes> primal_at(const Rows& rows, const Rows& above, int32_t x, Pair<Lanes> flow, const Step& step) {
   const Duals<Lanes> duals = rows.dual_variables(x);
   const DataTerm<Lanes> term{load_lanes(rows.terms[0] + x), load_lanes(rows.terms[1] + x),
                              load_lanes(rows.terms[2] + x), load_lanes(rows.terms[3] + x)};
-  const Pair<Lanes> diverging{divergence(duals.x, load_lanes(rows.duals[0] + x - 1), x_above),
-                              divergence(duals.y, load_lanes(rows.duals[2] + x - 1), y_above)};
+  const Pair<Lanes> diverging{divergence(duals.x, load_lanes(rows.duals[0] + x - 1), load_lanes(above.duals[1] + x)),
+                              divergence(duals.y, load_lanes(rows.duals[2] + x - 1), load_lanes(above.duals[3] + x))};
   return primal(term, flow, diverging, step);
 }
 
 // The dual step of a vector of pixels, below which the flow is `below`.
-void update_duals(const Rows& rows, int32_t x, const Duals<Lanes>& duals, Pair<Lanes> below, const Step& step) {
+void update_duals(const Rows& rows, int32_t x, Pair<Lanes> below, const Step& step) {
   const Pair<Lanes> here = rows.flow(x);
   const Pair<Lanes> right = rows.flow(x + 1);
   const Duals<Lanes> gradients{{right.x - here.x, below.x - here.x}, {right.y - here.y, below.y - here.y}};
-  const Duals<Lanes> after = dual(duals, gradients, step);
+  const Duals<Lanes> after = dual(rows.dual_variables(x), gradients, step);
   store_lanes(after.x.x, rows.duals[0] + x);
   store_lanes(after.x.y, rows.duals[1] + x);
   store_lanes(after.y.x, rows.duals[2] + x);
@@ -324,15 +324,14 @@ int64_t iterate_row(const Variables& variables, int32_t y, const Step& step) {
     const int32_t right = std::min(left + span, width);
     IntegerLanes units{};
     for (int32_t x = left; x < right; x += lane_count) {
-      const Duals<Lanes> duals_above = above.dual_variables(x);
       const Pair<Lanes> before = rows.flow(x);
-      const Pair<Lanes> after = primal_at(rows, x, before, duals_above.x.y, duals_above.y.y, step);
+      const Pair<Lanes> after = primal_at(rows, above, x, before, step);
       store_lanes(after.x, rows.flow_x_row + x);
       store_lanes(after.y, rows.flow_y_row + x);
       const IntegerLanes changed = to_integers(change_units(before, after, step));
       units.vector += right - x < lane_count ? first_lanes(changed, right - x).vector : changed.vector;
       if constexpr (above_too) {
-        update_duals(above, x, duals_above, after, step);
+        update_duals(above, x, after, step);
       }
     }
     change += sum_of(units);
@@ -346,7 +345,7 @@ void dual_row(const Variables& variables, int32_t y, const Step& step) {
   const Rows rows(variables, y);
   const Rows below(variables, std::min(y + 1, variables.level.height - 1));
   for (int32_t x = 0; x < variables.level.width; x += lane_count) {
-    update_duals(rows, x, rows.dual_variables(x), below.flow(x), step);
+    update_duals(rows, x, below.flow(x), step);
   }
 }
 

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 import twostream_ext
-from twostream_ext.cli import cmake_dir, demo, info, predict, run
+from twostream_ext.cli import cmake_dir, demo, extract, info, predict, run
 from twostream_ext.errors import SettingsError, TwoStreamError
 
-_COMMANDS = (demo, run, predict, info, cmake_dir)
+_COMMANDS = (demo, run, extract, predict, info, cmake_dir)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Training nets, testing them, and the files in between."""
 
+from twostream_ext.devices import find_device
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model
 from twostream_ext.engine.evaluate import evaluate, video_scores
 from twostream_ext.engine.inputs import flow_input, frame_input
 from twostream_ext.engine.pipeline import RUN_FILE, read_run, run_pipeline
 from twostream_ext.engine.predict import Prediction, predict_video
-from twostream_ext.engine.recipes import RECIPES, Recipe, default_recipe, find_device, find_recipe
+from twostream_ext.engine.recipes import RECIPES, Recipe, default_recipe, find_recipe
 from twostream_ext.engine.scores import Scores, load_scores, save_scores
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.train import DivergenceError, train, train_batches

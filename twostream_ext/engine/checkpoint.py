@@ -13,7 +13,7 @@ from torch import Tensor
 
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.errors import CheckpointError
-from twostream_ext.models import NetSettings, StreamNet, build_net
+from twostream_ext.models import NetSettings, StreamNet, build_unfilled_net
 from twostream_ext.tensor_files import read_tensors, write_tensors
 
 _MODEL = "twostream model 1"
@@ -49,8 +49,7 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
     CheckpointError if the file is missing, damaged, or of something else.
     """
     tensors, description = read_tensors(path, _MODEL)
-    with torch.device("meta"):  # no time spent on weights that are replaced at once
-        net = build_net(NetSettings(**description["net"]))
+    net = build_unfilled_net(NetSettings(**description["net"]))
     _check_weights(path, net, tensors)
     net.load_state_dict(tensors, assign=True)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

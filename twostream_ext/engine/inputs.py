@@ -12,13 +12,10 @@ from torch import Tensor
 
 from twostream_ext import ops
 from twostream_ext.errors import SettingsError
+from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
 
 if TYPE_CHECKING:
     from twostream_ext.data.batches import FlowBatchItem, FrameBatchItem
-
-# Of ImageNet's training images, pixels 0 .. 255, RGB.
-RGB_MEAN = (123.675, 116.28, 103.53)
-RGB_STD = (58.395, 57.12, 57.375)
 
 # Principal components of the colours of ImageNet's pixels, as in Krizhevsky's cuda-convnet: the
 # standard deviation along each, in pixels, and its direction (a column) in RGB.

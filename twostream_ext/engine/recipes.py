@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from twostream_ext import ops
 from twostream_ext.errors import SettingsError
 
 
@@ -79,23 +78,3 @@ def find_recipe(name: str) -> Recipe:
 def default_recipe(device: torch.device) -> str:
     """Name the recipe that suits a device: the paper's needs a GPU."""
     return "paper" if device.type == "cuda" else "small"
-
-
-def find_device(name: str = "auto") -> torch.device:
-    """Choose where to compute: "auto" takes a GPU where torch and our kernels can both use it.
-
-    SettingsError for an unknown device, or one that is not there.
-    """
-    usable = torch.cuda.is_available() and ops.built_with_cuda()
-    if name == "auto":
-        return torch.device("cuda" if usable else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise SettingsError(f"device is {name!r}, expected auto, cpu or cuda") from None
-    if device.type not in ("cpu", "cuda"):
-        raise SettingsError(f"device is {name!r}, expected auto, cpu or cuda")
-    if device.type == "cuda" and not usable:
-        why = "torch finds no GPU" if ops.built_with_cuda() else "twostream_ext is built without CUDA"
-        raise SettingsError(f"device is {name!r}, but {why}")
-    return device

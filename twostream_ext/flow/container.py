@@ -18,11 +18,11 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, pairwise
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,13 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _CHUNK = 1 << 20  # bytes
+
+
+class Pictures(Protocol):
+    """A series of coded pictures, read more than once: a list, say, or a `Spool`."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[bytes]: ...
 
 
 class Identity(NamedTuple):
@@ -75,7 +82,7 @@ def write_container(
     kind: str,
     description: Mapping[str, Any],
     arrays: Mapping[str, npt.NDArray[Any]],
-    pictures: Mapping[str, Sequence[bytes]],
+    pictures: Mapping[str, Pictures],
 ) -> None:
     """Write the file whole or not at all.
 
@@ -84,17 +91,22 @@ def write_container(
     """
     tensors = {series + _OFFSETS: np.cumsum([0, *map(len, coded)], dtype="<i8") for series, coded in pictures.items()}
     tensors |= {name: np.ascontiguousarray(array, dtype="<f4") for name, array in arrays.items()}
-    pieces: list[bytes] = [tensor.tobytes() for tensor in tensors.values()]
-    pieces += [picture for coded in pictures.values() for picture in coded]
+
+    def pieces() -> Iterator[bytes]:
+        """All that follows the header; the pictures may be more than fit in memory."""
+        yield from (tensor.tobytes() for tensor in tensors.values())
+        for coded in pictures.values():
+            yield from coded
+
     shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
     for series in pictures:
         shapes[series + _BYTES] = (np.dtype("u1"), (int(tensors[series + _OFFSETS][-1]),))
     metadata = {"kind": kind, "format": _FORMAT, "description": json.dumps(description)}
     header = _header(shapes, metadata | {"checksum": _NO_CHECKSUM})
-    checksum = _checksum([header, *pieces])
+    checksum = _checksum(chain([header], pieces()))
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(_header(shapes, metadata | {"checksum": checksum}))
-        file.writelines(pieces)
+        file.writelines(pieces())
 
 
 def open_container(path: str | os.PathLike[str], kind: str, *, trusted: set[Identity] | None = None) -> Container:

@@ -1,35 +1,44 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Estimating optical flow between two frames."""
+"""Estimating optical flow: of a clip by any method of a table, or by a function of the user's own."""
 
 from __future__ import annotations
 
+import importlib
 import threading
-from typing import Any
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from twostream_ext.errors import SettingsError, VideoError
+from twostream_ext.errors import SettingsError, VideoError, describe
 
-PARAMETERS: dict[str, dict[str, Any]] = {
-    "dis": {"preset": "medium"},
-    "farneback": {
-        "pyr_scale": 0.5,
-        "levels": 3,
-        "winsize": 15,
-        "iterations": 3,
-        "poly_n": 5,
-        "poly_sigma": 1.2,
-        "flags": 0,
-    },
-}
-"""The settings each method runs with, noted in the files made with it."""
+Estimator = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""A user's own flow: frames uint8 RGB [T, H, W, 3], T >= 2, to fields float32 [T - 1, H, W, 2], (x, y) in pixels, field
+t from frame t to frame t + 1. Backward flow is its flow of the reversed clip. Two threads never call it at once."""
 
-METHODS = tuple(PARAMETERS)
-"""Names of the methods: dense inverse search (Kroeger et al., 2016), and Farneback's (2003)."""
 
-_local = threading.local()
+class ClipFlow(NamedTuple):
+    """The fields between neighbouring frames of a clip, float32 [T - 1, H, W, 2], on the device they were made on."""
+
+    forward: Tensor  # field t from frame t to frame t + 1
+    backward: Tensor | None  # field t from frame t + 1 to frame t, where it was asked for
+
+
+class Method(NamedTuple):
+    """One way to estimate flow."""
+
+    estimate: Callable[[Tensor, torch.device, bool], ClipFlow]
+    """Takes grey frames uint8 [T, H, W] on the CPU, T >= 2, the device to compute on, and whether backward flow is
+    wanted too. May be called from many threads at once. A field may depend on its two frames alone, so that it does not
+    matter where a long clip is cut. cv2.error means that the frames are too small."""
+    parameters: dict[str, Any]
+    """The settings it runs with, noted in the files made with it."""
+    runs_on_cuda: bool = False
 
 
 def estimate_flow(
@@ -44,26 +53,122 @@ def estimate_flow(
     are not alike, SettingsError if there is no such method, VideoError if the method cannot take
     frames that small.
     """
-    if method not in METHODS:
-        raise SettingsError(f"flow method is {method!r}, expected one of {', '.join(METHODS)}")
     for name, frame in (("previous", previous), ("next", next)):
         if frame.dtype != np.uint8 or frame.ndim != 2:
             raise ValueError(f"estimate_flow: {name} is {frame.dtype} {list(frame.shape)}, expected uint8 [H, W]")
     if previous.shape != next.shape:
         raise ValueError(f"estimate_flow: next is {list(next.shape)}, previous is {list(previous.shape)}")
+    frames = torch.from_numpy(np.stack([previous, next]))
+    return estimate_clip_flow(frames, method).forward[0].numpy()
+
+
+def estimate_clip_flow(
+    frames: Tensor, method: str = "dis", *, device: torch.device | str = "cpu", backward: bool = False
+) -> ClipFlow:
+    """Flow between the neighbouring frames of a clip, forward and, if asked for, backward.
+
+    frames: grey, uint8 [T, H, W] on the CPU, T >= 2. method: one of `METHODS`. device: where to compute, and where the
+    fields will be.
+
+    SettingsError if there is no such method, VideoError if it cannot take frames that small.
+    """
+    chosen = find_method(method)
     try:
-        flow = _run(previous, next, method)
+        return chosen.estimate(frames, torch.device(device), backward)
     except cv2.error as error:
-        height, width = previous.shape
+        height, width = frames.shape[1:]
         raise VideoError(f"frames of {width}x{height} pixels are too small for {method}") from error
-    return np.asarray(flow, dtype=np.float32)
 
 
-def _run(previous: npt.NDArray[np.uint8], next: npt.NDArray[np.uint8], method: str) -> cv2.typing.MatLike:
-    fresh: Any = None  # an array would be taken for a first guess
-    if method == "dis":
-        return _dense_inverse_search().calc(previous, next, fresh)
-    return cv2.calcOpticalFlowFarneback(previous, next, fresh, **PARAMETERS["farneback"])
+def find_method(name: str) -> Method:
+    """SettingsError if there is no such method."""
+    if name not in METHODS:
+        raise SettingsError(f"method is {name!r}, expected one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def estimator_name(estimator: Estimator | str) -> str:
+    """What is noted of a user's estimator: "module:function"."""
+    if isinstance(estimator, str):
+        return estimator
+    named: Any = estimator if hasattr(estimator, "__qualname__") else type(estimator)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def load_estimator(estimator: Estimator | str) -> Estimator:
+    """The function of a name "module:function"; SettingsError if there is none."""
+    if not isinstance(estimator, str):
+        return estimator
+    module, colon, function = estimator.partition(":")
+    if not (module and colon and function):
+        raise SettingsError(f"estimator is {estimator!r}, expected module:function")
+    try:
+        found: Any = reduce(getattr, function.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"estimator {estimator}: {error}") from error
+    if not callable(found):
+        raise SettingsError(f"estimator {estimator}: is not a function")
+    named: Estimator = found
+    return named
+
+
+_turn = threading.Lock()
+
+
+def run_estimator(estimator: Estimator, frames: npt.NDArray[np.uint8], backward: bool) -> ClipFlow:
+    """Flow of a clip, uint8 RGB [T, H, W, 3], by a user's estimator.
+
+    VideoError if it raises, or returns something else than finite float32 [T - 1, H, W, 2].
+    """
+    with _turn:
+        forward = _checked(estimator, frames)
+        if not backward:
+            return ClipFlow(forward, None)
+        reverse = _checked(estimator, np.ascontiguousarray(frames[::-1]))
+        return ClipFlow(forward, reverse.flip(0))
+
+
+def _checked(estimator: Estimator, frames: npt.NDArray[np.uint8]) -> Tensor:
+    name = estimator_name(estimator)
+    try:
+        fields = np.asarray(estimator(frames))
+    except Exception as error:
+        raise VideoError(f"estimator {name} failed: {describe(error)}") from error
+    expected = (len(frames) - 1, *frames.shape[1:3], 2)
+    if fields.dtype != np.float32 or fields.shape != expected:
+        raise VideoError(
+            f"estimator {name} returned {fields.dtype} {list(fields.shape)}, expected float32 {list(expected)}"
+        )
+    if not np.isfinite(fields).all():
+        raise VideoError(f"estimator {name} returned values that are not finite")
+    return torch.from_numpy(np.ascontiguousarray(fields))
+
+
+_Pair = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.uint8]], cv2.typing.MatLike]
+
+
+def _pair_by_pair(estimate: _Pair, frames: Tensor, backward: bool) -> ClipFlow:
+    count, height, width = frames.shape
+    grey = frames.numpy()
+
+    def fields(pairs: list[tuple[int, int]]) -> Tensor:
+        flow = torch.empty(count - 1, height, width, 2)
+        for field, (one, other) in zip(flow.numpy(), pairs, strict=True):
+            field[:] = estimate(grey[one], grey[other])
+        return flow
+
+    ahead = [(t, t + 1) for t in range(count - 1)]
+    back = [(t + 1, t) for t in range(count - 1)]
+    return ClipFlow(fields(ahead), fields(back) if backward else None)
+
+
+_NO_GUESS: Any = None  # an array would be taken for a first guess
+_local = threading.local()
+
+
+def _dis(frames: Tensor, device: torch.device, backward: bool) -> ClipFlow:
+    """Dense inverse search (Kroeger et al., 2016)."""
+    return _pair_by_pair(lambda one, other: _dense_inverse_search().calc(one, other, _NO_GUESS), frames, backward)
 
 
 def _dense_inverse_search() -> cv2.DISOpticalFlow:
@@ -72,5 +177,32 @@ def _dense_inverse_search() -> cv2.DISOpticalFlow:
         _local.search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         _local.finest_scale = _local.search.getFinestScale()
     search: cv2.DISOpticalFlow = _local.search
-    search.setFinestScale(_local.finest_scale)  # small frames change it for those that follow
+    search.setFinestScale(_local.finest_scale)  # small frames change it for the next pair
     return search
+
+
+_FARNEBACK = {
+    "pyr_scale": 0.5,
+    "levels": 3,
+    "winsize": 15,
+    "iterations": 3,
+    "poly_n": 5,
+    "poly_sigma": 1.2,
+    "flags": 0,
+}
+
+
+def _farneback(frames: Tensor, device: torch.device, backward: bool) -> ClipFlow:
+    """Farneback's (2003)."""
+
+    def pair(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> cv2.typing.MatLike:
+        return cv2.calcOpticalFlowFarneback(one, other, _NO_GUESS, **_FARNEBACK)  # type: ignore[call-overload,no-any-return]
+
+    return _pair_by_pair(pair, frames, backward)
+
+
+METHODS: dict[str, Method] = {
+    "dis": Method(_dis, {"preset": "medium"}),
+    "farneback": Method(_farneback, _FARNEBACK),
+}
+"""The methods by name: dense inverse search (Kroeger et al., 2016), and Farneback's (2003)."""

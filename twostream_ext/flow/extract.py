@@ -4,61 +4,25 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
-import torch
-from torch import Tensor
-from tqdm import tqdm
-
-from twostream_ext import ops
+from twostream_ext.devices import find_device, parse_device
 from twostream_ext.errors import ExtractionError, FlowStoreError, SettingsError, VideoError
+from twostream_ext.files import remove_leftovers
 from twostream_ext.flow.container import open_container
 from twostream_ext.flow.directory import claim_directory, clip_path, compare_settings, settings_dict
-from twostream_ext.flow.estimate import METHODS, PARAMETERS, estimate_flow
-from twostream_ext.flow.frames import FrameSettings, FrameStore, code_frame, write_coded_frames
-from twostream_ext.flow.store import (
-    DIRECTIONS,
-    CodedField,
-    FlowSettings,
-    FlowStore,
-    check_codec,
-    code_field,
-    write_coded_clip,
-)
-from twostream_ext.flow.video import (
-    VIDEO_EXTENSIONS,
-    Frame,
-    check_smallest_side,
-    open_video,
-    to_grey,
-)
+from twostream_ext.flow.estimate import Estimator, estimator_name, find_method, load_estimator
+from twostream_ext.flow.executors import Progress, processors, run_on_executor, run_on_threads
+from twostream_ext.flow.frames import FrameSettings, FrameStore
+from twostream_ext.flow.job import Job, Plan, writing
+from twostream_ext.flow.store import DIRECTIONS, FlowSettings, FlowStore, check_codec
+from twostream_ext.flow.video import VIDEO_EXTENSIONS, check_smallest_side, check_step
 
 _SHOWN_FAILURES = 10
 
-
-class _Job(NamedTuple):
-    video: Path
-    flow: Path | None  # the file to write; None if it is already there
-    frames: Path | None
-
-
-class _Field(NamedTuple):
-    """One field of what `ops.quantize_flow` gives."""
-
-    codes: Tensor  # uint8 [H, W, 2]
-    lo: Tensor  # float32 [2]
-    step: Tensor
-    mean: Tensor
-
-
-class _StoppedError(Exception):
-    """The extraction was given up."""
+PREVIEW_SUFFIX = ".png"
 
 
 def extract(
@@ -66,73 +30,155 @@ def extract(
     out: str | os.PathLike[str],
     *,
     method: str = "dis",
+    estimator: Estimator | str | None = None,
+    device: str = "auto",
     backward: bool = False,
+    step: int = 1,
     smallest_side: int | None = 256,
+    bound: float | None = None,
+    codec: str = "jpeg",
     quality: int = 90,
     names: Iterable[str] | None = None,
+    shard: tuple[int, int] = (1, 1),
     frames_out: str | os.PathLike[str] | None = None,
+    preview: bool = False,
     workers: int | None = None,
+    executor: Executor | None = None,
     progress: bool = True,
 ) -> FlowStore:
     """Compute the flow of all videos of a directory tree and store it.
 
-    videos: the tree; `videos/A/b.avi` becomes `out/A/b.safetensors`, the clip "A/b".
-    method: one of `METHODS`. backward: also flow from each frame to the one before.
-    smallest_side: the shorter side in pixels to which frames are rescaled first, which are also the
-        pixels flow is measured in; None keeps the size of the file.
-    quality: of the JPEGs of flow planes and frames, 1 to 100.
-    names: only these videos, as "A/b.avi".
-    frames_out: the directory of a frame store to write as well, of the same rescaled frames.
-    workers: videos in work at a time, one thread each; by default the processors there are.
-    progress: a progress bar on standard error, where that is a terminal.
+    Args:
+        videos: the tree; `videos/A/b.avi` becomes `out/A/b.safetensors`, the clip "A/b".
+        method: one of `METHODS`.
+        estimator: a flow of your own in place of `method`: a function, or its name as "module:function". It is given
+            frames uint8 RGB [T, H, W, 3], T from 2 to 17, and returns float32 [T - 1, H, W, 2]: (x, y) in pixels from
+            each frame to the next. Backward flow is its flow of the reversed frames. It is not called by two threads at
+            once; for more than one at a time give an `executor` of processes. A video for which it raises or returns
+            something else fails.
+        device: where the method computes: "auto" (a GPU, if there is one and the method can use it), "cpu", "cuda" or
+            "cuda:N". An estimator sees to that itself.
+        backward: also flow from each frame to the one before.
+        step: keep frames 0, step, 2 * step, ... alone, as if the video had no others: flow is between those kept, and
+            the number of frames and frames per second are theirs.
+        smallest_side: the shorter side in pixels to which frames are rescaled first, which are also the pixels flow is
+            measured in; None keeps the size of the file.
+        bound: clip displacements at +- bound pixels, as TSN and its heirs do (bound 20); None lets each component of
+            each field keep its own range, as in the paper (section 5).
+        codec: of the flow planes, "jpeg" or "raw".
+        quality: of the JPEGs of flow planes and frames, 1 to 100.
+        names: only these videos, as "A/b.avi".
+        shard: (i, n) takes the i-th of n parts, 1 <= i <= n, of the videos in the order of their names, for n calls on
+            machines that share a disk; they may run at the same time.
+        frames_out: the directory of a frame store to write as well, of the same rescaled frames.
+        preview: also write a picture of each video beside its flow, `out/A/b.png`: the frame in the middle, its flow in
+            colours, its x and y plane.
+        workers: threads; by default the processors there are. They share even a single video.
+        executor: have its workers do the videos, one thread each, in place of threads of this process: processes (start
+            them by "spawn" or "forkserver"), MPI, Dask. They must see the same directories.
+        progress: a progress bar on standard error, where that is a terminal.
 
-    Each file is written whole or not at all, and videos whose files are already there are left out:
-    a call that was broken off can be repeated, and one on a whole store returns at once.
+    Each file is written whole or not at all, and videos whose files are already there are left out: a call that was
+    broken off can be repeated, and one on a whole store returns at once. Neither the number of threads nor the executor
+    changes a byte.
 
-    SettingsError for an option that cannot be, and if the store was begun with other settings;
-    VideoError if there are no videos; ExtractionError if a file cannot be written, or, after all
-    others are done, naming the videos that could not be read.
+    Raises:
+        SettingsError: an option that cannot be, or the store was begun with other settings.
+        VideoError: there are no videos.
+        ExtractionError: a file cannot be written, or a worker process died; or, after all others are done, naming the
+            videos that could not be extracted.
     """
     flow_settings = FlowSettings(
-        method=method,
+        method=method if estimator is None else estimator_name(estimator),
         smallest_side=smallest_side,
-        codec="jpeg",
-        quality=quality,
+        codec=codec,
+        quality=quality if codec == "jpeg" else None,
         directions=DIRECTIONS if backward else DIRECTIONS[:1],
+        bound=None if bound is None else float(bound),
+        frame_step=step,
     )
-    frame_settings = FrameSettings(smallest_side, quality)
-    workers = _processors() if workers is None else workers
-    _check_settings(flow_settings, workers)
-    found = _find_videos(Path(videos), names)
+    plan = Plan(flow_settings, FrameSettings(smallest_side, quality, step), estimator, device)
+    if executor is not None and workers is not None:
+        raise SettingsError(f"workers is {workers}, but the executor has workers of its own")
+    workers = processors() if workers is None else workers
+    _check_settings(plan, workers, is_here=executor is None)
+    # Workers elsewhere have other working directories.
+    videos, out = (Path(each) if executor is None else Path(each).absolute() for each in (videos, out))
+    mine = _take_shard(_find_videos(videos, names), shard)
     _claim(out, FlowStore.kind, flow_settings)
     if frames_out is not None:
-        _claim(frames_out, FrameStore.kind, frame_settings)
-    jobs = [
-        _Job(
-            path,
-            _missing(out, name, FlowStore.kind, flow_settings),
-            _missing(frames_out, name, FrameStore.kind, frame_settings),
-        )
-        for name, path in found.items()
-    ]
-    failures = _run(jobs, flow_settings, frame_settings, workers, progress)
+        frames_out = Path(frames_out) if executor is None else Path(frames_out).absolute()
+        _claim(frames_out, FrameStore.kind, plan.frames)
+    jobs = [_job(name, path, out, frames_out, preview, plan) for name, path in mine.items()]
+    todo = [job for job in jobs if not job.has_flow or job.frames or job.preview]
+    bar = Progress(len(jobs), len(jobs) - len(todo), progress)
+    try:
+        if executor is None:
+            failures = run_on_threads(todo, plan, workers, bar)
+        else:
+            failures = run_on_executor(todo, plan, executor, bar)
+    finally:
+        bar.close()
+        for root in (out, frames_out):
+            if root is not None:
+                remove_leftovers(root)
     if failures:
-        raise ExtractionError(_failure_text(failures, len(found)))
+        raise ExtractionError(_failure_text(failures, len(mine)), tuple(sorted(failures.values())))
     return FlowStore.open(out)
 
 
-def _check_settings(settings: FlowSettings, workers: int) -> None:
-    if settings.method not in METHODS:
-        raise SettingsError(f"method is {settings.method!r}, expected one of {', '.join(METHODS)}")
+def _check_settings(plan: Plan, workers: int, *, is_here: bool) -> None:
+    settings = plan.flow
+    _check_device(plan, is_here)
     check_smallest_side(settings.smallest_side)
+    check_step(settings.frame_step)
     check_codec(settings.codec, settings.quality)
+    check_codec("jpeg", plan.frames.quality)
+    if settings.bound is not None and not 0 < settings.bound < float("inf"):
+        raise SettingsError(f"bound is {settings.bound}, expected a positive number of pixels")
     if workers < 1:
         raise SettingsError(f"workers is {workers}, expected at least 1")
 
 
-def _processors() -> int:
-    """Those this process may use."""
-    return len(os.sched_getaffinity(0))
+def _check_device(plan: Plan, is_here: bool) -> None:
+    """Whether the method can run on the device; other machines' devices are found there."""
+    if plan.estimator is not None:
+        load_estimator(plan.estimator)
+        if plan.device != "auto":
+            raise SettingsError(f"device is {plan.device!r}, but an estimator of your own chooses its device itself")
+        return
+    can_cuda = find_method(plan.flow.method).runs_on_cuda
+    if plan.device == "auto":
+        return
+    if parse_device(plan.device).type == "cuda" and not can_cuda:
+        raise SettingsError(f"device is {plan.device!r}, but {plan.flow.method} runs on the CPU only")
+    if is_here:
+        find_device(plan.device)
+
+
+def _take_shard(found: dict[str, Path], shard: tuple[int, int]) -> dict[str, Path]:
+    number, count = shard
+    if not 1 <= number <= count:
+        raise SettingsError(f"shard is {number}/{count}, expected i/n with i from 1 to n")
+    if number > len(found):
+        raise SettingsError(f"shard is {number}/{count}, but there are only {len(found)} videos")
+    return dict(list(found.items())[number - 1 :: count])
+
+
+def _job(name: str, video: Path, out: Path, frames_out: Path | None, preview: bool, plan: Plan) -> Job:
+    """What is left to do for a video."""
+    picture = out / f"{name}{PREVIEW_SUFFIX}"
+    flow = clip_path(out, name)
+    frames = None if frames_out is None else clip_path(frames_out, name)
+    has_frames = frames is None or _is_there(frames, FrameStore.kind, plan.frames)
+    has_flow = _is_there(flow, FlowStore.kind, plan.flow)
+    return Job(
+        video=video,
+        flow=flow,
+        frames=None if has_frames else frames,
+        preview=picture if preview and not (has_flow and picture.exists()) else None,
+        has_flow=has_flow,
+    )
 
 
 def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, Path]:
@@ -163,150 +209,22 @@ def _list_videos(root: Path) -> Iterator[str]:
                 yield path.relative_to(root).as_posix()
 
 
-def _claim(root: str | os.PathLike[str], kind: str, settings: FlowSettings | FrameSettings) -> None:
-    with _writing(Path(root)):
-        claim_directory(Path(root), kind, settings_dict(settings))
+def _claim(root: Path, kind: str, settings: FlowSettings | FrameSettings) -> None:
+    with writing(root):
+        claim_directory(root, kind, settings_dict(settings))
+        remove_leftovers(root)
 
 
-def _missing(
-    root: str | os.PathLike[str] | None,
-    name: str,
-    kind: str,
-    settings: FlowSettings | FrameSettings,
-) -> Path | None:
-    """The file to write, or None if it is there whole, or not wanted."""
-    if root is None:
-        return None
-    path = clip_path(Path(root), name)
-    if not path.exists():
-        return path
+def _is_there(path: Path, kind: str, settings: FlowSettings | FrameSettings) -> bool:
+    """Whether a file is there, whole; SettingsError if it was made with other settings."""
     try:
+        if not path.exists():
+            return False
         noted = open_container(path, kind).description
-    except FlowStoreError:
-        return path  # damaged: to be made again
+    except (FlowStoreError, OSError):
+        return False  # damaged, or its name is too long: to be made, or to fail, by itself
     compare_settings(path, noted, settings_dict(settings))
-    return None
-
-
-def _run(
-    jobs: list[_Job],
-    flow_settings: FlowSettings,
-    frame_settings: FrameSettings,
-    workers: int,
-    progress: bool,
-) -> dict[Path, str]:
-    """Reasons by video that could not be read."""
-    todo = [job for job in jobs if job.flow or job.frames]
-    if not todo:
-        return {}
-    failures = {}
-    stop = threading.Event()
-    bar = tqdm(
-        total=len(jobs),
-        initial=len(jobs) - len(todo),
-        desc="flow",
-        unit="video",
-        disable=None if progress else True,
-    )
-    active = min(workers, len(todo))
-    with bar, _opencv_threads(max(1, _processors() // active)), ThreadPoolExecutor(active) as pool:
-        futures = {pool.submit(_extract_video, job, flow_settings, frame_settings, stop): job.video for job in todo}
-        try:
-            for future in as_completed(futures):
-                try:
-                    future.result()
-                except VideoError as error:
-                    failures[futures[future]] = str(error)
-                bar.update()
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    return failures
-
-
-@contextmanager
-def _opencv_threads(count: int) -> Iterator[None]:
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(count)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
-@contextmanager
-def _writing(place: Path) -> Iterator[None]:
-    """A full disk, or a directory that may not be written, ends the extraction."""
-    try:
-        yield
-    except OSError as error:
-        raise ExtractionError(f"{place}: cannot be written: {error.strerror}") from error
-
-
-def _extract_video(
-    job: _Job, flow_settings: FlowSettings, frame_settings: FrameSettings, stop: threading.Event
-) -> None:
-    video = open_video(job.video, smallest_side=flow_settings.smallest_side)
-    flow: dict[str, list[CodedField]] = {direction: [] for direction in flow_settings.directions}
-    frames: list[bytes] = []
-    previous = None
-    for frame in video.frames:
-        if stop.is_set():
-            raise _StoppedError
-        if job.frames:
-            frames.append(code_frame(frame, frame_settings.quality))
-        if job.flow:
-            grey = to_grey(frame)
-            if previous is not None:
-                _add_fields(flow, job.video, previous, grey, flow_settings)
-            previous = grey
-    if job.flow:
-        if not flow["forward"]:
-            raise VideoError(f"{job.video}: has 1 frame, flow needs at least 2")
-        with _writing(job.flow):
-            write_coded_clip(
-                job.flow,
-                flow,
-                settings=flow_settings,
-                parameters=PARAMETERS[flow_settings.method],
-                fps=video.fps,
-                source_size=video.source_size,
-            )
-    if job.frames:
-        with _writing(job.frames):
-            write_coded_frames(
-                job.frames,
-                frames,
-                settings=frame_settings,
-                fps=video.fps,
-                size=video.size,
-                source_size=video.source_size,
-            )
-
-
-def _add_fields(
-    flow: dict[str, list[CodedField]],
-    video: Path,
-    previous: Frame,
-    frame: Frame,
-    settings: FlowSettings,
-) -> None:
-    """Code the flow between two frames, each way that is there."""
-    pairs = {"forward": (previous, frame), "backward": (frame, previous)}
-    for direction, coded in flow.items():
-        try:
-            field = estimate_flow(*pairs[direction], settings.method)
-        except VideoError as error:
-            raise VideoError(f"{video}: {error}") from error
-        quantized = ops.quantize_flow(torch.from_numpy(field)[None, None])
-        coded.append(
-            code_field(
-                _Field(*(part[0][0] for part in quantized)),
-                codec=settings.codec,
-                quality=settings.quality,
-            )
-        )
+    return True
 
 
 def _failure_text(failures: Mapping[Path, str], count: int) -> str:

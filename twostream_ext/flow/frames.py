@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twostream_ext.errors import FlowStoreError
-from twostream_ext.flow.container import Container, read_pictures, write_container
+from twostream_ext.flow.container import Container, Pictures, read_pictures, write_container
 from twostream_ext.flow.directory import Store, settings_dict
 from twostream_ext.flow.store import check_codec, code_jpeg, size_of
 
@@ -30,6 +30,8 @@ class FrameSettings:
     """Their shorter side in pixels; None: that of the file."""
     quality: int
     """Of the JPEGs, 1 to 100."""
+    frame_step: int = 1
+    """Every so many frames of the video was kept."""
 
 
 class FrameClip:
@@ -127,7 +129,7 @@ def write_frame_clip(
 
 def write_coded_frames(
     path: str | os.PathLike[str],
-    coded: list[bytes],
+    coded: Pictures,
     *,
     settings: FrameSettings,
     fps: float,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from twostream_ext.errors import FlowStoreError, SettingsError
-from twostream_ext.flow.container import Container, open_container, read_pictures, write_container
+from twostream_ext.flow.container import Container, Pictures, open_container, read_pictures, write_container
 from twostream_ext.flow.directory import SETTINGS_FILE, Store, read_settings, settings_dict
 
 DIRECTIONS = ("forward", "backward")
@@ -44,6 +44,10 @@ class FlowSettings:
     """Of the JPEGs, 1 to 100; None without them."""
     directions: tuple[str, ...]
     """Which of `DIRECTIONS` are there."""
+    bound: float | None = None
+    """Displacements were clipped at +- so many pixels; None: each component of each field has its own range."""
+    frame_step: int = 1
+    """Every so many frames of the video was kept."""
 
 
 class QuantizedField(Protocol):
@@ -65,6 +69,14 @@ class CodedField(NamedTuple):
     size: tuple[int, int]  # (height, width)
     planes: tuple[bytes, bytes]  # of x and of y
     ranges: npt.NDArray[np.float32]  # [3, 2]: lo, step, mean
+
+
+class CodedFields(NamedTuple):
+    """The fields of one direction as they are stored."""
+
+    size: tuple[int, int]  # (height, width)
+    planes: Pictures  # x and y of each field in turn
+    ranges: list[npt.NDArray[np.float32]]  # of each field [3, 2]: lo, step, mean
 
 
 class FlowFields(NamedTuple):
@@ -246,7 +258,7 @@ def write_flow_clip(
     check_codec(codec, quality)
     given = {"forward": forward} | ({} if backward is None else {"backward": backward})
     coded = {
-        direction: [code_field(field, codec=codec, quality=quality) for field in fields]
+        direction: _collect(path, [code_field(field, codec=codec, quality=quality) for field in fields])
         for direction, fields in given.items()
     }
     settings = FlowSettings(
@@ -268,7 +280,7 @@ def write_flow_clip(
 
 def write_coded_clip(
     path: str | os.PathLike[str],
-    fields: dict[str, list[CodedField]],
+    fields: dict[str, CodedFields],
     *,
     settings: FlowSettings,
     parameters: dict[str, Any],
@@ -276,8 +288,8 @@ def write_coded_clip(
     source_size: tuple[int, int] | None,
 ) -> None:
     """`write_flow_clip` of fields that are coded already, by direction."""
-    sizes = {field.size for coded in fields.values() for field in coded}
-    counts = {direction: len(coded) for direction, coded in fields.items()}
+    sizes = {coded.size for coded in fields.values()}
+    counts = {direction: len(coded.ranges) for direction, coded in fields.items()}
     if len(sizes) != 1:
         raise ValueError(f"{path}: fields of one size are expected, got {sorted(sizes)}")
     if len(set(counts.values())) != 1:
@@ -291,12 +303,19 @@ def write_coded_clip(
         "source_size": source_size or size,
     }
     arrays = {
-        f"{direction}.{name}": np.stack([field.ranges[index] for field in coded])
+        f"{direction}.{name}": np.stack([ranges[index] for ranges in coded.ranges])
         for direction, coded in fields.items()
         for index, name in enumerate(_RANGES)
     }
-    planes = {direction: [plane for field in coded for plane in field.planes] for direction, coded in fields.items()}
-    write_container(path, KIND, description, arrays, planes)
+    write_container(path, KIND, description, arrays, {direction: coded.planes for direction, coded in fields.items()})
+
+
+def _collect(path: str | os.PathLike[str], fields: list[CodedField]) -> CodedFields:
+    sizes = {field.size for field in fields}
+    if len(sizes) != 1:
+        raise ValueError(f"{path}: fields of one size are expected, got {sorted(sizes)}")
+    planes = [plane for field in fields for plane in field.planes]
+    return CodedFields(sizes.pop(), planes, [field.ranges for field in fields])
 
 
 def _settings(noted: dict[str, Any]) -> FlowSettings:
@@ -306,6 +325,8 @@ def _settings(noted: dict[str, Any]) -> FlowSettings:
         codec=noted["codec"],
         quality=noted["quality"],
         directions=tuple(noted["directions"]),
+        bound=noted.get("bound"),
+        frame_step=noted.get("frame_step", 1),
     )
 
 

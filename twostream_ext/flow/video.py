@@ -26,6 +26,10 @@ VIDEO_EXTENSIONS = (
 FALLBACK_FPS = 25.0
 """Frames per second of a video whose header does not tell; UCF-101's."""
 
+_MOST_PIXELS = 1 << 26  # of a frame; twice those of 8K video. What claims more is damaged.
+
+_DAMAGED_IN_A_ROW = 250  # frames that cannot be decoded, before the rest of a file is given up
+
 # FFmpeg's remarks on damaged streams; a user who sets the variable still gets them.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
@@ -35,39 +39,43 @@ Frame = npt.NDArray[np.uint8]
 
 
 class OpenVideo(NamedTuple):
-    fps: float
+    fps: float  # of `frames`, which may be every step-th of the file's
     source_size: tuple[int, int]  # (height, width) in the file, in pixels
     size: tuple[int, int]  # (height, width) of the frames, after rescaling
     frames: Iterator[Frame]  # uint8 RGB [H, W, 3]
 
 
-def open_video(path: str | os.PathLike[str], *, smallest_side: int | None = 256) -> OpenVideo:
+def open_video(path: str | os.PathLike[str], *, smallest_side: int | None = 256, step: int = 1) -> OpenVideo:
     """Open a video and decode its first frame; the others are decoded as they are asked for.
 
     smallest_side: the shorter side of the frames in pixels after rescaling with the aspect kept
     (the paper's 256, section 5), by area averaging when they shrink and bilinearly when they grow;
-    None keeps the file's size.
+    None keeps the file's size. step: frames 0, step, 2 * step, ... alone are given.
 
-    The number of frames in the header is never believed: frames come until decoding fails. If their
-    size changes on the way, they are rescaled to that of the first.
+    The number of frames in the header is never believed: frames come until the file ends. Those that
+    are damaged beyond decoding are left out. If the size changes on the way, they are rescaled to that
+    of the first.
 
-    VideoError if the file is missing, is no video or has no frame that can be decoded; SettingsError
-    if `smallest_side` is not a positive number.
+    VideoError if the file is missing, is no video, has no frame that can be decoded or absurdly large
+    ones; SettingsError if `smallest_side` or `step` is not a positive number.
     """
     check_smallest_side(smallest_side)
+    check_step(step)
     path = Path(path)
     capture = _open_capture(path)
-    decoded, first = capture.read()
-    if not decoded:
+    first: cv2.typing.MatLike | None = capture.retrieve()[1] if _advance(capture) else None
+    if first is None:
         raise VideoError(f"{path}: no frame can be decoded")
     source_size = first.shape[0], first.shape[1]
     size = _rescaled(source_size, smallest_side)
+    if max(size[0] * size[1], source_size[0] * source_size[1]) > _MOST_PIXELS:
+        raise VideoError(f"{path}: frames of {source_size[1]}x{source_size[0]} pixels are too large")
     fps = capture.get(cv2.CAP_PROP_FPS)
     return OpenVideo(
-        fps=fps if math.isfinite(fps) and fps > 0 else FALLBACK_FPS,
+        fps=(fps if math.isfinite(fps) and fps > 0 else FALLBACK_FPS) / step,
         source_size=source_size,
         size=size,
-        frames=_frames(capture, first, size),
+        frames=_frames(capture, first, size, step),
     )
 
 
@@ -91,6 +99,12 @@ def check_smallest_side(smallest_side: int | None) -> None:
     """SettingsError unless it is None or a positive whole number."""
     if smallest_side is not None and (not isinstance(smallest_side, int) or smallest_side < 1):
         raise SettingsError(f"smallest_side is {smallest_side!r}, expected a positive number or None")
+
+
+def check_step(step: int) -> None:
+    """SettingsError unless it is a positive whole number."""
+    if not isinstance(step, int) or step < 1:
+        raise SettingsError(f"step is {step!r}, expected a positive number")
 
 
 def _open_capture(path: Path) -> cv2.VideoCapture:
@@ -121,11 +135,21 @@ def _quiet_opencv() -> Iterator[None]:
             cv2.utils.logging.setLogLevel(level)
 
 
-def _frames(capture: cv2.VideoCapture, first: cv2.typing.MatLike, size: tuple[int, int]) -> Iterator[Frame]:
-    decoded, frame = True, first
-    while decoded:
+def _frames(capture: cv2.VideoCapture, first: cv2.typing.MatLike, size: tuple[int, int], step: int) -> Iterator[Frame]:
+    frame: cv2.typing.MatLike | None = first
+    while frame is not None:
         yield np.asarray(cv2.cvtColor(_rescale(frame, size), cv2.COLOR_BGR2RGB), dtype=np.uint8)
-        decoded, frame = capture.read()
+        if not all(_advance(capture) for _ in range(step)):
+            return
+        frame = capture.retrieve()[1]
+
+
+def _advance(capture: cv2.VideoCapture) -> bool:
+    """Go to the next frame that can be decoded; False at the end.
+
+    OpenCV does not tell a damaged frame from the end of the file: only after many in a row it is taken for that.
+    """
+    return any(capture.grab() for _ in range(_DAMAGED_IN_A_ROW))
 
 
 def _rescaled(size: tuple[int, int], smallest_side: int | None) -> tuple[int, int]:

@@ -3,24 +3,35 @@
 
 from twostream_ext.models.cnn_m_2048 import CNNM2048
 from twostream_ext.models.fusion import SVMFusion, fuse_average, top1
+from twostream_ext.models.multi_task import UCF101_LIKE_HMDB51, AddedClasses, add_classes
+from twostream_ext.models.pretrained import Pretrained, load_pretrained
 from twostream_ext.models.streams import (
-    BACKBONES,
     NetSettings,
     SpatialNet,
     StreamNet,
     TemporalNet,
     build_net,
+    build_unfilled_net,
+    copy_backbone,
+    freeze_backbone,
 )
 
 __all__ = [
-    "BACKBONES",
     "CNNM2048",
+    "UCF101_LIKE_HMDB51",
+    "AddedClasses",
     "NetSettings",
+    "Pretrained",
     "SVMFusion",
     "SpatialNet",
     "StreamNet",
     "TemporalNet",
+    "add_classes",
     "build_net",
+    "build_unfilled_net",
+    "copy_backbone",
+    "freeze_backbone",
     "fuse_average",
+    "load_pretrained",
     "top1",
 ]

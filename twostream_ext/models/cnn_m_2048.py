@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from twostream_ext.errors import SettingsError
 from twostream_ext.models.response_norm import LocalResponseNorm
@@ -58,6 +58,9 @@ class CNNM2048(nn.Sequential):
     dropout: probability of dropping a unit of full6 and full7 (0.9 in the paper's temporal net).
     norm2: the paper removes the second normalisation from the temporal net, to save memory.
 
+    `mean_image`, float [in_channels, input_size, input_size], is subtracted from the input; it is None but for a net
+    pre-trained with one (see `load_pretrained`).
+
     Pooling rounds up as in Caffe; at 224 this matters for pool2 only (13, not 12). The paper does
     not state its initialisation: here all layers start with normal weights of variance 2 / fan-in
     (He et al. 2015) and zero biases.
@@ -103,7 +106,13 @@ class CNNM2048(nn.Sequential):
             del layers["norm2"]
         super().__init__(OrderedDict(layers))
         self.hidden = f7
+        self.mean_image: Tensor | None
+        self.register_buffer("mean_image", None)
         self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = super().forward(x if self.mean_image is None else x - self.mean_image)  # type: ignore[no-untyped-call]
+        return hidden
 
 
 def _pool() -> nn.MaxPool2d:

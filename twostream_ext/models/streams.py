@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from twostream_ext.errors import SettingsError
 from twostream_ext.models.cnn_m_2048 import CNNM2048
+from twostream_ext.models.timm_backbone import TimmBackbone
 
-BACKBONES = {"cnn_m_2048": CNNM2048}
+if TYPE_CHECKING:
+    from typing import Self
+
+CNN_M_2048 = "cnn_m_2048"
+"""Name of the paper's backbone; all others are timm's."""
 ONLY_DATASET = "default"
 """Name of the head of a net that was given a plain number of classes."""
 
@@ -29,23 +36,16 @@ class NetSettings:
     input_size: int  # side of the square input in pixels
     length: int = 0  # flow fields in one input; 0 for the spatial net
     bidirectional: bool = False
+    mean_image: bool = False  # the backbone subtracts one, see `load_pretrained`
 
 
 class StreamNet(nn.Module):
     """What both nets share. Use `SpatialNet` or `TemporalNet`."""
 
-    def __init__(self, settings: NetSettings, *, in_channels: int, norm2: bool) -> None:
+    def __init__(self, settings: NetSettings, *, in_channels: int, pretrained: bool) -> None:
         super().__init__()
-        if settings.backbone not in BACKBONES:
-            raise SettingsError(f"backbone must be one of {', '.join(BACKBONES)}, got {settings.backbone!r}")
         self.settings = settings
-        self.backbone = BACKBONES[settings.backbone](
-            in_channels,
-            width=settings.width,
-            input_size=settings.input_size,
-            dropout=settings.dropout,
-            norm2=norm2,
-        )
+        self.backbone = _backbone(settings, in_channels, pretrained)
         self.fc8 = nn.ModuleDict({name: _head(self.backbone.hidden, count) for name, count in settings.classes.items()})
         # A quarter to a third faster on the CPU than planes one after the other.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -62,14 +62,26 @@ class StreamNet(nn.Module):
         scores: Tensor = self.fc8[dataset](self.backbone(x))
         return scores
 
+    def train(self, mode: bool = True) -> Self:
+        """As in torch; but of a frozen backbone only the dropout changes, and its statistics stay as they are."""
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
+            for layer in self.backbone.modules():
+                layer.training = mode and isinstance(layer, nn.Dropout)
+        return self
+
 
 class SpatialNet(StreamNet):
     """Classifies one RGB frame (section 2.1 of the paper): input [N, 3, input_size, input_size].
 
     classes: number of classes, or that of each data set of a multi-task net, for instance
         {"ucf101": 101, "hmdb51": 51}.
-    dropout: 0.5 or 0.9 in table 1a.
-    width, input_size: see `CNNM2048`.
+    backbone: "cnn_m_2048", or the name of a net in the timm package (an optional extra; not of the paper), of which the
+        features before its classifier are taken.
+    dropout: of full6 and full7, or of timm's features; 0.5 or 0.9 in table 1a.
+    width, input_size: see `CNNM2048`; width is 1 with timm's backbones.
+    pretrained: start from timm's weights, see `TimmBackbone`; those of CNN-M-2048 come from a file by
+        `load_pretrained`.
     """
 
     def __init__(
@@ -80,17 +92,19 @@ class SpatialNet(StreamNet):
         dropout: float = 0.5,
         width: float = 1.0,
         input_size: int = 224,
+        pretrained: bool = False,
     ) -> None:
         settings = NetSettings("spatial", _class_counts(classes), backbone, dropout, width, input_size)
-        super().__init__(settings, in_channels=3, norm2=True)
+        super().__init__(settings, in_channels=3, pretrained=pretrained)
 
 
 class TemporalNet(StreamNet):
     """Classifies a stack of flow fields (section 3): input [N, 2 * length, input_size, input_size].
 
-    Has no second normalisation, as in the paper.
+    CNN-M-2048 has no second normalisation here, as in the paper.
 
-    classes, width, input_size: as for `SpatialNet`.
+    classes, backbone, dropout, width, input_size, pretrained: as for `SpatialNet`; timm's weights are then made to take
+        flow (cross-modality), which is not of the paper.
     length: L, flow fields in one stack.
     bidirectional: the stack is L/2 forward and L/2 backward fields. It changes no layer; the net
     remembers it for whoever prepares its inputs.
@@ -106,6 +120,7 @@ class TemporalNet(StreamNet):
         width: float = 1.0,
         input_size: int = 224,
         bidirectional: bool = False,
+        pretrained: bool = False,
     ) -> None:
         if length < 1 or (bidirectional and length % 2):
             raise SettingsError(f"length must be at least 1, and even for a bi-directional stack, got {length}")
@@ -119,19 +134,22 @@ class TemporalNet(StreamNet):
             length,
             bidirectional,
         )
-        super().__init__(settings, in_channels=2 * length, norm2=False)
+        super().__init__(settings, in_channels=2 * length, pretrained=pretrained)
 
 
 def build_net(settings: NetSettings) -> StreamNet:
     """The net that `settings` describes, with new weights."""
     if settings.stream == "spatial":
-        return SpatialNet(
+        net = SpatialNet(
             settings.classes,
             backbone=settings.backbone,
             dropout=settings.dropout,
             width=settings.width,
             input_size=settings.input_size,
         )
+        if settings.mean_image:
+            set_mean_image(net, torch.zeros(3, settings.input_size, settings.input_size))
+        return net
     if settings.stream == "temporal":
         return TemporalNet(
             settings.classes,
@@ -143,6 +161,72 @@ def build_net(settings: NetSettings) -> StreamNet:
             bidirectional=settings.bidirectional,
         )
     raise SettingsError(f"stream must be spatial or temporal, got {settings.stream!r}")
+
+
+def build_unfilled_net(settings: NetSettings) -> StreamNet:
+    """The net that `settings` describes, to be given all its weights by `load_state_dict(..., assign=True)`.
+
+    No time is spent on first weights, except on timm's nets: some of those hold tensors that no file does.
+    """
+    with torch.device("meta") if settings.backbone == CNN_M_2048 else nullcontext():
+        return build_net(settings)
+
+
+def set_mean_image(net: StreamNet, image: Tensor | None) -> None:
+    """Let a net with CNN-M-2048 subtract `image`, float [3, input_size, input_size], from its input; None: nothing."""
+    place = next(net.backbone.parameters())
+    net.backbone.mean_image = None if image is None else image.to(place.device, place.dtype)
+    net.settings = replace(net.settings, mean_image=image is not None)
+
+
+def freeze_backbone(net: StreamNet) -> None:
+    """Train only the heads from now on ("last layer only" of table 1a); everything below them keeps its bits.
+
+    Dropout stays active in training; normalisation by batch statistics, which some of timm's nets have, goes by the
+    statistics of its earlier training. `net.requires_grad_(True)` is the way back. Not kept in files of nets and
+    checkpoints: call it again for a net that was read from one.
+    """
+    net.backbone.requires_grad_(False)
+    net.train(net.training)
+
+
+def copy_backbone(source: StreamNet, target: StreamNet) -> None:
+    """Start `target` from all of `source` but its heads, as in fine-tuning on another data set (table 2, second row).
+
+    SettingsError if the two differ in anything but their data sets, dropout and the direction of their flow.
+    """
+    for name in ("stream", "backbone", "width", "input_size", "length"):
+        ours, theirs = getattr(target.settings, name), getattr(source.settings, name)
+        if ours != theirs:
+            raise SettingsError(f"copy_backbone: source and target must have the same {name}, got {theirs} and {ours}")
+    if isinstance(source.backbone, CNNM2048):
+        image = source.backbone.mean_image
+        set_mean_image(target, None if image is None else image.clone())
+    target.backbone.load_state_dict(source.backbone.state_dict())
+
+
+def _backbone(settings: NetSettings, in_channels: int, pretrained: bool) -> CNNM2048 | TimmBackbone:
+    spatial = settings.stream == "spatial"
+    if settings.backbone == CNN_M_2048:
+        if pretrained:
+            raise SettingsError(f"pretrained weights of {CNN_M_2048} come from a file: use load_pretrained(net, path)")
+        return CNNM2048(
+            in_channels,
+            width=settings.width,
+            input_size=settings.input_size,
+            dropout=settings.dropout,
+            norm2=spatial,
+        )
+    if settings.width != 1:
+        raise SettingsError(f"width must be 1 for backbones other than {CNN_M_2048}, got {settings.width}")
+    return TimmBackbone(
+        settings.backbone,
+        in_channels,
+        rgb=spatial,
+        input_size=settings.input_size,
+        dropout=settings.dropout,
+        pretrained=pretrained,
+    )
 
 
 def _class_counts(classes: int | Mapping[str, int]) -> dict[str, int]:

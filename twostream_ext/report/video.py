@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from pathlib import Path
+from itertools import chain, pairwise
 
 import cv2
 import numpy as np
@@ -14,8 +13,8 @@ import numpy.typing as npt
 
 from twostream_ext.data import read_video, video_fps
 from twostream_ext.errors import VideoError
-from twostream_ext.files import atomic_write
 from twostream_ext.flow import estimate_flow, flow_to_colour
+from twostream_ext.flow.preview import check_mp4, write_mp4
 from twostream_ext.flow.video import to_grey
 
 _FLOW_SCALE = 8.0  # pixels a frame that give the full colour: one scale for the whole video
@@ -34,23 +33,12 @@ def write_annotated_video(
 
     VideoError if the video cannot be read, has one frame only, or `out` cannot be written as .mp4.
     """
-    if Path(out).suffix.lower() != ".mp4":
-        raise VideoError(f"{out}: an annotated video is written as .mp4")
+    check_mp4(out)
     pictures = _pictures(video, lines, smallest_side, method)
     first = next(pictures, None)
     if first is None:
         raise VideoError(f"{video}: has one frame only, flow needs two")
-    height, width = first.shape[:2]
-    with atomic_write(out) as temporary:
-        # OpenCV chooses the container by the name's ending.
-        named = temporary.with_suffix(".mp4")
-        writer = cv2.VideoWriter(str(named), cv2.VideoWriter.fourcc(*"mp4v"), video_fps(video), (width, height))
-        if not writer.isOpened():
-            raise VideoError(f"{out}: cannot be written")
-        for picture in (first, *pictures):
-            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        writer.release()
-        named.replace(temporary)
+    write_mp4(out, chain([first], pictures), video_fps(video))
 
 
 def _pictures(
@@ -65,8 +53,7 @@ def _pictures(
 def _annotate(picture: npt.NDArray[np.uint8], lines: Sequence[str]) -> npt.NDArray[np.uint8]:
     height, width = picture.shape[:2]
     below = (len(lines) + 1) * _LINE
-    # Video codecs want even sizes.
-    canvas = np.zeros((height + below + (height + below) % 2, width + width % 2, 3), np.uint8)
+    canvas = np.zeros((height + below, width, 3), np.uint8)
     canvas[:height, :width] = picture
     for number, line in enumerate(lines):
         place = (6, height + (number + 1) * _LINE)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`twostream extract`: videos to a flow store."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from twostream_ext.cli.options import positive_number
+
+_DESCRIPTION = """\
+Compute the optical flow of all videos of a directory tree and store it: VIDEOS/A/b.avi becomes OUT/A/b.safetensors.
+Videos that are there already are left out, so a run that was broken off goes on when the same command is given again.
+A video that fails is reported at the end, and the others are done; the exit code is then 1."""
+
+_EPILOG = """\
+examples:
+  twostream extract videos/ flow/
+  twostream extract videos/ flow/ --method farneback --backward --frames frames/ --preview
+  twostream extract videos/ flow/ --bound 20 --size 256                as TSN's flow images
+  twostream extract videos/ flow/ --shard $SLURM_ARRAY_TASK_ID/100     in an array of jobs 1-100
+  twostream extract videos/ flow/ --scheduler tcp://head:8786          on a Dask cluster
+  twostream extract videos/ flow/ --estimator my_flow:estimate         with a flow of your own:
+      def estimate(frames):  # uint8 RGB [T, H, W, 3]
+          return ...         # float32 [T - 1, H, W, 2]: (x, y) in pixels from each frame to the next"""
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "extract",
+        help="optical flow of all videos of a folder, to a store",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("videos", metavar="VIDEOS", type=Path, help="directory of videos, in folders or not")
+    parser.add_argument("out", metavar="OUT", type=Path, help="directory of the flow store")
+    flow = parser.add_argument_group("flow")
+    whose = flow.add_mutually_exclusive_group()
+    whose.add_argument("--method", default="dis", help="how it is estimated: dis, farneback (dis)")
+    whose.add_argument("--estimator", metavar="MODULE:FUNCTION", help="a flow of your own, see below")
+    flow.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N; the CPU is all that some methods know"
+    )
+    flow.add_argument("--backward", action="store_true", help="also flow from each frame to the one before")
+    flow.add_argument("--step", type=positive_number, default=1, metavar="N", help="keep every N-th frame alone (1)")
+    flow.add_argument(
+        "--size", type=_size, default=256, metavar="N", help="shorter side of the frames in pixels, or 'own' (256)"
+    )
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--bound",
+        type=float,
+        metavar="B",
+        help="clip displacements at +- B pixels (by default each field keeps its own range)",
+    )
+    files.add_argument("--codec", choices=("jpeg", "raw"), default="jpeg", help="of the flow planes (jpeg)")
+    files.add_argument("--quality", type=positive_number, default=90, metavar="Q", help="of the JPEGs, 1 to 100 (90)")
+    files.add_argument("--frames", type=Path, metavar="DIR", help="also store the frames, in this directory")
+    files.add_argument("--preview", action="store_true", help="also draw a picture of each video's flow, OUT/A/b.png")
+    work = parser.add_argument_group("work")
+    work.add_argument("--workers", type=positive_number, metavar="N", help="threads (the processors there are)")
+    work.add_argument(
+        "--shard",
+        type=_shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="the I-th of N parts of the videos, in the order of their names; all may run at once",
+    )
+    work.add_argument(
+        "--scheduler", metavar="ADDRESS", help="have a Dask cluster do it (pip install 'twostream_ext[dask]')"
+    )
+    return parser
+
+
+def execute(options: argparse.Namespace) -> None:
+    from twostream_ext.errors import ExtractionError, SettingsError
+    from twostream_ext.flow import extract
+    from twostream_ext.flow.executors import dask_executor
+
+    if options.scheduler and options.workers:
+        raise SettingsError("--workers is of this machine's threads, a Dask cluster (--scheduler) has its own workers")
+    if options.estimator:
+        sys.path.insert(0, str(Path.cwd()))  # where a user looks for his module; `python -m` does the same
+    with dask_executor(options.scheduler) if options.scheduler else nullcontext() as executor:
+        try:
+            store = extract(
+                options.videos,
+                options.out,
+                method=options.method,
+                estimator=options.estimator,
+                device=options.device,
+                backward=options.backward,
+                step=options.step,
+                smallest_side=options.size,
+                bound=options.bound,
+                codec=options.codec,
+                quality=options.quality,
+                shard=options.shard,
+                frames_out=options.frames,
+                preview=options.preview,
+                workers=options.workers,
+                executor=executor,
+            )
+        except ExtractionError as error:
+            if not error.failures:
+                raise
+            print("\n".join(error.failures), file=sys.stderr)
+            raise ExtractionError(f"{len(error.failures)} videos could not be extracted, see above") from error
+    print(f"{len(store)} videos in {options.out}")
+
+
+def _size(text: str) -> int | None:
+    return None if text == "own" else positive_number(text)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not slash:
+        raise argparse.ArgumentTypeError(f"expected I/N, got {text!r}")
+    return positive_number(number), positive_number(count)

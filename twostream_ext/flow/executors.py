@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Who works on the videos: threads of this process, any executor, a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import torch
+from tqdm import tqdm
+
+from twostream_ext.errors import ExtractionError, SettingsError, TwoStreamError, VideoError, describe
+from twostream_ext.flow.job import CodedClip, Job, Plan, Submit, make_files, run_job
+
+_AHEAD = 1024  # videos that an executor has been given and not done
+_WAIT = 0.5  # seconds between two looks at the clock
+
+
+class _StoppedError(Exception):
+    """The extraction was given up."""
+
+
+class Progress:
+    """Counts videos and pairs, and shows both, with the time left, on a terminal."""
+
+    def __init__(self, total: int, done: int, shown: bool) -> None:
+        self.pairs = 0
+        self._lock = threading.Lock()
+        self._started = time.perf_counter()
+        self._bar = tqdm(
+            total=total, initial=done, desc="flow", unit="video", smoothing=0, disable=None if shown else True
+        )
+
+    def add_pairs(self, count: int) -> None:
+        with self._lock:
+            self.pairs += count
+
+    def add_video(self) -> None:
+        self._note_rate()
+        self._bar.update()
+
+    def refresh(self) -> None:
+        self._note_rate()
+        self._bar.refresh()
+
+    def _note_rate(self) -> None:
+        rate = self.pairs / (time.perf_counter() - self._started)
+        self._bar.set_postfix_str(f"{rate:.0f} pairs/s", refresh=False)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Progress) -> dict[Path, str]:
+    """Work on videos with `workers` threads, which share even a single video; return failures by video."""
+    stop = threading.Event()
+    with (
+        _single_threads(),
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ThreadPoolExecutor(workers) as decoders,
+    ):
+        submit = _bounded(pool, 2 * workers, stop, progress)
+
+        def make(job: Job) -> int:
+            make_files(job, plan, submit)
+            return 0  # the clips are counted one by one
+
+        try:
+            return _run(jobs, lambda job: decoders.submit(make, job), workers, progress)
+        except BaseException:
+            stop.set()
+            raise
+
+
+def run_on_executor(jobs: Iterable[Job], plan: Plan, executor: Executor, progress: Progress) -> dict[Path, str]:
+    """Work on videos by the workers of an executor, one thread a video; return failures by video."""
+    with _single_threads():
+        return _run(jobs, lambda job: executor.submit(run_job, job, plan), _AHEAD, progress)
+
+
+@contextmanager
+def dask_executor(address: str) -> Iterator[Executor]:
+    """The executor of a Dask cluster, by its scheduler's address, "tcp://host:8786" say.
+
+    SettingsError if Dask is not installed or the scheduler cannot be reached.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise SettingsError("--scheduler needs Dask: pip install 'twostream_ext[dask]'") from None
+    try:
+        client = Client(address, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"scheduler {address}: cannot be reached: {describe(error)}") from error
+    with client:
+        yield client.get_executor(pure=False)  # each video is a task of its own, done again where its worker died
+
+
+def processors() -> int:
+    """Those this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[int]], ahead: int, progress: Progress) -> dict[Path, str]:
+    """Have `ahead` videos under way at any time; return the reasons by video that failed."""
+    failures: dict[Path, str] = {}
+    under_way: dict[Future[int], Job] = {}
+    finished: queue.SimpleQueue[Future[int]] = queue.SimpleQueue()
+
+    def start(count: int) -> None:
+        for job in islice(waiting, count):
+            future = submit(job)
+            under_way[future] = job
+            future.add_done_callback(finished.put)
+
+    waiting = iter(jobs)
+    try:
+        start(ahead)
+        while under_way:
+            try:
+                future = finished.get(timeout=_WAIT)
+            except queue.Empty:
+                progress.refresh()
+                continue
+            job = under_way.pop(future)
+            start(1)
+            try:
+                progress.add_pairs(future.result())
+            except VideoError as error:
+                failures[job.video] = str(error)
+            except (TwoStreamError, BrokenExecutor):
+                raise
+            except Exception as error:
+                failures[job.video] = f"{job.video}: {describe(error)}"
+            progress.add_video()
+    except BrokenExecutor as error:
+        raise ExtractionError(
+            f"a worker process died ({describe(error)}); the same call goes on from what is done"
+        ) from error
+    finally:
+        for future in under_way:
+            future.cancel()
+    return failures
+
+
+def _bounded(pool: Executor, most: int, stop: threading.Event, progress: Progress) -> Submit:
+    """Submit to a pool, waiting while `most` clips are waiting or in work, and count what is done."""
+    slots = threading.BoundedSemaphore(most)
+
+    def submit(call: Callable[[], CodedClip]) -> Future[CodedClip]:
+        slots.acquire()
+        if stop.is_set():
+            slots.release()
+            raise _StoppedError
+        future = pool.submit(_counted, call, progress)
+        future.add_done_callback(lambda _: slots.release())
+        return future
+
+    return submit
+
+
+def _counted(call: Callable[[], CodedClip], progress: Progress) -> CodedClip:
+    coded = call()
+    progress.add_pairs(coded.pairs)
+    return coded
+
+
+@contextmanager
+def _single_threads() -> Iterator[None]:
+    """OpenCV and torch with one thread per call: the videos and clips are what is shared out."""
+    opencv, ours = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(opencv)
+        torch.set_num_threads(ours)  # the workers' calls also set it for threads that start later

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One video to its files: decoded, cut into short clips, their flow estimated and coded, written.
+
+Clips overlap by one frame and are coded by themselves, so that several threads, or a GPU and the processors, share one
+video, and memory stays flat however long it is. Where they are cut follows from the frames' size alone: who does the
+work does not change a byte.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from twostream_ext import ops
+from twostream_ext.devices import find_device
+from twostream_ext.errors import ExtractionError, VideoError
+from twostream_ext.files import atomic_write
+from twostream_ext.flow.estimate import (
+    ClipFlow,
+    Estimator,
+    estimate_clip_flow,
+    find_method,
+    load_estimator,
+    run_estimator,
+)
+from twostream_ext.flow.frames import FrameSettings, code_frame, write_coded_frames
+from twostream_ext.flow.preview import draw_clip
+from twostream_ext.flow.spool import Spool
+from twostream_ext.flow.store import (
+    DIRECTIONS,
+    CodedField,
+    CodedFields,
+    FlowSettings,
+    code_field,
+    read_flow_clip,
+    write_coded_clip,
+)
+from twostream_ext.flow.video import Frame, OpenVideo, open_video, to_grey
+
+_PAIRS = {"cpu": 16, "cuda": 64}  # at most, in a clip
+_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 24}  # of all fields of a clip, at most: 32 and 128 MB in float32
+
+# Memory of the device for two clips: one computes while the codes of the other come back.
+_device_turns = threading.BoundedSemaphore(2)
+
+_IMPORTED_BY = os.getpid()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is the same for all videos of an extraction."""
+
+    flow: FlowSettings
+    frames: FrameSettings
+    estimator: Estimator | str | None  # in place of the method that `flow` names
+    device: str  # "auto", "cpu", "cuda" or "cuda:N", found where the video is worked on
+
+
+class Job(NamedTuple):
+    """One video and its files."""
+
+    video: Path
+    flow: Path
+    frames: Path | None  # None: not wanted, or there
+    preview: Path | None
+    has_flow: bool  # it is there
+
+
+class CodedClip(NamedTuple):
+    """What becomes of a clip."""
+
+    frames: list[bytes]
+    fields: dict[str, list[CodedField]]  # by direction
+
+    @property
+    def pairs(self) -> int:
+        return len(self.fields.get("forward", ()))
+
+
+Submit = Callable[[Callable[[], CodedClip]], "Future[CodedClip]"]
+"""Has a clip worked on, at once or by other threads."""
+
+
+class _Field(NamedTuple):
+    """One field of what `ops.quantize_flow` gives."""
+
+    codes: Tensor  # uint8 [H, W, 2]
+    lo: Tensor  # float32 [2]
+    step: Tensor
+    mean: Tensor
+
+
+def run_job(job: Job, plan: Plan) -> int:
+    """Make the files of one video with one thread, as a worker of any executor; return how many pairs of frames it has.
+
+    VideoError, naming the video, if it cannot be extracted; ExtractionError if a file cannot be written.
+    """
+    if os.getpid() == _IMPORTED_BY:  # a forked child must leave OpenCV's threads alone
+        cv2.setNumThreads(1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return make_files(job, plan, _at_once)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _at_once(call: Callable[[], CodedClip]) -> Future[CodedClip]:
+    future: Future[CodedClip] = Future()
+    future.set_result(call())
+    return future
+
+
+def make_files(job: Job, plan: Plan, submit: Submit) -> int:
+    """`run_job` with clips that are worked on by `submit`."""
+    try:
+        pairs = 0
+        if job.frames or not job.has_flow:
+            pairs = _extract(job, plan, submit)
+        if job.preview:
+            _write_preview(job)
+        return pairs
+    except cv2.error as error:
+        raise VideoError(f"{job.video}: OpenCV failed: {error.err}") from error
+    except MemoryError as error:
+        raise VideoError(f"{job.video}: there is not enough memory for its frames") from error
+
+
+def _extract(job: Job, plan: Plan, submit: Submit) -> int:
+    settings = plan.flow
+    device = _device(plan)
+    video = open_video(job.video, smallest_side=settings.smallest_side, step=settings.frame_step)
+    calls = (
+        partial(_code_clip, job, plan, device, clip, index == 0) for index, clip in enumerate(_clips(video, device))
+    )
+    with ExitStack() as stack, writing(job.flow):
+        planes = {direction: stack.enter_context(Spool(job.flow.parent)) for direction in settings.directions}
+        pictures = stack.enter_context(Spool(job.flow.parent))
+        ranges: dict[str, list[npt.NDArray[np.float32]]] = {direction: [] for direction in settings.directions}
+        for coded in _in_order(calls, submit):
+            for picture in coded.frames:
+                pictures.append(picture)
+            for direction, fields in coded.fields.items():
+                for field in fields:
+                    planes[direction].append(field.planes[0])
+                    planes[direction].append(field.planes[1])
+                    ranges[direction].append(field.ranges)
+        if not job.has_flow:
+            if not ranges["forward"]:
+                raise VideoError(f"{job.video}: has 1 frame{_at_step(settings)}, flow needs at least 2")
+            write_coded_clip(
+                job.flow,
+                {each: CodedFields(video.size, planes[each], ranges[each]) for each in settings.directions},
+                settings=settings,
+                parameters={} if plan.estimator else find_method(settings.method).parameters,
+                fps=video.fps,
+                source_size=video.source_size,
+            )
+        if job.frames:
+            with writing(job.frames):
+                write_coded_frames(
+                    job.frames,
+                    pictures,
+                    settings=plan.frames,
+                    fps=video.fps,
+                    size=video.size,
+                    source_size=video.source_size,
+                )
+    return len(ranges["forward"])
+
+
+def _at_step(settings: FlowSettings) -> str:
+    return f" at step {settings.frame_step}" if settings.frame_step > 1 else ""
+
+
+def _device(plan: Plan) -> torch.device:
+    """Where this process computes: a user's estimator sees to that itself, other methods may know the CPU only."""
+    if plan.estimator or not find_method(plan.flow.method).runs_on_cuda:
+        return torch.device("cpu")
+    return find_device(plan.device)
+
+
+def _clips(video: OpenVideo, device: torch.device) -> Iterator[list[Frame]]:
+    """All frames, the last of each clip being the first of the next."""
+    height, width = video.size
+    pairs = max(1, min(_PAIRS[device.type], _PIXELS[device.type] // (height * width)))
+    clip: list[Frame] = []
+    is_first = True
+    for frame in video.frames:
+        clip.append(frame)
+        if len(clip) > pairs:
+            yield clip
+            clip = [frame]
+            is_first = False
+    if is_first or len(clip) > 1:
+        yield clip
+
+
+def _in_order(calls: Iterable[Callable[[], CodedClip]], submit: Submit) -> Iterator[CodedClip]:
+    """Results in the order of the calls; `submit` decides how many are under way."""
+    waiting: deque[Future[CodedClip]] = deque()
+    try:
+        for call in calls:
+            waiting.append(submit(call))
+            while waiting and waiting[0].done():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _code_clip(job: Job, plan: Plan, device: torch.device, clip: list[Frame], is_first: bool) -> CodedClip:
+    pictures = []
+    if job.frames:
+        pictures = [code_frame(frame, plan.frames.quality) for frame in (clip if is_first else clip[1:])]
+    if job.has_flow or len(clip) < 2:
+        return CodedClip(pictures, {})
+    settings = plan.flow
+    turn = _device_turns if device.type == "cuda" else nullcontext()
+    with turn:
+        try:
+            flow = _estimate(clip, plan, device)
+        except VideoError as error:
+            raise VideoError(f"{job.video}: {error}") from error
+        quantized = {
+            direction: [part[0].cpu() for part in ops.quantize_flow(fields[None], bound=settings.bound)]
+            for direction, fields in zip(DIRECTIONS, flow, strict=True)
+            if fields is not None
+        }
+    fields = {
+        direction: [
+            code_field(_Field(*field), codec=settings.codec, quality=settings.quality)
+            for field in zip(*parts, strict=True)
+        ]
+        for direction, parts in quantized.items()
+    }
+    return CodedClip(pictures, fields)
+
+
+def _estimate(clip: list[Frame], plan: Plan, device: torch.device) -> ClipFlow:
+    backward = "backward" in plan.flow.directions
+    if plan.estimator:
+        return run_estimator(load_estimator(plan.estimator), np.stack(clip), backward)
+    grey = torch.from_numpy(np.stack([to_grey(frame) for frame in clip]))
+    return estimate_clip_flow(grey, plan.flow.method, device=device, backward=backward)
+
+
+def _write_preview(job: Job) -> None:
+    assert job.preview is not None
+    picture = draw_clip(job.video, read_flow_clip(job.flow))
+    coded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    with writing(job.preview), atomic_write(job.preview) as temporary:
+        temporary.write_bytes(coded.tobytes())
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """A full disk, or a directory that may not be written, ends the extraction; a name too long ends this video."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise VideoError(f"{place}: the name is too long") from error
+        raise ExtractionError(f"{place}: cannot be written: {error.strerror}") from error

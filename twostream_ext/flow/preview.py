@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Looking at the flow of a video file: one picture of it, or the whole clip as a video."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from twostream_ext.errors import VideoError
+from twostream_ext.files import atomic_write
+from twostream_ext.flow.draw import Picture, draw_flow, side_by_side, typical_maximum
+from twostream_ext.flow.store import FlowClip
+from twostream_ext.flow.video import open_video
+
+_SAMPLES = 16  # fields of a clip that its scale is taken from
+
+
+def draw_clip(video: str | os.PathLike[str], clip: FlowClip) -> Picture:
+    """One picture of a clip, uint8 RGB: the frame in the middle, its flow in colours, its x and y plane.
+
+    video: the file that the clip was made from. VideoError if it cannot be read or has fewer frames than the clip.
+    """
+    number = clip.length() // 2
+    frame = next(islice(_frames(video, clip), number, None), None)
+    if frame is None:
+        raise VideoError(f"{video}: has no frame {number}, but flow from it")
+    return draw_flow(frame, _field(clip, number), number=number)
+
+
+def write_flow_video(video: str | os.PathLike[str], clip: FlowClip, out: str | os.PathLike[str]) -> None:
+    """Write an .mp4 with the frames on the left and their forward flow in colours, one scale for all, on the right.
+
+    video: the file that the clip was made from. VideoError if it cannot be read, has fewer frames than the clip, or
+    `out` cannot be written as .mp4.
+    """
+    check_mp4(out)
+    chosen = np.unique(np.linspace(0, clip.length() - 1, _SAMPLES).round().astype(int))
+    maximum = typical_maximum(np.stack([_field(clip, int(number)) for number in chosen]))
+
+    def pictures() -> Iterator[Picture]:
+        frames = _frames(video, clip)
+        for number in range(clip.length()):
+            frame = next(frames, None)
+            if frame is None:
+                raise VideoError(f"{video}: has no frame {number}, but flow from it")
+            yield side_by_side(frame, _field(clip, number), maximum=maximum)
+
+    write_mp4(out, pictures(), clip.fps)
+
+
+def write_mp4(out: str | os.PathLike[str], pictures: Iterable[Picture], fps: float) -> None:
+    """Write pictures of one size, uint8 RGB [H, W, 3], as an .mp4; VideoError if that cannot be."""
+    check_mp4(out)
+    with atomic_write(out) as temporary:
+        named = temporary.with_suffix(".mp4")  # OpenCV chooses the container by the name's ending
+        writer = None
+        try:
+            for picture in pictures:
+                even = _even(picture)
+                if writer is None:
+                    size = (even.shape[1], even.shape[0])
+                    writer = cv2.VideoWriter(str(named), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+                    if not writer.isOpened():
+                        raise VideoError(f"{out}: cannot be written")
+                writer.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
+            if writer is None:
+                raise VideoError(f"{out}: there are no pictures to write")
+            writer.release()
+            named.replace(temporary)
+        finally:
+            named.unlink(missing_ok=True)
+
+
+def check_mp4(out: str | os.PathLike[str]) -> None:
+    """VideoError unless the name ends in .mp4."""
+    if Path(out).suffix.lower() != ".mp4":
+        raise VideoError(f"{out}: is written as .mp4, give it that ending")
+
+
+def _even(picture: Picture) -> Picture:
+    """Video codecs want even sizes: the last row and column twice where they are odd."""
+    height, width = picture.shape[:2]
+    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _frames(video: str | os.PathLike[str], clip: FlowClip) -> Iterator[Picture]:
+    settings = clip.settings
+    opened = open_video(video, smallest_side=settings.smallest_side, step=settings.frame_step)
+    if opened.size != clip.size:
+        raise VideoError(f"{video}: has frames of another size than its flow")
+    return opened.frames
+
+
+def _field(clip: FlowClip, number: int) -> npt.NDArray[np.float32]:
+    """A forward field in pixels, float32 [H, W, 2]."""
+    codes, lo, step, _ = (part[0].numpy() for part in clip.read(number, 1))
+    field: npt.NDArray[np.float32] = lo + step * codes.astype(np.float32)
+    return field

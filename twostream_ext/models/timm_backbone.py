@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Backbones of the timm package (an optional extra), which the paper knows nothing of."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from twostream_ext.errors import SettingsError
+from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
+
+
+class TimmBackbone(nn.Module):
+    """A net of timm up to its features: float [N, in_channels, input_size, input_size] -> [N, hidden].
+
+    name: any of `timm.list_models()`, `"resnet50"` say, with or without the tag of its weights.
+    rgb: the input is a frame, normalised by `RGB_MEAN` and `RGB_STD`; it is brought to what the net was trained on.
+    dropout: probability of dropping a feature.
+    pretrained: start from timm's weights (which it downloads). Where the input is no frame, the filters of the first
+        layer are averaged over RGB and repeated for each channel: cross-modality, not of the paper.
+
+    SettingsError if timm cannot be imported, does not know the name or cannot get the weights, or if the net takes no
+    input of that size.
+    """
+
+    scale: Tensor | None
+    shift: Tensor | None
+
+    def __init__(
+        self, name: str, in_channels: int, *, rgb: bool, input_size: int, dropout: float, pretrained: bool
+    ) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise SettingsError(f"{name}: dropout must be in 0 .. 1 (below 1), got {dropout}")
+        self.net = _create(name, in_channels, pretrained=pretrained and rgb)
+        if pretrained and not rgb:
+            colour = _create(name, len(RGB_MEAN), pretrained=True)
+            self.net.load_state_dict(_for_channels(name, colour.state_dict(), self.net.state_dict()))
+        settings: dict[str, Any] = self.net.pretrained_cfg
+        _check_size(name, settings, input_size)
+        self.input_shape = (in_channels, input_size, input_size)
+        self.hidden: int = self.net.head_hidden_size
+        self.dropout = nn.Dropout(dropout)
+        scale, shift = _normalisation(settings) if rgb else (None, None)
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != self.input_shape:
+            expected = ", ".join(map(str, self.input_shape))
+            raise SettingsError(f"the net takes [N, {expected}], got {list(x.shape)}")
+        if self.scale is not None and self.shift is not None:
+            x = x * self.scale + self.shift
+        features: Tensor = self.dropout(self.net(x))
+        return features
+
+
+def _create(name: str, in_channels: int, *, pretrained: bool) -> Any:
+    timm = _import_timm(name)
+    try:
+        return timm.create_model(name, pretrained=pretrained, in_chans=in_channels, num_classes=0)
+    except Exception as error:  # of whatever kind: the name, the network, the hub, the net's own
+        raise SettingsError(f"backbone {name!r}: timm cannot make it: {_first_line(error)}") from error
+
+
+def _import_timm(name: str) -> ModuleType:
+    try:
+        import timm
+    except Exception as error:  # a torchvision that does not fit torch raises a RuntimeError
+        raise SettingsError(
+            f"backbone must be cnn_m_2048 or a net of timm, got {name!r}, and timm cannot be imported "
+            f"({_first_line(error)}): pip install 'twostream_ext[timm]', and the torchvision that belongs to your torch"
+        ) from error
+    module: ModuleType = timm
+    return module
+
+
+def _for_channels(name: str, colour: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a net for RGB, those of its first layer averaged over RGB and repeated for each channel."""
+    weights = dict(colour)
+    for key, target in wanted.items():
+        given = colour[key]
+        if given.shape == target.shape:
+            continue
+        averaged = given.mean(1, keepdim=True).expand_as(target) if _is_first_layer(given, target) else None
+        if averaged is None:
+            raise SettingsError(
+                f"backbone {name!r}: {key} is {list(given.shape)}, and cannot be made {list(target.shape)}"
+            )
+        weights[key] = averaged
+    return weights
+
+
+def _is_first_layer(given: Tensor, target: Tensor) -> bool:
+    same_but_channels = given.shape[:1] + given.shape[2:] == target.shape[:1] + target.shape[2:]
+    return given.dim() == 4 and given.shape[1] == len(RGB_MEAN) and same_but_channels
+
+
+def _check_size(name: str, settings: dict[str, Any], input_size: int) -> None:
+    own = settings["input_size"][-1]
+    if settings.get("fixed_input_size") and input_size != own:
+        raise SettingsError(f"backbone {name!r}: input_size must be {own}, got {input_size}")
+    smallest = (settings.get("min_input_size") or (0,))[-1]
+    if input_size < max(1, smallest):
+        raise SettingsError(f"backbone {name!r}: input_size must be at least {max(1, smallest)}, got {input_size}")
+
+
+def _normalisation(settings: dict[str, Any]) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Scale and shift [1, 3, 1, 1] from our normalisation to that of the net's training; None if it is the same."""
+    mean, std = (255 * torch.tensor(settings[key], dtype=torch.float64) for key in ("mean", "std"))
+    our_mean, our_std = (torch.tensor(each, dtype=torch.float64) for each in (RGB_MEAN, RGB_STD))
+    if torch.allclose(mean, our_mean) and torch.allclose(std, our_std):
+        return None, None
+    scale, shift = our_std / std, (our_mean - mean) / std
+    return scale.float().view(1, 3, 1, 1), shift.float().view(1, 3, 1, 1)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
