@@ -39,7 +39,8 @@ def tvl1_flow(
     one; both backends here give the same bits. Not differentiable.
 
     The work is bound by arithmetic: about 50 operations a pixel, iteration and level (benchmarks/bench_tvl1_flow.py).
-    Temporary memory: 10 bytes a pixel of every frame, and on the CPU 70 bytes a pixel for each thread.
+    Temporary memory: 10 bytes a pixel of every frame, and 70 bytes a pixel for each thread on the CPU, for each of up
+    to 64 pairs at a time on a GPU.
 
     Args:
         prev, next: grey frames, uint8 or float32 with values 0 to 255: `[N, H, W]`, any strides, or lists of N frames

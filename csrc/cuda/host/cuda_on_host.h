@@ -13,6 +13,7 @@
 #define __device__
 #define __host__
 #define __shared__ static  // one block at a time, so one copy is enough
+#define __launch_bounds__(...)
 
 struct dim3 {
   unsigned int x, y, z;
@@ -41,6 +42,8 @@ constexpr cudaError_t cudaErrorInvalidConfiguration = 9;
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) { return *value = 2, cudaSuccess; }
 inline cudaError_t cudaDriverGetVersion(int* version) { return *version = 0, cudaSuccess; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorName(cudaError_t error) {
