@@ -4,7 +4,7 @@
 // that is in the first-level cache, the dual step of the row above, which needs the flow of both. (Several iterations
 // in one pass, each two rows behind the one before, took no less time and could not stop after each.) The ten values of
 // a row lie side by side, one straight row each, and guards beside and above them stand for what is outside the image.
-// Pairs of frames are shared between threads; where there are fewer of them, each step's rows are.
+// Pairs of frames are shared between threads; where there are fewer of them, the rows of large levels are.
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -85,11 +85,15 @@ const float* level_of(const float* frame, const Tvl1Pyramid& pyramid, int wanted
 
 // ---- rows ----------------------------------------------------------------------------------------------------------
 
+// Each step of an iteration is a meeting of all threads. On smaller levels two gained a seventh of the time, and where
+// other processes kept one of them waiting, they took many times as long as one.
+constexpr int64_t pixels_worth_sharing = int64_t{1} << 19;
+
 // Whether the threads share the rows of a pair, and of this level.
 struct Sharing {
   bool rows;
 
-  bool worth_it(const Tvl1Level& level) const { return rows && level.pixels() >= 2 * pixels_per_thread; }
+  bool worth_it(const Tvl1Level& level) const { return rows && level.pixels() >= pixels_worth_sharing; }
 
   template <typename Body>
   void each_row(const Tvl1Level& level, const Body& body) const {

@@ -54,8 +54,8 @@ typedef struct twostream_tvl1_flow_args {
   int32_t median;               /* 0, or the side of a median filter of the flow, 3 or 5 ... */
   int32_t median_every;         /* ... applied before iterations 0, median_every, 2 median_every, ... of each warp */
   int32_t concurrent_pairs;     /* computed at a time, from 1 (CUDA: to 256); each takes a part of the workspace */
-  int32_t share_rows;           /* CPU: 0: one thread for a pair; otherwise the threads share the rows of a pair */
-  void* workspace;              /* what the function below says, 64-byte aligned */
+  int32_t share_rows; /* CPU: 0: one thread for a pair; otherwise the threads share the rows of large levels */
+  void* workspace;    /* what the function below says, 64-byte aligned */
 } twostream_tvl1_flow_args;
 
 /* Bytes of workspace for these arguments, of which no pointer is read; negative if they are invalid. */
