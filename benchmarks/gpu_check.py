@@ -6,8 +6,9 @@
 Run it from a checkout, with the Python that holds torch, pybind11, scikit-build-core and pytest. Nothing is fetched and
 nothing is installed outside `build/gpu_check`. It stays under eight minutes: each step has a share of the time that is
 left, and one that runs out of it is ended and recorded so. Results go to OUT (benchmarks/results): one JSON file,
-written after every step, so that a run cut short leaves what it had, and beside it kernels_cuda.json (and, since
-compiling takes long, with_compile/kernels_cuda.json for the operators that torch.compile can rival).
+written after every step, so that a run cut short leaves what it had, and beside it tvl1_flow_cuda.json and
+kernels_cuda.json (and, since compiling takes long, with_compile/kernels_cuda.json for the operators that torch.compile
+can rival).
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ TESTS = [
     "non_finite",
     "large_shapes",
     "windows",
+    "tvl1_flow",
+    "tvl1_flow_cuda",
 ]
 TOTAL = 470  # seconds
 KEPT_OUTPUT = 4000  # characters of each step
@@ -68,6 +71,7 @@ def steps(out: Path) -> list[Step]:
     pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda and not host", *files]
     checked = [shutil.which("compute-sanitizer") or "compute-sanitizer", "--error-exitcode", "9", "--tool"]
     few = ["--hypothesis-profile", "few"]
+    flow = [python, str(ROOT / "benchmarks" / "bench_tvl1_flow.py")]
     table = [python, str(ROOT / "benchmarks" / "table.py"), "--device", "cuda", "--rounds", "10"]
     compiled = [*table, "--operators", "flow_stack", "trajectory_stack", "crop_frames", "local_response_norm"]
     return [
@@ -78,6 +82,7 @@ def steps(out: Path) -> list[Step]:
         Step("racecheck", [*checked, "racecheck", *pytest, *few], 35, uncached),
         Step("initcheck", [*checked, "initcheck", *pytest, *few], 35, uncached),
         Step("synccheck", [*checked, "synccheck", *pytest, *few], 35, uncached),
+        Step("tvl1_flow", [*flow, "--device", "cuda", "--out", str(out)], 45, environment),
         Step("table", [*table, "--out", str(out), "--without", "torch.compile"], 70, environment),
         Step("table with torch.compile", [*compiled, "--out", str(out / "with_compile")], 60, environment),
     ]
