@@ -2,9 +2,10 @@
 // An iteration reads six variables of a pixel, changes them, and reads four constants: 64 bytes a pixel, of 3.5 MB for
 // a field of 256x340, which lie in the last-level cache. It takes one pass: the primal step of a row, and then, while
 // that is in the first-level cache, the dual step of the row above, which needs the flow of both. (Several iterations
-// in one pass, each two rows behind the one before, took no less time and could not stop after each.) The ten values of
-// a row lie side by side, one straight row each, and guards beside and above them stand for what is outside the image.
-// Pairs of frames are shared between threads; where there are fewer of them, the rows of large levels are.
+// in one pass, each two rows behind the one before, took no less time and could not stop after each; both steps in one
+// loop took a tenth more.) The ten values of a row lie side by side, one straight row each, and guards beside and above
+// them stand for what is outside the image. Pairs of frames are shared between threads; where there are fewer of them,
+// the rows of large levels are.
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -304,22 +305,8 @@ Pair<Lanes> primal_at(const Rows& rows, const Rows& above, int32_t x, Pair<Lanes
   return primal(term, flow, diverging, step);
 }
 
-// The dual step of a vector of pixels, below which the flow is `below`.
-void update_duals(const Rows& rows, int32_t x, Pair<Lanes> below, const Step& step) {
-  const Pair<Lanes> here = rows.flow(x);
-  const Pair<Lanes> right = rows.flow(x + 1);
-  const Duals<Lanes> gradients{{right.x - here.x, below.x - here.x}, {right.y - here.y, below.y - here.y}};
-  const Duals<Lanes> after = dual(rows.dual_variables(x), gradients, step);
-  store_lanes(after.x.x, rows.duals[0] + x);
-  store_lanes(after.x.y, rows.duals[1] + x);
-  store_lanes(after.y.x, rows.duals[2] + x);
-  store_lanes(after.y.y, rows.duals[3] + x);
-}
-
-// The primal step of row y; with `above_too` also the dual step of the row above, behind it. Returns how much the flow
-// changed, in units. Whole vectors are computed: what lies behind a row holds nothing.
-template <bool above_too>
-int64_t iterate_row(const Variables& variables, int32_t y, const Step& step) {
+// Returns how much the flow changed, in units. Whole vectors are computed: what lies behind a row holds nothing.
+int64_t primal_row(const Variables& variables, int32_t y, const Step& step) {
   const Rows rows(variables, y);
   const Rows above(variables, y - 1);
   const int32_t width = variables.level.width;
@@ -334,9 +321,6 @@ int64_t iterate_row(const Variables& variables, int32_t y, const Step& step) {
       store_lanes(after.y, rows.flow_y_row + x);
       const IntegerLanes changed = to_integers(change_units(before, after, step));
       units.vector += right - x < lane_count ? first_lanes(changed, right - x).vector : changed.vector;
-      if constexpr (above_too) {
-        update_duals(above, x, after, step);
-      }
     }
     change += sum_of(units);
   }
@@ -347,17 +331,26 @@ int64_t iterate_row(const Variables& variables, int32_t y, const Step& step) {
 
 void dual_row(const Variables& variables, int32_t y, const Step& step) {
   const Rows rows(variables, y);
-  const Rows below(variables, std::min(y + 1, variables.level.height - 1));
+  const Rows rows_below(variables, std::min(y + 1, variables.level.height - 1));
   for (int32_t x = 0; x < variables.level.width; x += lane_count) {
-    update_duals(rows, x, below.flow(x), step);
+    const Pair<Lanes> here = rows.flow(x);
+    const Pair<Lanes> right = rows.flow(x + 1);
+    const Pair<Lanes> below = rows_below.flow(x);
+    const Duals<Lanes> gradients{{right.x - here.x, below.x - here.x}, {right.y - here.y, below.y - here.y}};
+    const Duals<Lanes> after = dual(rows.dual_variables(x), gradients, step);
+    store_lanes(after.x.x, rows.duals[0] + x);
+    store_lanes(after.x.y, rows.duals[1] + x);
+    store_lanes(after.y.x, rows.duals[2] + x);
+    store_lanes(after.y.y, rows.duals[3] + x);
   }
 }
 
 // One iteration; returns how much it changed.
 int64_t iterate_once(const Variables& variables, const Step& step) {
-  int64_t change = iterate_row<false>(variables, 0, step);
+  int64_t change = primal_row(variables, 0, step);
   for (int32_t y = 1; y < variables.level.height; ++y) {
-    change += iterate_row<true>(variables, y, step);
+    change += primal_row(variables, y, step);
+    dual_row(variables, y - 1, step);
   }
   dual_row(variables, variables.level.height - 1, step);
   return change;
@@ -366,7 +359,7 @@ int64_t iterate_once(const Variables& variables, const Step& step) {
 // The same values with the rows shared between threads.
 int64_t iterate_on_shared_rows(const Variables& variables, const Step& step, const Sharing& sharing) {
   std::atomic<int64_t> change{0};
-  sharing.each_row(variables.level, [&](int32_t y) { change += iterate_row<false>(variables, y, step); });
+  sharing.each_row(variables.level, [&](int32_t y) { change += primal_row(variables, y, step); });
   sharing.each_row(variables.level, [&](int32_t y) { dual_row(variables, y, step); });
   return change;
 }
