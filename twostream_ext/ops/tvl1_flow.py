@@ -11,6 +11,7 @@ from twostream_ext import _C
 from twostream_ext.ops import _registration as registration
 
 _MOST_WORKSPACE = 1 << 30  # bytes, beside the frames' pyramids
+_PIXELS_WORTH_SHARING = 1 << 19  # of a frame; csrc/cpu/tvl1_flow.cpp tells why
 _MOST_CONCURRENT = 64  # pairs in one launch
 
 
@@ -144,7 +145,9 @@ def _concurrency(frames: torch.Tensor, pairs: int, scales: int, scale_step: floa
     """How many pairs to compute at a time, and whether the CPU's threads share the rows of each."""
     if frames.device.type == "cpu":
         threads = torch.get_num_threads()
-        return (1, True) if pairs < threads else (threads, False)
+        if pairs < threads and frames.shape[1] * frames.shape[2] >= _PIXELS_WORTH_SHARING:
+            return 1, True
+        return max(1, min(pairs, threads)), False
     one, two = (_C.tvl1_flow_workspace(frames, scales, scale_step, count) for count in (1, 2))
     return max(1, min(pairs, _MOST_CONCURRENT, _MOST_WORKSPACE // (two - one))), False
 
