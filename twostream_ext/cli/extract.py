@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,8 @@ def execute(options: argparse.Namespace) -> None:
 
     if options.scheduler and options.workers:
         raise SettingsError("--workers is of this machine's threads, a Dask cluster (--scheduler) has its own workers")
-    if options.estimator:
-        sys.path.insert(0, str(Path.cwd()))  # where a user looks for his module; `python -m` does the same
-    with dask_executor(options.scheduler) if options.scheduler else nullcontext() as executor:
+    workers = dask_executor(options.scheduler) if options.scheduler else nullcontext()
+    with _modules_of_this_folder() if options.estimator else nullcontext(), workers as executor:
         try:
             store = extract(
                 options.videos,
@@ -111,6 +111,17 @@ def execute(options: argparse.Namespace) -> None:
             print("\n".join(error.failures), file=sys.stderr)
             raise ExtractionError(f"{len(error.failures)} videos could not be extracted, see above") from error
     print(f"{len(store)} videos in {options.out}")
+
+
+@contextmanager
+def _modules_of_this_folder() -> Iterator[None]:
+    """Where a user looks for his estimator; `python -m` does the same."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
 
 
 def _size(text: str) -> int | None:
