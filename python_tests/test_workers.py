@@ -41,4 +41,5 @@ def test_a_program_that_leaves_batches_unread_ends(tmp_path: Path) -> None:
     script = f"import pathlib, test_workers; items = test_workers.batches(pathlib.Path({str(tmp_path)!r})); next(items)"
     path = os.pathsep.join([str(Path(__file__).parent), *(each for each in sys.path if each)])
     command = [sys.executable, "-c", script + "; keep = [items]; keep.append(keep)"]
-    subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True, timeout=100)
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=100)  # not from a bare checkout
