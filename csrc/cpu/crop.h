@@ -16,6 +16,9 @@
 namespace twostream {
 
 constexpr int32_t band_rows = 64;
+// Pixels that are written channels-last together: 32 channels of them and of the pixels they become stay in the
+// first-level cache.
+constexpr int32_t tile_of_all_channels = 64;
 
 // Where an item lies in the output and in its sample.
 struct CropItem {
@@ -27,6 +30,25 @@ struct CropItem {
   int32_t rows;
 };
 
+// Asks for `count` pixels of one row of several fields: more rows, far apart, than the processor would ask for by
+// itself.
+template <typename In>
+void prefetch_row(const In* row, const twostream_sample& sample, int32_t fields, int32_t components, int32_t count) {
+#if defined(__SSE2__)
+  constexpr int64_t line = 64 / sizeof(In);
+  const bool interleaved = sample.column_stride != 1;
+  const int64_t values = interleaved ? count * sample.column_stride : count;
+  for (int32_t field = 0; field < fields; ++field) {
+    for (int32_t component = 0; component < (interleaved ? 1 : components); ++component) {
+      const In* from = row + field * sample.field_stride + component * sample.component_stride;
+      for (int64_t value = 0; value < values + line; value += line) {
+        _mm_prefetch(reinterpret_cast<const char*>(from + value), _MM_HINT_T0);
+      }
+    }
+  }
+#endif
+}
+
 template <typename In, typename Out, typename Channels>
 void crop_item(const CropItem& item, const twostream_sample& sample, const Channels& channels, Out* target,
                const twostream_stack& output, bool streaming) {
@@ -37,15 +59,20 @@ void crop_item(const CropItem& item, const twostream_sample& sample, const Chann
     affines[channel] = channels.affine(item.index, item.first_field * components + channel, item.window.flip);
   }
   const bool planar = output.column_stride == 1;
+  const In* first = static_cast<const In*>(sample.data) + item.first_field * sample.field_stride +
+                    item.window.top * sample.row_stride + item.window.left * sample.column_stride;
   TileRows<In, components> tile;
-  float values[tile_channels][tile_pixels];
+  float values[tile_channels][tile_of_all_channels];
+  const int32_t tile_width = planar ? tile_pixels : tile_of_all_channels;
   for (int32_t row = item.first_row; row < item.first_row + item.rows; ++row) {
-    for (int32_t column = 0; column < output.width; column += tile_pixels) {
-      const int32_t count = output.width - column < tile_pixels ? output.width - column : tile_pixels;
+    if (!planar && row + 1 < item.first_row + item.rows) {
+      prefetch_row(first + (row + 1) * sample.row_stride, sample, item.fields, components, output.width);
+    }
+    for (int32_t column = 0; column < output.width; column += tile_width) {
+      const int32_t count = output.width - column < tile_width ? output.width - column : tile_width;
       // A mirrored tile reads the columns that end where the straight one would begin.
-      const int32_t lowest = item.window.left + (item.window.flip ? output.width - column - count : column);
-      const In* source = static_cast<const In*>(sample.data) + item.first_field * sample.field_stride +
-                         (item.window.top + row) * sample.row_stride + lowest * sample.column_stride;
+      const int32_t lowest = item.window.flip ? output.width - column - count : column;
+      const In* source = first + row * sample.row_stride + lowest * sample.column_stride;
       Out* to = target + row * output.row_stride + column * output.column_stride;
       for (int32_t field = 0; field < item.fields; ++field) {
         read_tile(source + field * sample.field_stride, sample.column_stride, sample.component_stride, count, tile);

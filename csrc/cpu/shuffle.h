@@ -127,15 +127,60 @@ void join_components(const T* x, const T* y, int32_t count, T* to) {
   }
 }
 
-// One row a channel to channels-last pixels, four by four where there are as many.
-inline void interleave_channels(const float (*from)[tile_pixels], int32_t channels, int32_t count, float* to) {
-  int32_t columns_done = 0;
-  int32_t channels_done = 0;
+#if defined(__AVX2__)
+// Eight pixels of eight channels: rows of channels become rows of pixels.
+inline void transpose_eight(__m256 (&block)[8]) {
+  __m256 pairs[8];
+  for (int32_t each = 0; each < 8; each += 2) {
+    pairs[each] = _mm256_unpacklo_ps(block[each], block[each + 1]);
+    pairs[each + 1] = _mm256_unpackhi_ps(block[each], block[each + 1]);
+  }
+  __m256 fours[8];
+  for (int32_t half = 0; half < 8; half += 4) {
+    for (int32_t each = 0; each < 2; ++each) {
+      const __m256 first = pairs[half + each];
+      const __m256 second = pairs[half + each + 2];
+      fours[half + 2 * each] = _mm256_shuffle_ps(first, second, 0x44);
+      fours[half + 2 * each + 1] = _mm256_shuffle_ps(first, second, 0xee);
+    }
+  }
+  for (int32_t each = 0; each < 4; ++each) {
+    block[each] = _mm256_permute2f128_ps(fours[each], fours[each + 4], 0x20);
+    block[each + 4] = _mm256_permute2f128_ps(fours[each], fours[each + 4], 0x31);
+  }
+}
+#endif
+
+// Turns blocks of eight pixels and eight channels; returns the channels done, of the first count / 8 * 8 pixels.
+template <int32_t pitch>
+int32_t interleave_eights([[maybe_unused]] const float (*from)[pitch], [[maybe_unused]] int32_t channels,
+                          [[maybe_unused]] int32_t count, [[maybe_unused]] float* to) {
+#if defined(__AVX2__)
+  for (int32_t column = 0; column + 8 <= count; column += 8) {
+    for (int32_t channel = 0; channel + 8 <= channels; channel += 8) {
+      __m256 block[8];
+      for (int32_t each = 0; each < 8; ++each) {
+        block[each] = _mm256_loadu_ps(from[channel + each] + column);
+      }
+      transpose_eight(block);
+      for (int32_t each = 0; each < 8; ++each) {
+        _mm256_storeu_ps(to + (column + each) * channels + channel, block[each]);
+      }
+    }
+  }
+  return channels / 8 * 8;
+#else
+  return 0;
+#endif
+}
+
+// Likewise of four and four, from channel `first` on.
+template <int32_t pitch>
+int32_t interleave_fours([[maybe_unused]] const float (*from)[pitch], int32_t first, [[maybe_unused]] int32_t channels,
+                         [[maybe_unused]] int32_t count, [[maybe_unused]] float* to) {
 #if defined(__SSE2__)
-  columns_done = count / 4 * 4;
-  channels_done = channels / 4 * 4;
-  for (int32_t column = 0; column < columns_done; column += 4) {
-    for (int32_t channel = 0; channel < channels_done; channel += 4) {
+  for (int32_t column = 0; column + 4 <= count; column += 4) {
+    for (int32_t channel = first; channel + 4 <= channels; channel += 4) {
       __m128 block[4];
       for (int32_t each = 0; each < 4; ++each) {
         block[each] = _mm_loadu_ps(from[channel + each] + column);
@@ -146,9 +191,19 @@ inline void interleave_channels(const float (*from)[tile_pixels], int32_t channe
       }
     }
   }
+  return channels / 4 * 4;
+#else
+  return first;
 #endif
+}
+
+// One row a channel to channels-last pixels.
+template <int32_t pitch>
+void interleave_channels(const float (*from)[pitch], int32_t channels, int32_t count, float* to) {
+  const int32_t whole = count / 8 * 8;
+  const int32_t done = interleave_fours(from, interleave_eights(from, channels, whole, to), channels, whole, to);
   for (int32_t column = 0; column < count; ++column) {
-    for (int32_t channel = column < columns_done ? channels_done : 0; channel < channels; ++channel) {
+    for (int32_t channel = column < whole ? done : 0; channel < channels; ++channel) {
       to[column * channels + channel] = from[channel][column];
     }
   }
