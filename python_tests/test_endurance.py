@@ -25,7 +25,7 @@ context = multiprocessing.get_context("fork")
 videos, whole, killed, kills = *sys.argv[1:4], int(sys.argv[4])
 
 def work(out):
-    extract(videos, out, smallest_side=64, backward=True, frames_out=out + "-frames", preview=True)
+    extract(videos, out, method="dis", smallest_side=64, backward=True, frames_out=out + "-frames", preview=True)
 
 def start(out):
     child = context.Process(target=work, args=(out,))
@@ -78,7 +78,7 @@ def resident():  # MB, now
 videos, out, *parts = sys.argv[1:]
 for part in parts:
     names = None if part == "all" else [f"v{index:04d}.avi" for index in range(int(part))]
-    extract(videos, out, smallest_side=None, names=names, frames_out=out + "-frames", codec="raw")
+    extract(videos, out, method="dis", smallest_side=None, names=names, frames_out=out + "-frames", codec="raw")
     print(resident())
 """
 
@@ -110,4 +110,9 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> N
     (long,) = peaks(tmp_path / "long", tmp_path / "long-flow", "all")
     assert (tmp_path / "long-flow" / "v0000.safetensors").stat().st_size > 200e6
     assert long < short + 40
-    assert extract(tmp_path / "long", tmp_path / "long-flow", smallest_side=None, codec="raw")["v0000"].length() == 2399
+    assert (
+        extract(tmp_path / "long", tmp_path / "long-flow", method="dis", smallest_side=None, codec="raw")[
+            "v0000"
+        ].length()
+        == 2399
+    )

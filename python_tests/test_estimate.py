@@ -128,4 +128,4 @@ def test_wrong_arguments() -> None:
 def test_frames_too_small_for_dis(size: tuple[int, int]) -> None:
     frame = np.zeros(size, np.uint8)
     with pytest.raises(VideoError, match=f"{size[1]}x{size[0]} pixels are too small for dis"):
-        estimate_flow(frame, frame)
+        estimate_flow(frame, frame, "dis")

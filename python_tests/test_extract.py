@@ -42,7 +42,7 @@ def videos(tmp_path: Path) -> Path:
 
 
 def quiet_extract(videos: Path, out: Path, **options: Any) -> FlowStore:
-    return extract(videos, out, **{"smallest_side": 32, **options})
+    return extract(videos, out, **{"method": "dis", "smallest_side": 32, **options})
 
 
 def reference_flow(path: Path, size: tuple[int, int]) -> list[np.ndarray]:
@@ -534,7 +534,7 @@ KILLED = """
 import signal, sys
 from twostream_ext.flow import extract
 signal.signal(signal.SIGINT, signal.default_int_handler)
-extract(sys.argv[1], sys.argv[2], smallest_side=32, frames_out=sys.argv[3])
+extract(sys.argv[1], sys.argv[2], method="dis", smallest_side=32, frames_out=sys.argv[3])
 """
 
 

@@ -74,7 +74,7 @@ def test_failures_are_listed_at_the_end(videos: Path, tmp_path: Path, capsys: py
     ("options", "message"),
     [
         (["--method", "brox"], "method is 'brox', expected one of tvl1, dis, farneback"),
-        (["--device", "cuda:3"], "device is 'cuda:3', but dis runs on the CPU only"),
+        (["--method", "dis", "--device", "cuda:3"], "device is 'cuda:3', but dis runs on the CPU only"),
         (["--bound", "0"], "bound is 0.0, expected a positive number"),
         (["--quality", "101"], "quality is 101"),
         (["--shard", "4/3"], "shard is 4/3"),

@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("out", metavar="OUT", type=Path, help="directory of the flow store")
     flow = parser.add_argument_group("flow")
     whose = flow.add_mutually_exclusive_group()
-    whose.add_argument("--method", default="dis", help="how it is estimated: tvl1, dis, farneback (dis)")
+    whose.add_argument("--method", default="tvl1", help="how it is estimated: tvl1, dis, farneback (tvl1)")
     whose.add_argument("--estimator", metavar="MODULE:FUNCTION", help="a flow of your own, see below")
     flow.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N; the CPU is all that some methods know"

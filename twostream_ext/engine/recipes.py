@@ -32,7 +32,7 @@ class Recipe:
     temporal: StreamRecipe
     frames: int = 25  # taken from a test video
     crops: int = 10  # of each
-    flow_method: str = "dis"
+    flow_method: str = "tvl1"
     jpeg_quality: int = 90
 
 

@@ -43,7 +43,7 @@ class Method(NamedTuple):
 
 
 def estimate_flow(
-    previous: npt.NDArray[np.uint8], next: npt.NDArray[np.uint8], method: str = "dis"
+    previous: npt.NDArray[np.uint8], next: npt.NDArray[np.uint8], method: str = "tvl1"
 ) -> npt.NDArray[np.float32]:
     """Flow from one frame to another, float32 [H, W, 2]: (x, y) in pixels, x right, y down.
 
@@ -64,7 +64,7 @@ def estimate_flow(
 
 
 def estimate_clip_flow(
-    frames: Tensor, method: str = "dis", *, device: torch.device | str = "cpu", backward: bool = False
+    frames: Tensor, method: str = "tvl1", *, device: torch.device | str = "cpu", backward: bool = False
 ) -> ClipFlow:
     """Flow between the neighbouring frames of a clip, forward and, if asked for, backward.
 

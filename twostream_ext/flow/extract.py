@@ -29,7 +29,7 @@ def extract(
     videos: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    method: str = "dis",
+    method: str = "tvl1",
     estimator: Estimator | str | None = None,
     device: str = "auto",
     backward: bool = False,

@@ -27,7 +27,7 @@ def write_annotated_video(
     lines: Sequence[str],
     *,
     smallest_side: int = 256,
-    method: str = "dis",
+    method: str = "tvl1",
 ) -> None:
     """Write an .mp4 with the frames on the left, their flow on the right and `lines` of text below.
 
