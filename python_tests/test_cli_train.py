@@ -24,14 +24,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Lists, a flow store, and files in the place of the videos, which training does not read."""
     root = tmp_path_factory.mktemp("videos")
     training_runs.make_store(root / "flow")
-    lines = []
-    for video in training_runs.VIDEOS:
-        (root / video.path).parent.mkdir(exist_ok=True)
-        (root / video.path).touch()
-        lines.append(f"{video.path} {video.label + 1}\n")
-    (root / "classInd.txt").write_text("".join(f"{n + 1} c{n}\n" for n in range(3)))
-    (root / "trainlist01.txt").write_text("".join(lines))
-    (root / "testlist01.txt").write_text(lines[0])
+    training_runs.make_lists(root)
     return root
 
 

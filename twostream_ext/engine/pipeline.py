@@ -23,14 +23,13 @@ from twostream_ext import flow
 from twostream_ext.data import UCFLists
 from twostream_ext.engine.checkpoint import load_model, save_model
 from twostream_ext.engine.evaluate import evaluate
-from twostream_ext.engine.recipes import Recipe, StreamRecipe
+from twostream_ext.engine.recipes import Recipe, StreamRecipe, new_net
 from twostream_ext.engine.scores import load_scores, save_scores
-from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.train import train
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.files import atomic_write
 from twostream_ext.flow.directory import compare_settings
-from twostream_ext.models import SpatialNet, StreamNet, SVMFusion, TemporalNet, fuse_average, top1
+from twostream_ext.models import StreamNet, SVMFusion, fuse_average, top1
 
 STREAMS = ("spatial", "temporal")
 PARTS = ("train", "test")
@@ -176,32 +175,11 @@ def _train(
     path = root / stream / MODEL_FILE
     if not path.exists():
         numbers: StreamRecipe = getattr(recipe, stream)
-        settings = TrainSettings(
-            iterations=numbers.iterations,
-            batch_size=numbers.batch_size,
-            learning_rate=numbers.learning_rate,
-            seed=seed,
-            checkpoint_every=max(1, min(500, numbers.iterations // 10)),
-        )
-        net = _new_net(stream, len(data.classes), recipe, seed)
+        settings = numbers.settings(seed=seed, checkpoint_every=max(1, min(500, numbers.iterations // 10)))
+        net = new_net(recipe, stream, len(data.classes), seed=seed)
         train(net, data.train, settings=settings, out_dir=root / stream, device=device, workers=workers)
         save_model(path, net, data.classes)
     return load_model(path, device).net
-
-
-def _new_net(stream: str, classes: int, recipe: Recipe, seed: int) -> StreamNet:
-    numbers: StreamRecipe = getattr(recipe, stream)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if stream == "spatial":
-            return SpatialNet(classes, dropout=numbers.dropout, width=recipe.width, input_size=recipe.input_size)
-        return TemporalNet(
-            classes,
-            length=recipe.length,
-            dropout=numbers.dropout,
-            width=recipe.width,
-            input_size=recipe.input_size,
-        )
 
 
 def _score(root: Path, stream: str, net: StreamNet, data: UCFLists, recipe: Recipe) -> dict[str, Tensor]:
