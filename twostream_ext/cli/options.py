@@ -47,13 +47,18 @@ def add_stores(parser: argparse.ArgumentParser) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options of whatever trains."""
     parser.add_argument("--seed", type=whole_number, default=0, help="of all random draws (0)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    add_device(parser)
     parser.add_argument(
         "--workers",
         type=whole_number,
         default=min(8, os.cpu_count() or 1),
         help="processes that read training batches ahead (the processors there are, at most 8)",
     )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where to compute."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
 
 
 def add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:

@@ -9,7 +9,7 @@ from twostream_ext.engine.inputs import flow_input, frame_input
 from twostream_ext.engine.pipeline import RUN_FILE, read_run, run_pipeline
 from twostream_ext.engine.predict import Prediction, predict_video
 from twostream_ext.engine.recipes import RECIPES, Recipe, default_recipe, find_recipe, new_net
-from twostream_ext.engine.scores import Scores, load_scores, save_scores
+from twostream_ext.engine.scores import Scores, load_scores, save_scores, write_scores
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, summed_loss, train, train_batches
 
@@ -43,4 +43,5 @@ __all__ = [
     "train",
     "train_batches",
     "video_scores",
+    "write_scores",
 ]
