@@ -111,11 +111,16 @@ def test_only_the_first_process_writes(folder: Path) -> None:
     assert len(list((folder / "one2" / "tensorboard").iterdir())) == 1
 
 
-def test_processes_given_different_settings_all_stop_and_say_so(folder: Path) -> None:
-    said = {(folder / f"disagreement.{rank}").read_text() for rank in range(2)}
-    assert said == {
+def test_processes_that_were_given_different_things_all_stop_and_say_which(folder: Path) -> None:
+    said = [json.loads((folder / f"disagreements.{rank}.json").read_text()) for rank in range(2)]
+    assert said[0] == said[1]
+    beginnings = [
         "learning_rate is 0.01 in process 0, but 0.02 in process 1: all must be given the same command",
-    }
+        "trained_parameters is ",
+        "checksum of the list of videos is ",
+    ]
+    assert len(said[0]) == 3
+    assert all(line.startswith(beginning) for line, beginning in zip(said[0], beginnings, strict=True))
     assert not (folder / "none" / CHECKPOINT_FILE).exists()
 
 

@@ -26,7 +26,7 @@ from twostream_ext.engine import CHECKPOINT_FILE, TrainSettings, distributed, tr
 from twostream_ext.engine.checkpoint import save_checkpoint
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow import FlowStore, write_flow_clip
-from twostream_ext.models import SpatialNet, TemporalNet
+from twostream_ext.models import SpatialNet, TemporalNet, freeze_backbone
 from twostream_ext.models.streams import set_mean_image
 from twostream_ext.ops import QuantizedFlow
 
@@ -114,18 +114,28 @@ def main(folder: Path) -> None:
             (folder / f"{name}{distributed.ranks()}.{distributed.rank()}.json").write_text(json.dumps(noted))
             torch.save(net.state_dict(), folder / f"{name}{distributed.ranks()}.{distributed.rank()}.pt")
         if distributed.ranks() > 1:
-            (folder / f"disagreement.{distributed.rank()}").write_text(disagreement(folder))
+            (folder / f"disagreements.{distributed.rank()}.json").write_text(json.dumps(disagreements(folder)))
             torch.save(go_on_with_mean_image(folder).state_dict(), folder / f"mean.{distributed.rank()}.pt")
 
 
-def disagreement(folder: Path) -> str:
-    """What is said where each process was given another learning rate."""
-    settings = replace(SETTINGS, learning_rate=0.01 * (1 + distributed.rank()))
-    try:
-        train(new_net(), video_set(folder / "store"), settings=settings, out_dir=folder / "none", workers=0)
-    except SettingsError as error:
-        return str(error)
-    return ""
+def disagreements(folder: Path) -> list[str]:
+    """What is said where the processes were given different learning rates, layers to train, and lists."""
+    second = distributed.rank() == 1
+    same, last_layer, videos = new_net(), new_net(), video_set(folder / "store")
+    if second:
+        freeze_backbone(last_layer)
+    settings = replace(SETTINGS, learning_rate=0.02 if second else 0.01)
+    said = []
+    for net, listed, given in (
+        (same, videos, settings),
+        (last_layer, videos, SETTINGS),
+        (same, videos._replace(videos=VIDEOS[:5]) if second else videos, SETTINGS),
+    ):
+        try:
+            train(net, listed, settings=given, out_dir=folder / "none", workers=0)
+        except SettingsError as error:
+            said.append(str(error))
+    return said
 
 
 def go_on_with_mean_image(folder: Path) -> SpatialNet:

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -76,6 +77,8 @@ def train(
     classes = sum(net.settings.classes.values())
     if any(video.label >= classes for video in videos.videos):
         raise SettingsError(f"the net has {net.settings.classes} classes, the videos have more")
+    listed = repr([(video.name, video.label) for video in videos.videos])
+    distributed.check_same({"checksum of the list of videos": zlib.crc32(listed.encode())})
     spatial = net.settings.stream == "spatial"
     prepare = frame_input if spatial else flow_input
     train_batches(
