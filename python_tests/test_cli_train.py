@@ -6,7 +6,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,6 @@ import training_runs
 
 from twostream_ext.cli import main
 from twostream_ext.engine import CHECKPOINT_FILE, load_model
-from twostream_ext.engine.training_log import TrainingLog
 
 
 @pytest.fixture(scope="module")
@@ -79,21 +77,12 @@ def test_a_run_goes_on_only_when_asked_to(videos: Path, tmp_path: Path, capsys: 
 
 
 def test_sigterm_ends_with_143_and_the_rest_gives_the_same_bits(
-    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(videos, tmp_path / "whole")) == 0
-    inner = TrainingLog.tick
-    ticks: list[float] = []
-
-    def tick(self: TrainingLog, seconds: float) -> None:
-        inner(self, seconds)
-        ticks.append(seconds)
-        if len(ticks) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(TrainingLog, "tick", tick)
     capsys.readouterr()
-    assert main(arguments(videos, tmp_path / "stopped")) == 143
+    with training_runs.sigterm_after(2):
+        assert main(arguments(videos, tmp_path / "stopped")) == 143
     assert "stopped by SIGTERM" in error_line(capsys)
     assert len(losses(tmp_path / "stopped")) == 2
     assert main(arguments(videos, tmp_path / "stopped", "--resume")) == 0

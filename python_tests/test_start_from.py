@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +17,6 @@ from safetensors import safe_open
 from twostream_ext.cli import main
 from twostream_ext.data import write_frame_clip
 from twostream_ext.engine import CHECKPOINT_FILE, RECIPES, find_recipe, load_model, save_model, start_from
-from twostream_ext.engine.training_log import TrainingLog
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.models import SpatialNet, StreamNet, TemporalNet, load_pretrained
 
@@ -168,21 +164,6 @@ def test_only_the_last_layer_is_trained_when_asked(videos: Path, temporal_file: 
     assert momenta == {"momentum.fc8.default.weight", "momentum.fc8.default.bias"}
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, iterations: int) -> Callable[[], None]:
-    """SIGTERM comes when so many are done; returns what ends this."""
-    inner = TrainingLog.tick
-    ticks: list[float] = []
-
-    def tick(self: TrainingLog, seconds: float) -> None:
-        inner(self, seconds)
-        ticks.append(seconds)
-        if len(ticks) == iterations:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(TrainingLog, "tick", tick)
-    return lambda: monkeypatch.setattr(TrainingLog, "tick", inner)
-
-
 @pytest.mark.parametrize("layers", ["all", "last"])
 def test_a_stopped_run_goes_on_without_the_file_and_ends_with_the_same_bits(
     videos: Path, released_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: str
@@ -193,9 +174,8 @@ def test_a_stopped_run_goes_on_without_the_file_and_ends_with_the_same_bits(
     file.write_bytes(released_file.read_bytes())
     more = ["--init", str(file), *(["--last-layer"] if layers == "last" else [])]
     assert main(arguments(videos, "spatial", tmp_path / "whole", *more)) == 0
-    restore = stop_after(monkeypatch, 2)
-    assert main(arguments(videos, "spatial", tmp_path / "stopped", *more)) == 143
-    restore()
+    with training_runs.sigterm_after(2):
+        assert main(arguments(videos, "spatial", tmp_path / "stopped", *more)) == 143
     file.unlink()
     assert main(arguments(videos, "spatial", tmp_path / "stopped", *more, "--resume")) == 0
     whole, stopped = (load_model(tmp_path / name / "model.safetensors").net for name in ("whole", "stopped"))

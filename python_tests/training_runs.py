@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import torch
 from twostream_ext.data import Video, VideoSet, join_video_sets
 from twostream_ext.engine import CHECKPOINT_FILE, TrainSettings, distributed, train, train_batches
 from twostream_ext.engine.checkpoint import save_checkpoint
+from twostream_ext.engine.training_log import TrainingLog
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow import FlowStore, write_flow_clip
 from twostream_ext.models import SpatialNet, TemporalNet, freeze_backbone
@@ -116,6 +118,24 @@ def main(folder: Path) -> None:
         if distributed.ranks() > 1:
             (folder / f"disagreements.{distributed.rank()}.json").write_text(json.dumps(disagreements(folder)))
             torch.save(go_on_with_mean_image(folder).state_dict(), folder / f"mean.{distributed.rank()}.pt")
+
+
+@contextmanager
+def sigterm_after(iterations: int) -> Iterator[None]:
+    """Send this process SIGTERM when training has done so many."""
+    inner = TrainingLog.tick
+    left = iter(range(iterations - 1, -1, -1))
+
+    def tick(self: TrainingLog, seconds: float) -> None:
+        inner(self, seconds)
+        if next(left, None) == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    TrainingLog.tick = tick  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        TrainingLog.tick = inner  # type: ignore[method-assign]
 
 
 def disagreements(folder: Path) -> list[str]:
