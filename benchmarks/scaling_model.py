@@ -162,8 +162,8 @@ def table(samples_per_second: float, batch: int) -> list[dict[str, Any]]:
 
 # ---- what can be checked here --------------------------------------------------------------------
 
-CHECK_BATCH = 8  # of all processes: small, so that the exchange can be seen beside it
-CHECK_SIZES = (1 << 12, 1 << 20, 1 << 22, 1 << 24)  # bytes; the link is fitted to the first and the last
+CHECK_SHARE = 4  # samples of each of two processes: few, so that the exchange can be seen beside them
+CHECK_SIZES = (1 << 12, 1 << 20, 1 << 22, 1 << 23)  # bytes; the link is fitted to the first and the last
 ROUNDS = 60
 
 
@@ -176,18 +176,18 @@ def check(folder: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     with distributed.process_group(torch.device("cpu")):
-        share = CHECK_BATCH // distributed.ranks()
-        inputs, labels = torch.randn(share, 20, 112, 112), torch.zeros(share, dtype=torch.int64)
+        inputs, labels = torch.randn(2 * CHECK_SHARE, 20, 112, 112), torch.zeros(2 * CHECK_SHARE, dtype=torch.int64)
         net = check_net()
         model = DistributedDataParallel(net, gradient_as_bucket_view=True)
         buffers = {size: torch.zeros(size // 4) for size in CHECK_SIZES}
 
-        def together() -> None:
-            nn.functional.cross_entropy(model(inputs), labels).backward()
+        def together(samples: int = CHECK_SHARE) -> None:
+            nn.functional.cross_entropy(model(inputs[:samples]), labels[:samples]).backward()
 
         def alone() -> None:
             with model.no_sync():
                 together()
+            dist.barrier()  # as a step ends for both when the slower one is through
 
         def beside() -> None:
             work = dist.all_reduce(buffers[CHECK_SIZES[-1]], async_op=True)
@@ -195,6 +195,8 @@ def check(folder: Path) -> None:
             work.wait()
 
         calls: dict[str, Callable[[], object]] = {"together": together, "alone": alone, "beside": beside}
+        if distributed.ranks() == 1:
+            calls["whole batch"] = partial(together, 2 * CHECK_SHARE)
         calls |= {str(size): partial(dist.all_reduce, buffer) for size, buffer in buffers.items()}
         seconds: dict[str, list[float]] = {name: [] for name in calls}
         together()
@@ -253,16 +255,16 @@ def checked() -> dict[str, Any]:
     one, two = measured(1), measured(2)
     # Others use the machine too: the least of each.
     seconds = {name: min(taken) for name, taken in two["seconds"].items()}
-    single = min(one["seconds"]["together"])
+    share, whole = (min(one["seconds"][name]) for name in ("together", "whole batch"))
     small, large = CHECK_SIZES[0], CHECK_SIZES[-1]
     # Of two processes: 2 latencies, and each sends as many bytes as the buffer has.
     link = Link(seconds[str(small)] / 2, (large - small) / (seconds[str(large)] - seconds[str(small)]))
     sent = buckets(layers(check_net(), torch.zeros(1, 20, 112, 112)))
     taken = (seconds["beside"] - seconds["alone"]) / seconds[str(large)]
     step = predict(seconds["alone"], sent, 2, link, taken)
-    from_one = predict(single / 2, sent, 2, link, taken)
+    from_one = predict(share, sent, 2, link, taken)
     return {
-        "net": f"temporal, a quarter of the width, 112x112, batch {CHECK_BATCH}, one thread for each process",
+        "net": f"temporal, a quarter of the width, 112x112, batch {2 * CHECK_SHARE}, one thread for each process",
         "load_of_the_machine_before": round(load, 2),
         "bytes_all_reduced": {"counted": sum(two["buckets"]), "model": sum(b.size for b in sent)},
         "buckets": {"counted": two["buckets"], "model": [b.size for b in sent]},
@@ -272,7 +274,8 @@ def checked() -> dict[str, Any]:
         },
         "compute_taken_by_exchange": round(taken, 2),
         "step_ms": {
-            "one process": _ms(single),
+            "one process, the whole batch": _ms(whole),
+            "one process, half the batch": _ms(share),
             "two, without exchange": _ms(seconds["alone"]),
             "two, measured": _ms(seconds["together"]),
             "two, model": _ms(step.seconds),
