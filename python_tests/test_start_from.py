@@ -135,7 +135,9 @@ def test_a_net_of_another_kind_is_refused_with_its_file(temporal_file: Path) -> 
 
 
 def test_a_released_file_of_another_width_is_refused(released_file: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"imagenet\.mat: conv1 must have 6 biases, got 5"):
+    with pytest.raises(
+        CheckpointError, match=r"imagenet\.mat: conv1 must have 6 biases, got 5: it is of another width"
+    ):
         start_from(SpatialNet(3, width=0.06), released_file)
 
 
