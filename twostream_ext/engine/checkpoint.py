@@ -129,7 +129,8 @@ def load_checkpoint(
     if description["net"]["mean_image"] and not net.settings.mean_image:
         expect_mean_image(net)
     _same(path, description["net"], asdict(net.settings))
-    asked = json.loads(settings.to_json()) | _only_speed(description["settings"])
+    asked = json.loads(json.dumps(asdict(settings)))  # with lists where there are tuples, as in the file
+    del asked["checkpoint_every"]
     _same(path, description["settings"], asked)
     _same(path, description, {"trained_parameters": trained_parameters(net)})
     weights = {n.removeprefix(_NET): t for n, t in tensors.items() if n.startswith(_NET)}
@@ -141,10 +142,6 @@ def load_checkpoint(
             optimizer.state[parameter]["momentum_buffer"] = buffer
     iteration: int = description["iteration"]
     return iteration
-
-
-def _only_speed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {"checkpoint_every": settings["checkpoint_every"]}
 
 
 def _same(path: str | os.PathLike[str], written: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
