@@ -125,15 +125,16 @@ def exchange(size: int, gpus: int, link: Link) -> float:
 def predict(compute: float, sent: Sequence[Bucket], gpus: int, link: Link, taken: float = 0.0) -> Step:
     """A step whose forward and backward passes alone take `compute` seconds.
 
-    taken: seconds that a second of exchange costs the passes beside it; 0: nothing, 1: they stand still.
+    taken: seconds that a second of exchange costs the passes beside it; 0: nothing, 1 and above: they stand still.
     """
     forward, backward = FORWARD * compute, (1 - FORWARD) * compute
+    speed_beside = min(1.0, max(0.0, 1.0 - taken))
     now = computed = sending = 0.0
     for bucket in sent:
         full = max(computed, forward + bucket.ready * backward)
         cost = exchange(bucket.size, gpus, link)
         now += full - computed + cost
-        computed = min(compute, full + (1 - taken) * cost)
+        computed = min(compute, full + speed_beside * cost)
         sending += cost
     now += compute - computed
     return Step(now, sending, now - compute)
