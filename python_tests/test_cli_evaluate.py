@@ -155,13 +155,15 @@ def test_what_cannot_be_fused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     c = write(tmp_path / "c", ["v", "w"], [0, 0], scores)
     d = write(tmp_path / "d", ["v", "w"], [0, 1], [[0.9, 0.1, 0], [0.2, 0.8, 0]])
     e = write(tmp_path / "e", ["v"], [0], scores[:1])
+    f = write(tmp_path / "f", ["v", "w"], [0, 1], scores)
     t = write(tmp_path / "t", ["y", "z"], [0, 1], scores)
     for more, message in (
         ([a, b], f"{b}: has video 'x' where {a} has 'w'"),
         ([a, c], f"{c}: 'w' has class 0, in {a} 1"),
         ([a, d], f"{d}: scores of 3 classes, {a} of 2"),
         ([a, e], f"{e}: scores of 1 videos, {a} of 2"),
-        ([a, a, "--train", t], "--train: 1 files, expected one for each of 2 nets"),
+        ([a, a], f"{a}: given twice"),
+        ([a, f, "--train", t], "--train: 1 files, expected one for each of 2 nets"),
         ([a, "--train", b], f"{b}: 'v' is a video of {a} too"),
         ([d, "--train", t], f"{t}: scores of 2 classes, {d} of 3"),
         ([t, "--train", a, a], "--train: 2 files"),

@@ -34,9 +34,13 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def execute(options: argparse.Namespace) -> None:
     from twostream_ext.engine.scores import load_same_videos
+    from twostream_ext.errors import SettingsError
     from twostream_ext.models import fused_top1
     from twostream_ext.report import format_top1
 
+    for path in options.scores:
+        if options.scores.count(path) > 1:
+            raise SettingsError(f"{path}: given twice")
     test = load_same_videos(options.scores)
     svm = _fitted(options, test[0]) if options.train else None
     streams = {str(path): scores.scores for path, scores in zip(options.scores, test, strict=True)}
