@@ -16,7 +16,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,8 +44,7 @@ SLOW, MEDIUM, FAST = 24.0, 12.0, 6.0  # frames of a period
 LARGE = [(kind, period) for kind in ("across", "down", "turn", "grow") for period in (SLOW, FAST)]
 SMALL = [(kind, MEDIUM) for kind in ("across", "down", "turn", "grow")] + [("shear", SLOW), ("shear", FAST)]
 CLASSES = {"small": len(SMALL), "large": len(LARGE)}
-TRAIN_PER_CLASS = {"small": 3, "large": 40}
-TEST_PER_CLASS = {"small": 20, "large": 10}
+PER_CLASS = {"train": {"small": 3, "large": 40}, "test": {"small": 20, "large": 10}}  # videos
 
 Field = npt.NDArray[np.float32]
 
@@ -92,14 +91,16 @@ def make_videos(root: Path, classes: Sequence[tuple[str, float]], count: int, se
     return VideoSet(videos, flow=OpenClips({name: store[name] for name in store}))
 
 
-def four_settings(folder: Path, seed: int, iterations: int) -> dict[str, float]:
+def four_settings(
+    folder: Path, seed: int, iterations: int, per_class: Mapping[str, Mapping[str, int]] = PER_CLASS
+) -> dict[str, float]:
     """Top-1 on the small data set's test videos in each setting, and on the large one's before and with the small.
 
     All nets train for `iterations`, but the fine-tuned one, after as many on the large data set, for a quarter, as in
     the paper. With the classes added, only scores of the small data set's classes count in the test.
     """
     sets = {}
-    for part, counts in (("train", TRAIN_PER_CLASS), ("test", TEST_PER_CLASS)):
+    for part, counts in per_class.items():
         for name, classes in (("small", SMALL), ("large", LARGE)):
             key = [seed, part == "test", name == "large"]
             sets[name, part] = make_videos(folder / name / part, classes, counts[name], key)
@@ -156,8 +157,8 @@ def main() -> None:
         print(seed, {name: round(value, 3) for name, value in results[-1].items()}, flush=True)
     record: dict[str, Any] = machine.facts(torch.device("cpu"), torch.get_num_threads())
     record["workload"] = {
-        "training videos per class": TRAIN_PER_CLASS,
-        "test videos per class": TEST_PER_CLASS,
+        "training videos per class": PER_CLASS["train"],
+        "test videos per class": PER_CLASS["test"],
         "classes": CLASSES,
         "iterations": options.iterations,
         "seconds": round(time.perf_counter() - began),

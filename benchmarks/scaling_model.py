@@ -6,15 +6,21 @@ python benchmarks/scaling_model.py [--samples-per-second 8000] [--batch 256] [--
 The model. A step on n GPUs takes the forward pass of batch / n samples, and then backward pass and all-reduce side by
 side. Layers give their gradients from the last to the first; DistributedDataParallel gathers them into buckets of at
 least 25 MB and all-reduces one after the other, each as soon as it is full and the one before is through. A bucket of
-S bytes takes 2 (n - 1) latency + 2 (n - 1) / n S / bandwidth (a ring). Gradients sent as bfloat16 have half the bytes.
+S bytes takes 2 (n - 1) latency + 2 (n - 1) / n S / bandwidth (a ring). While a bucket is under way, the net goes on at
+1 - `taken` of its speed. Gradients sent as bfloat16 have half the bytes.
 
 Assumed, and not measured: the speed of one GPU (--samples-per-second; nothing here has run on a GPU) and that it does
 not fall with smaller batches; that a layer's share of the time is its share of the multiplications, backward twice
-forward; that links are as in LINKS, that all GPUs hang on links of one kind, and that reading the data keeps up. SGD's
-own time is left out, as it does not depend on n.
+forward; that links are as in LINKS, that all GPUs hang on links of one kind, and that reading the data keeps up; that a
+GPU's exchange takes nothing from its computing (`taken` 0: copy engines and a few of its processors do it). SGD's own
+time is left out, as it does not depend on n.
 
-Measured here: the bytes that are all-reduced in a step, counted by a communication hook; gloo's latency and bandwidth
-between two processes; and the time of a step of two processes, beside what the model says of it with these terms.
+Checked here with two gloo processes on the CPU: the bytes and buckets of a step, counted by a communication hook; that
+the time of an exchange follows latency and bandwidth; how the samples of a step divide among processes; and the time of
+a step, which the model says from terms that were all measured apart from it. Two of these differ from a GPU's: the
+link, and `taken`, measured as what an all-reduce in the background costs a pass of the net. On a CPU the processors
+that compute also carry the messages, so that it is near 1, and a step takes the net's time and the exchange's together.
+So the check tells nothing of how much a GPU hides.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -110,16 +117,27 @@ class Step(NamedTuple):
     seconds_exposed: float  # sending after the backward pass
 
 
-def predict(compute: float, sent: Sequence[Bucket], gpus: int, link: Link) -> Step:
-    """A step whose forward and backward passes take `compute` seconds."""
+def exchange(size: int, gpus: int, link: Link) -> float:
+    """Seconds of an all-reduce of `size` bytes."""
+    return 2 * (gpus - 1) * link.latency + 2 * (gpus - 1) / gpus * size / link.bandwidth
+
+
+def predict(compute: float, sent: Sequence[Bucket], gpus: int, link: Link, taken: float = 0.0) -> Step:
+    """A step whose forward and backward passes alone take `compute` seconds.
+
+    taken: seconds that a second of exchange costs the passes beside it; 0: nothing, 1 and above: they stand still.
+    """
     forward, backward = FORWARD * compute, (1 - FORWARD) * compute
-    end = sending = 0.0
+    speed_beside = min(1.0, max(0.0, 1.0 - taken))
+    now = computed = sending = 0.0
     for bucket in sent:
-        cost = 2 * (gpus - 1) * link.latency + 2 * (gpus - 1) / gpus * bucket.size / link.bandwidth
-        end = max(end, forward + bucket.ready * backward) + cost
+        full = max(computed, forward + bucket.ready * backward)
+        cost = exchange(bucket.size, gpus, link)
+        now += full - computed + cost
+        computed = min(compute, full + speed_beside * cost)
         sending += cost
-    end = max(end, compute)
-    return Step(end, sending, end - compute)
+    now += compute - computed
+    return Step(now, sending, now - compute)
 
 
 def table(samples_per_second: float, batch: int) -> list[dict[str, Any]]:
@@ -145,103 +163,134 @@ def table(samples_per_second: float, batch: int) -> list[dict[str, Any]]:
 
 # ---- what can be checked here --------------------------------------------------------------------
 
-CHECK_BATCH = 4  # of both processes: small, so that the exchange can be seen beside it
-CHECK_SIZES = (1 << 12, 1 << 20, 1 << 22, 1 << 24)  # bytes
-ROUNDS = 25
+CHECK_SHARE = 4  # samples of each of two processes: few, so that the exchange can be seen beside them
+CHECK_SIZES = (1 << 12, 1 << 20, 1 << 22, 1 << 23)  # bytes; the link is fitted to the first and the last
+ROUNDS = 60
+
+
+def check_net() -> TemporalNet:
+    return TemporalNet(101, length=10, width=0.25, input_size=112, dropout=0.5)
 
 
 def check(folder: Path) -> None:
-    """In one of two processes: count, time, and write what was found (the first process)."""
+    """In one of one or two processes: count, time, and write what was found (the first process)."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     with distributed.process_group(torch.device("cpu")):
-        net = TemporalNet(101, length=10, width=0.25, input_size=112, dropout=0.5)
-        inputs, labels = torch.randn(CHECK_BATCH // 2, 20, 112, 112), torch.zeros(CHECK_BATCH // 2, dtype=torch.int64)
+        inputs, labels = torch.randn(2 * CHECK_SHARE, 20, 112, 112), torch.zeros(2 * CHECK_SHARE, dtype=torch.int64)
+        net = check_net()
         model = DistributedDataParallel(net, gradient_as_bucket_view=True)
-        counted: list[int] = []
+        buffers = {size: torch.zeros(size // 4) for size in CHECK_SIZES}
 
-        def counting(bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-            counted.append(bucket.buffer().numel() * bucket.buffer().element_size())
-            work = dist.all_reduce(bucket.buffer().div_(2), async_op=True)
-            return work.get_future().then(lambda done: done.value()[0])
-
-        model.register_comm_hook(None, lambda _, bucket: counting(bucket))  # which may have no annotations as text
-
-        def together() -> None:
-            nn.functional.cross_entropy(model(inputs), labels).backward()
+        def together(samples: int = CHECK_SHARE) -> None:
+            nn.functional.cross_entropy(model(inputs[:samples]), labels[:samples]).backward()
 
         def alone() -> None:
             with model.no_sync():
                 together()
+            dist.barrier()  # as a step ends for both when the slower one is through
 
+        def beside() -> None:
+            work = dist.all_reduce(buffers[CHECK_SIZES[-1]], async_op=True)
+            alone()
+            work.wait()
+
+        calls: dict[str, Callable[[], object]] = {"together": together, "alone": alone, "beside": beside}
+        if distributed.ranks() == 1:
+            calls["whole batch"] = partial(together, 2 * CHECK_SHARE)
+        calls |= {str(size): partial(dist.all_reduce, buffer) for size, buffer in buffers.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in calls}
         together()
         together()  # the buckets are laid anew after the first
-        counted.clear()
-        together()
-        sent = list(counted)
-        seconds: dict[str, list[float]] = {"together": [], "alone": []}
-        exchanges: dict[int, list[float]] = {size: [] for size in CHECK_SIZES}
         for _ in range(ROUNDS):
-            seconds["together"].append(_seconds(together))
-            seconds["alone"].append(_seconds(alone))
-            for size, taken in exchanges.items():
-                buffer = torch.zeros(size // 4)
-                taken.append(_seconds(lambda buffer=buffer: dist.all_reduce(buffer)))  # type: ignore[misc]
+            for name, call in calls.items():
+                seconds[name].append(_seconds(call))
         if distributed.rank() == 0:
-            found: dict[str, Any] = {
-                "bytes": sum(sent),
-                "parameters": sum(p.numel() for p in net.parameters()),
-                "buckets": sent,
-                "seconds": seconds,
-                "exchanges": exchanges,
-            }
-            (folder / "check.json").write_text(json.dumps(found))
+            found = {"seconds": seconds, "buckets": _counted(model, together)}
+            (folder / f"{distributed.ranks()}.json").write_text(json.dumps(found))
+        else:
+            _counted(model, together)
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """Begun by both processes at once."""
+    """Begun by all processes at once."""
     dist.barrier()
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
 
 
-def checked() -> dict[str, Any]:
-    """The model's terms measured with two gloo processes, and what it then says of their step."""
+def _counted(model: DistributedDataParallel, step: Callable[[], None]) -> list[int]:
+    """The bytes of each bucket that a step sends, in their order."""
+    counted: list[int] = []
+
+    def counting(bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        counted.append(bucket.buffer().numel() * bucket.buffer().element_size())
+        work = dist.all_reduce(bucket.buffer().div_(distributed.ranks()), async_op=True)
+        return work.get_future().then(lambda done: done.value()[0])
+
+    model.register_comm_hook(None, lambda _, bucket: counting(bucket))  # which may have no annotations as text
+    step()
+    return counted
+
+
+def measured(ranks: int) -> dict[str, Any]:
+    """What `check` finds in so many processes."""
     with TemporaryDirectory() as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
         free.close()
-        common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+        common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)}
         command = [sys.executable, __file__, "--check", folder]
-        processes = [subprocess.Popen(command, env={**common, "RANK": str(rank)}) for rank in range(2)]
+        processes = [subprocess.Popen(command, env={**common, "RANK": str(rank)}) for rank in range(ranks)]
         codes = [process.wait() for process in processes]
         if any(codes):
             raise SystemExit("a process of the check failed")
-        found = json.loads((Path(folder) / "check.json").read_text())
+        found: dict[str, Any] = json.loads((Path(folder) / f"{ranks}.json").read_text())
+        return found
+
+
+def checked() -> dict[str, Any]:
+    """The model's terms measured with gloo processes, and what it then says of their step."""
+    load = os.getloadavg()[0]
+    one, two = measured(1), measured(2)
+    # Others use the machine too: the least of each.
+    seconds = {name: min(taken) for name, taken in two["seconds"].items()}
+    share, whole = (min(one["seconds"][name]) for name in ("together", "whole batch"))
     small, large = CHECK_SIZES[0], CHECK_SIZES[-1]
-    least = {int(size): min(taken) for size, taken in found["exchanges"].items()}
     # Of two processes: 2 latencies, and each sends as many bytes as the buffer has.
-    link = Link(least[small] / 2, (large - small) / (least[large] - least[small]))
-    net = TemporalNet(101, length=10, width=0.25, input_size=112)
-    sent = buckets(layers(net, torch.zeros(1, 20, 112, 112)))
-    alone, together = (min(found["seconds"][name]) for name in ("alone", "together"))  # others use the machine too
-    step = predict(alone, sent, 2, link)
+    link = Link(seconds[str(small)] / 2, (large - small) / (seconds[str(large)] - seconds[str(small)]))
+    sent = buckets(layers(check_net(), torch.zeros(1, 20, 112, 112)))
+    taken = (seconds["beside"] - seconds["alone"]) / seconds[str(large)]
+    step = predict(seconds["alone"], sent, 2, link, taken)
+    from_one = predict(share, sent, 2, link, taken)
     return {
-        "net": f"temporal, a quarter of the width, 112x112, batch {CHECK_BATCH}, one thread each",
-        "bytes_all_reduced": {"counted": found["bytes"], "model": sum(b.size for b in sent)},
-        "buckets": {"counted": found["buckets"], "model": [b.size for b in sent]},
+        "net": f"temporal, a quarter of the width, 112x112, batch {2 * CHECK_SHARE}, one thread for each process",
+        "load_of_the_machine_before": round(load, 2),
+        "bytes_all_reduced": {"counted": sum(two["buckets"]), "model": sum(b.size for b in sent)},
+        "buckets": {"counted": two["buckets"], "model": [b.size for b in sent]},
         "gloo": {"latency_us": round(1e6 * link.latency, 1), "gigabytes_per_second": round(link.bandwidth / 1e9, 3)},
-        "step_ms": {
-            "without exchange": round(1e3 * alone, 1),
-            "measured": round(1e3 * together, 1),
-            "model": round(1e3 * step.seconds, 1),
+        "exchange_ms": {
+            size: {"measured": _ms(seconds[str(size)]), "model": _ms(exchange(size, 2, link))} for size in CHECK_SIZES
         },
-        "share_of_exchange_hidden": {
-            "measured": round(1 - (together - alone) / step.seconds_sending, 2),
-            "model": round(1 - step.seconds_exposed / step.seconds_sending, 2),
+        "compute_taken_by_exchange": round(taken, 2),
+        "step_ms": {
+            "one process, the whole batch": _ms(whole),
+            "one process, half the batch": _ms(share),
+            "two, without exchange": _ms(seconds["alone"]),
+            "two, measured": _ms(seconds["together"]),
+            "two, model": _ms(step.seconds),
+            "two, model from one process": _ms(from_one.seconds),
+        },
+        "model_over_measured": {
+            "step": round(step.seconds / seconds["together"], 3),
+            "step from one process": round(from_one.seconds / seconds["together"], 3),
         },
     }
+
+
+def _ms(seconds: float) -> float:
+    return round(1e3 * seconds, 2)
 
 
 def main() -> None:

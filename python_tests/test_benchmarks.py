@@ -118,3 +118,45 @@ def test_the_training_step_is_recorded_with_the_share_of_its_normalisation(table
     assert max(ours["share_of_lrn"], by_torch["share_of_lrn"]) < 1
     assert min(by_torch["ours_is_times_faster"], planes["ours_is_times_faster"]) > 0
     assert without["name"] == "without LRN"
+
+
+def test_the_four_settings_of_table_2_each_give_a_share_of_right_videos(table: ModuleType, tmp_path: Path) -> None:
+    """With too few videos and iterations to learn from, but through all that the benchmark does."""
+    import multi_task
+
+    few = {"train": {"small": 1, "large": 1}, "test": {"small": 2, "large": 1}}
+    found = multi_task.four_settings(tmp_path, 0, 4, few)
+    assert set(found) == {*multi_task.SETTINGS, "large alone", "large, multi-task"}
+    for name, value in found.items():
+        videos = 8 if name.startswith("large") else 12
+        assert 0 <= value <= 1
+        assert value * videos == pytest.approx(round(value * videos))
+    lines = {path.parent.name: path.read_text().count("\n") - 1 for path in tmp_path.glob("*/log.csv")}
+    assert lines == {"large": 4, "multi-task": 4, "alone": 4, "fine-tuned": 1, "added": 4}
+
+
+def test_the_scaling_model_adds_up_what_an_exchange_takes(table: ModuleType) -> None:
+    """One second forward, two backward; buckets of 4 and 8 bytes, full in the middle and at the end, at 4 bytes/s."""
+    import scaling_model
+
+    sent = [scaling_model.Bucket(0.5, 4), scaling_model.Bucket(1.0, 8)]
+    link = scaling_model.Link(0.0, 4.0)
+    hidden, half, none = (scaling_model.predict(3.0, sent, 2, link, taken).seconds for taken in (0.0, 0.5, 1.0))
+    assert hidden == pytest.approx(3 + 2)  # the first second beside the backward pass
+    assert half == pytest.approx(3.5 + 2)
+    assert none == pytest.approx(3 + 1 + 2)
+    assert scaling_model.predict(3.0, sent, 1, link).seconds == 3
+    slow = scaling_model.Link(0.25, 4.0)  # 4 GPUs: 6 steps of a ring, each 1/4 s and a quarter of the bytes
+    assert scaling_model.exchange(8, 4, slow) == pytest.approx(6 * (0.25 + 2 / 4))
+
+
+def test_the_scaling_model_s_buckets_hold_all_gradients_from_the_last_layer_on(table: ModuleType) -> None:
+    import scaling_model
+
+    net = scaling_model.check_net()
+    found = scaling_model.layers(net, torch.zeros(1, 20, 112, 112))
+    assert [layer.name for layer in found][-1] == "fc8.default"
+    sent = scaling_model.buckets(found)
+    assert sum(bucket.size for bucket in sent) == 4 * sum(parameter.numel() for parameter in net.parameters())
+    assert sent[0].size >= scaling_model.FIRST_BUCKET_BYTES
+    assert sent[0].ready < sent[-1].ready == 1

@@ -75,6 +75,8 @@ def test_cmake_dir(capsys):
         ["demo", "--seed", "-1"],
         ["run", "--videos", "a", "--lists", "b", "--out", "c", "--split", "0"],
         ["predict"],
+        ["evaluate", "--model", "a", "--videos", "b", "--lists", "c", "--out", "d", "--crops", "5"],
+        ["fuse"],
     ],
 )
 def test_wrong_usage_exits_with_2(command, capsys):

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import csv
 import os
-import signal
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ import training_runs
 
 from twostream_ext.cli import main
 from twostream_ext.engine import CHECKPOINT_FILE, load_model
-from twostream_ext.engine.training_log import TrainingLog
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +24,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Lists, a flow store, and files in the place of the videos, which training does not read."""
     root = tmp_path_factory.mktemp("videos")
     training_runs.make_store(root / "flow")
-    lines = []
-    for video in training_runs.VIDEOS:
-        (root / video.path).parent.mkdir(exist_ok=True)
-        (root / video.path).touch()
-        lines.append(f"{video.path} {video.label + 1}\n")
-    (root / "classInd.txt").write_text("".join(f"{n + 1} c{n}\n" for n in range(3)))
-    (root / "trainlist01.txt").write_text("".join(lines))
-    (root / "testlist01.txt").write_text(lines[0])
+    training_runs.make_lists(root)
     return root
 
 
@@ -84,21 +77,12 @@ def test_a_run_goes_on_only_when_asked_to(videos: Path, tmp_path: Path, capsys: 
 
 
 def test_sigterm_ends_with_143_and_the_rest_gives_the_same_bits(
-    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(videos, tmp_path / "whole")) == 0
-    inner = TrainingLog.tick
-    ticks: list[float] = []
-
-    def tick(self: TrainingLog, seconds: float) -> None:
-        inner(self, seconds)
-        ticks.append(seconds)
-        if len(ticks) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(TrainingLog, "tick", tick)
     capsys.readouterr()
-    assert main(arguments(videos, tmp_path / "stopped")) == 143
+    with training_runs.sigterm_after(2):
+        assert main(arguments(videos, tmp_path / "stopped")) == 143
     assert "stopped by SIGTERM" in error_line(capsys)
     assert len(losses(tmp_path / "stopped")) == 2
     assert main(arguments(videos, tmp_path / "stopped", "--resume")) == 0
@@ -141,27 +125,75 @@ def test_wrong_usage(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "usage: twostream train" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_torchrun_runs_the_same_recipe_as_one_process(videos: Path, tmp_path: Path) -> None:
-    """But for dropout, whose draws differ between processes."""
-    clips = tmp_path / "clips"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    wide = ["--recipe", "demo", "--dropout", "0", "--iterations", "6", "--workers", "1"]
+# ---- torchrun ------------------------------------------------------------------------------------
 
-    def call(*command: str) -> None:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos large enough for the demo's recipe as it is, and their flow store."""
     from twostream_ext.data import make_clips
     from twostream_ext.flow import extract
 
-    make_clips(clips, seed=5, train_per_class=1, test_per_class=1, frames=14)
-    extract(clips, clips / "flow", method="dis")
-    sources = ["--videos", str(clips), "--lists", str(clips), "--flow", str(clips / "flow")]
-    for launcher, out in (([sys.executable, "-m"], "one"), (torchrun, "two")):
-        call(*launcher, "twostream_ext", "train", "temporal", *sources, *wide, "--out", str(tmp_path / out))
+    root = tmp_path_factory.mktemp("clips")
+    make_clips(root, seed=5, train_per_class=1, test_per_class=1, frames=14)
+    extract(root, root / "flow", method="dis")
+    return root
+
+
+def command(launcher: list[str], clips: Path, out: Path, *more: str) -> list[str]:
+    sources = ["--videos", str(clips), "--lists", str(clips), "--flow", str(clips / "flow"), "--out", str(out)]
+    return [*launcher, "twostream_ext", "train", "temporal", *sources, "--recipe", "demo", "--workers", "1", *more]
+
+
+def call(command: list[str]) -> None:
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_torchrun_runs_the_same_recipe_as_one_process(clips: Path, tmp_path: Path) -> None:
+    """But for dropout, whose draws differ between processes."""
+    for launcher, out in (([sys.executable, "-m"], "one"), (TORCHRUN, "two")):
+        call(command(launcher, clips, tmp_path / out, "--dropout", "0", "--iterations", "6"))
     nets = [load_model(tmp_path / name / "model.safetensors").net.state_dict() for name in ("one", "two")]
     assert max((nets[0][name] - nets[1][name]).abs().max().item() for name in nets[0]) < 1e-5
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
     assert len(losses(tmp_path / "two")) == 6
+
+
+@pytest.mark.slow
+def test_two_processes_stopped_by_torchrun_save_once_and_go_on_to_the_same_bits(clips: Path, tmp_path: Path) -> None:
+    """torchrun hands SIGTERM to all processes, also to those that read batches."""
+    numbers = ["--iterations", "120", "--batch-size", "4", "--lr", "0.001", "--checkpoint-every", "10"]
+    call(command(TORCHRUN, clips, tmp_path / "whole", *numbers))
+    out = tmp_path / "stopped"
+    run = subprocess.Popen(
+        command(TORCHRUN, clips, out, *numbers),
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until = time.monotonic() + 120
+        while not (out / CHECKPOINT_FILE).exists():
+            assert run.poll() is None, run.communicate()[1]
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        run.terminate()
+        _, errors = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert run.returncode != 0
+    iterations = {int(found) for found in re.findall(r"stopped by SIGTERM; .* goes on from iteration (\d+)", errors)}
+    assert len(iterations) == 1, errors  # both stopped after the same
+    assert 10 <= iterations.pop() == len(losses(out)) < 120
+    assert not (out / "model.safetensors").exists()
+    assert sorted(path.name for path in out.iterdir()) == [CHECKPOINT_FILE, "log.csv", "tensorboard"]
+    call(command(TORCHRUN, clips, out, *numbers, "--resume"))
+    nets = [load_model(tmp_path / name / "model.safetensors").net.state_dict() for name in ("whole", "stopped")]
+    assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
+    assert losses(out) == losses(tmp_path / "whole")

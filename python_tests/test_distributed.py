@@ -111,6 +111,26 @@ def test_only_the_first_process_writes(folder: Path) -> None:
     assert len(list((folder / "one2" / "tensorboard").iterdir())) == 1
 
 
+def test_processes_that_were_given_different_things_all_stop_and_say_which(folder: Path) -> None:
+    said = [json.loads((folder / f"disagreements.{rank}.json").read_text()) for rank in range(2)]
+    assert said[0] == said[1]
+    beginnings = [
+        "learning_rate is 0.01 in process 0, but 0.02 in process 1: all must be given the same command",
+        "trained_parameters is ",
+        "checksum of the list of videos is ",
+    ]
+    assert len(said[0]) == 3
+    assert all(line.startswith(beginning) for line, beginning in zip(said[0], beginnings, strict=True))
+    assert not (folder / "none" / CHECKPOINT_FILE).exists()
+
+
+def test_all_processes_get_the_mean_image_of_a_checkpoint(folder: Path) -> None:
+    """As they get its weights: on several machines only the first has the file, and the pretrained one may be gone."""
+    first, second = (weights(folder, f"mean.{rank}") for rank in range(2))
+    assert furthest(first, second) == 0
+    assert (first["backbone.mean_image"] == 0.5).all()
+
+
 @pytest.mark.slow
 def test_ten_kills_change_no_bit(tmp_path: Path) -> None:
     training_runs.make_store(tmp_path / "store")

@@ -108,6 +108,32 @@ def test_the_demo_leaves_other_runs_alone(finished, capsys):
     assert not (finished / "videos").exists()
 
 
+def test_evaluate_and_fuse_give_what_the_run_gave(clips, finished, tmp_path, capsys):
+    summary = json.loads((finished / "summary.json").read_text())
+    files = {"test": [], "train": []}
+    for stream, store in (("spatial", "--frames"), ("temporal", "--flow")):
+        for part, names in files.items():
+            out = tmp_path / f"{stream}_{part}.safetensors"
+            sources = ["--videos", str(clips), "--lists", str(clips), store, str(finished / store[2:])]
+            model = ["--model", str(finished / stream / "model.safetensors")]
+            numbers = ["--frames-per-video", "2", "--crops", "1", "--part", part, "--out", str(out)]
+            assert main(["evaluate", *model, *sources, *numbers]) == 0
+            ours, theirs = engine.load_scores(out), engine.load_scores(finished / "scores" / out.name)
+            assert ours.names == theirs.names
+            assert torch.equal(ours.labels, theirs.labels)
+            assert torch.equal(ours.scores, theirs.scores)
+            names.append(str(out))
+        value = summary["top1"][stream]
+        assert f"top-1 of 16 videos: {100 * value:.1f}" in capsys.readouterr().out
+    assert main(["fuse", *files["test"], "--train", *files["train"]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "16 classes, 16 videos"
+    assert [line.split() for line in lines[2:]] == [
+        [name, f"{100 * value:.1f}"]
+        for name, value in zip([*files["test"], "average", "svm"], summary["top1"].values(), strict=True)
+    ]
+
+
 def test_report(finished):
     page = report.write_report(finished)
     text = page.read_text()

@@ -128,15 +128,6 @@ def test_settings_are_checked(name: str, value: object) -> None:
         replace(SETTINGS, **{name: value})  # type: ignore[arg-type]
 
 
-def test_settings_survive_json() -> None:
-    settings = TrainSettings(iterations=7, learning_rate=0.3, schedule="fine_tune", seed=2**40)
-    assert TrainSettings.from_json(settings.to_json()) == settings
-    own = replace(settings, schedule=((0, 0.1), (3, 0.01)), amp=True)
-    assert TrainSettings.from_json(own.to_json()) == own
-    with pytest.raises(SettingsError, match="not the JSON of TrainSettings"):
-        TrainSettings.from_json(json.dumps({"iterations": 3, "optimizer": "adam"}))
-
-
 # ---- what a step does ----------------------------------------------------------------------------
 
 
@@ -329,6 +320,16 @@ def test_a_finished_run_is_over_at_once(tmp_path: Path) -> None:
     again = small_net()
     run(again, tmp_path, batches=lambda start: killed_before(0, start))
     assert same(again, whole)
+
+
+def test_a_schedule_of_one_s_own_is_known_again(tmp_path: Path) -> None:
+    own = replace(SETTINGS, schedule=((0, 0.1), (3, 0.01)))
+    whole, again = small_net(), small_net()
+    run(whole, tmp_path, own)
+    run(again, tmp_path, own, batches=lambda start: killed_before(0, start))
+    assert same(again, whole)
+    with pytest.raises(CheckpointError, match=r"made with schedule \[\[0, 0.1\], \[3, 0.01\]\], now asked for"):
+        run(small_net(), tmp_path, replace(SETTINGS, schedule=((0, 0.1), (4, 0.01))))
 
 
 def test_without_resume_it_starts_over(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,13 @@ import numpy as np
 import torch
 
 from twostream_ext.data import Video, VideoSet, join_video_sets
-from twostream_ext.engine import TrainSettings, distributed, train
+from twostream_ext.engine import CHECKPOINT_FILE, TrainSettings, distributed, train, train_batches
+from twostream_ext.engine.checkpoint import save_checkpoint
+from twostream_ext.engine.training_log import TrainingLog
+from twostream_ext.errors import SettingsError
 from twostream_ext.flow import FlowStore, write_flow_clip
-from twostream_ext.models import TemporalNet
+from twostream_ext.models import SpatialNet, TemporalNet, freeze_backbone
+from twostream_ext.models.streams import set_mean_image
 from twostream_ext.ops import QuantizedFlow
 
 LENGTH = 2
@@ -46,6 +52,18 @@ def make_store(root: Path) -> Path:
             fields.append(QuantizedFlow(codes, lo, step, lo + step * codes.mean((0, 1), dtype=np.float32)))  # type: ignore[arg-type]
         write_flow_clip(root / f"{video.name}.safetensors", forward=fields, codec="raw")
     return root
+
+
+def make_lists(root: Path) -> None:
+    """The lists of `VIDEOS`, and empty files in their place."""
+    lines = []
+    for video in VIDEOS:
+        (root / video.path).parent.mkdir(exist_ok=True)
+        (root / video.path).touch()
+        lines.append(f"{video.path} {video.label + 1}\n")
+    (root / "classInd.txt").write_text("".join(f"{n + 1} c{n}\n" for n in range(3)))
+    (root / "trainlist01.txt").write_text("".join(lines))
+    (root / "testlist01.txt").write_text(lines[0])
 
 
 def video_set(store: Path) -> VideoSet:
@@ -97,6 +115,68 @@ def main(folder: Path) -> None:
             noted = noted_run(net, videos, out, accumulate=accumulate)
             (folder / f"{name}{distributed.ranks()}.{distributed.rank()}.json").write_text(json.dumps(noted))
             torch.save(net.state_dict(), folder / f"{name}{distributed.ranks()}.{distributed.rank()}.pt")
+        if distributed.ranks() > 1:
+            (folder / f"disagreements.{distributed.rank()}.json").write_text(json.dumps(disagreements(folder)))
+            torch.save(go_on_with_mean_image(folder).state_dict(), folder / f"mean.{distributed.rank()}.pt")
+
+
+@contextmanager
+def sigterm_after(iterations: int) -> Iterator[None]:
+    """Send this process SIGTERM when training has done so many."""
+    inner = TrainingLog.tick
+    left = iter(range(iterations - 1, -1, -1))
+
+    def tick(self: TrainingLog, seconds: float) -> None:
+        inner(self, seconds)
+        if next(left, None) == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    TrainingLog.tick = tick  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        TrainingLog.tick = inner  # type: ignore[method-assign]
+
+
+def disagreements(folder: Path) -> list[str]:
+    """What is said where the processes were given different learning rates, layers to train, and lists."""
+    second = distributed.rank() == 1
+    same, last_layer, videos = new_net(), new_net(), video_set(folder / "store")
+    if second:
+        freeze_backbone(last_layer)
+    settings = replace(SETTINGS, learning_rate=0.02 if second else 0.01)
+    said = []
+    for net, listed, given in (
+        (same, videos, settings),
+        (last_layer, videos, SETTINGS),
+        (same, videos._replace(videos=VIDEOS[:5]) if second else videos, SETTINGS),
+    ):
+        try:
+            train(net, listed, settings=given, out_dir=folder / "none", workers=0)
+        except SettingsError as error:
+            said.append(str(error))
+    return said
+
+
+def go_on_with_mean_image(folder: Path) -> SpatialNet:
+    """Go on from a checkpoint of a net with a mean image, as pretrained ones have; only the first process sees it."""
+    out = folder / f"mean{distributed.rank()}"
+    if distributed.rank() == 0:
+        begun = SpatialNet(3, width=0.05, input_size=SIDE, dropout=0.0)
+        set_mean_image(begun, torch.full((3, SIDE, SIDE), 0.5))
+        save_checkpoint(out / CHECKPOINT_FILE, begun, torch.optim.SGD(begun.parameters()), SETTINGS, 3)
+
+    def batches(start: int) -> Iterator[int]:
+        return iter(range(start, SETTINGS.iterations))
+
+    def prepare(iteration: int, *, seed: int, offset: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed + offset)
+        share = SETTINGS.batch_size // distributed.ranks()
+        return torch.randn(share, 3, SIDE, SIDE, generator=generator), torch.arange(share) % 3
+
+    net = SpatialNet(3, width=0.05, input_size=SIDE, dropout=0.0)
+    train_batches(net, batches, prepare=prepare, settings=SETTINGS, out_dir=out, progress=False)
+    return net
 
 
 def train_in_child(folder: Path, out: Path) -> int:

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 
 import twostream_ext
-from twostream_ext.cli import cmake_dir, demo, extract, info, predict, run, train
+from twostream_ext.cli import cmake_dir, demo, evaluate, extract, fuse, info, predict, run, train
 from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError
 
-_COMMANDS = (demo, run, extract, train, predict, info, cmake_dir)
+_COMMANDS = (demo, run, extract, train, evaluate, fuse, predict, info, cmake_dir)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,16 +26,39 @@ def positive_number(text: str) -> int:
     return int(text)
 
 
+def add_lists(parser: argparse.ArgumentParser) -> None:
+    """Which videos, and the lists that say what is in them."""
+    parser.add_argument("--videos", type=Path, required=True, help="directory of <class>/<video> files")
+    parser.add_argument(
+        "--lists",
+        type=Path,
+        required=True,
+        help="directory of classInd.txt, trainlist0N.txt and testlist0N.txt, as UCF-101's",
+    )
+    parser.add_argument("--split", type=positive_number, default=1, help="N of the lists (1)")
+
+
+def add_stores(parser: argparse.ArgumentParser) -> None:
+    """What `twostream extract` made of the videos."""
+    parser.add_argument("--flow", type=Path, help="flow store of the videos, for the temporal net")
+    parser.add_argument("--frames", type=Path, help="frame store of the videos, for the spatial net")
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options of whatever trains."""
     parser.add_argument("--seed", type=whole_number, default=0, help="of all random draws (0)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    add_device(parser)
     parser.add_argument(
         "--workers",
         type=whole_number,
         default=min(8, os.cpu_count() or 1),
         help="processes that read training batches ahead (the processors there are, at most 8)",
     )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where to compute."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
 
 
 def add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:

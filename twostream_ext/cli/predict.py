@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from twostream_ext.cli.options import positive_number
+from twostream_ext.cli.options import add_device, positive_number
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, required=True, help="directory of a finished `twostream run` or `demo`")
     parser.add_argument("--top", type=positive_number, default=5, help="how many classes (5)")
     parser.add_argument("--annotated", type=Path, help="also write this .mp4: frames, flow and the answer")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    add_device(parser)
     return parser
 
 

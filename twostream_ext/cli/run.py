@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twostream_ext.cli.options import add_out, add_run_options, positive_number
+from twostream_ext.cli.options import add_lists, add_out, add_run_options
 
 if TYPE_CHECKING:
     from twostream_ext.engine import Recipe
@@ -20,14 +20,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="Compute flow, train both nets, score the test videos, fuse and report. Run again, it goes on "
         "where it stopped.",
     )
-    parser.add_argument("--videos", type=Path, required=True, help="directory of <class>/<video> files")
-    parser.add_argument(
-        "--lists",
-        type=Path,
-        required=True,
-        help="directory of classInd.txt, trainlist0N.txt and testlist0N.txt, as UCF-101's",
-    )
-    parser.add_argument("--split", type=positive_number, default=1, help="N of the lists (1)")
+    add_lists(parser)
     add_out(parser)
     parser.add_argument(
         "--recipe",

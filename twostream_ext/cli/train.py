@@ -9,15 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twostream_ext.cli.options import add_out, add_run_options, positive_number
+from twostream_ext.cli.options import add_lists, add_out, add_run_options, add_stores, positive_number
 
 if TYPE_CHECKING:
     import torch
 
-    from twostream_ext.data import UCFLists
     from twostream_ext.engine import Recipe
     from twostream_ext.engine.recipes import StreamRecipe
-    from twostream_ext.models import StreamNet
 
 _RECIPES = ("auto", "paper", "small", "demo")
 
@@ -26,28 +24,36 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "train",
         help="train the spatial or the temporal net, on one GPU, several, or none",
-        description="Train one net from scratch and write OUT/model.safetensors. The same under `torchrun "
+        description="Train one net and write OUT/model.safetensors. The same under `torchrun "
         "--nproc-per-node N -m twostream_ext train ...`, for N processes on this machine (or, with torchrun's options, "
         "on several): they share each batch, and see the same videos and crops as one process does.",
-        epilog="Numbers not given come from the recipe. SIGTERM saves the state and ends with exit code 143.",
+        epilog="Numbers not given come from the recipe; with --init, a quarter of its iterations and the schedule "
+        "fine_tune, as in the paper, and with --last-layer dropout 0.5. SIGTERM saves the state and ends with exit "
+        "code 143.",
     )
     parser.add_argument("stream", choices=("spatial", "temporal"))
-    parser.add_argument("--videos", type=Path, required=True, help="directory of <class>/<video> files")
-    parser.add_argument("--lists", type=Path, required=True, help="directory of lists as UCF-101's")
-    parser.add_argument("--split", type=positive_number, default=1, help="N of the lists (1)")
-    parser.add_argument("--flow", type=Path, help="flow store of the videos, for the temporal net")
-    parser.add_argument("--frames", type=Path, help="frame store of the videos, for the spatial net")
+    add_lists(parser)
+    add_stores(parser)
     add_out(parser)
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="start from all layers but the last of this net: a model.safetensors of ours, imagenet-vgg-m-2048.mat or "
+        "VGG_CNN_M_2048.caffemodel (these two need --recipe paper; a temporal net takes them averaged over RGB, which "
+        "is not of the paper)",
+    )
+    parser.add_argument("--last-layer", action="store_true", help="train the last layer alone; needs --init")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one")
     parser.add_argument("--recipe", choices=_RECIPES, default="auto", help="auto: paper on a GPU, small without (auto)")
     parser.add_argument("--iterations", type=positive_number)
     parser.add_argument("--batch-size", type=positive_number, metavar="N", help="of all processes together")
-    parser.add_argument("--lr", type=float, metavar="RATE", help="learning rate at the start")
+    parser.add_argument("--lr", type=float, dest="learning_rate", metavar="RATE", help="learning rate at the start")
     parser.add_argument(
         "--schedule",
         type=_schedule,
-        default="scratch",
-        help="scratch or fine_tune, the paper's scaled to the iterations, or ITERATION:RATE,... (scratch)",
+        help="scratch or fine_tune, the paper's scaled to the iterations, or ITERATION:RATE,... (scratch, with --init "
+        "fine_tune)",
     )
     parser.add_argument("--dropout", type=float, metavar="RATIO")
     parser.add_argument("--length", type=positive_number, metavar="L", help="flow fields in a stack")
@@ -85,34 +91,38 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
     from twostream_ext.engine import (
         CHECKPOINT_FILE,
         DivergenceError,
-        TrainSettings,
-        default_recipe,
         distributed,
-        find_recipe,
+        new_net,
         save_model,
+        start_from,
         train,
     )
     from twostream_ext.engine.pipeline import MODEL_FILE
     from twostream_ext.errors import SettingsError
+    from twostream_ext.models import freeze_backbone
 
     first = distributed.rank() == 0
-    if (options.out / CHECKPOINT_FILE).exists() and not options.resume:
+    checkpoint = options.out / CHECKPOINT_FILE
+    if checkpoint.exists() and not options.resume:
         raise SettingsError(f"{options.out}: holds a training run; give --resume to go on with it, or another --out")
-    recipe = find_recipe(default_recipe(device) if options.recipe == "auto" else options.recipe)
+    if options.last_layer and options.init is None:
+        raise SettingsError("--last-layer needs --init FILE: the layers below it must come from a trained net")
+    recipe = _recipe(options, device)
     numbers: StreamRecipe = getattr(recipe, options.stream)
-    given = {"iterations": options.iterations, "batch_size": options.batch_size, "learning_rate": options.lr}
-    settings = TrainSettings(
-        iterations=numbers.iterations,
-        batch_size=numbers.batch_size,
-        learning_rate=numbers.learning_rate,
-        schedule=options.schedule,
+    settings = numbers.settings(
+        schedule=options.schedule or ("scratch" if options.init is None else "fine_tune"),
         amp=options.amp,
         seed=options.seed,
         checkpoint_every=options.checkpoint_every,
     )
-    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     data = UCFLists(options.videos, options.lists, split=options.split, flow=options.flow, frames=options.frames)
-    net = _new_net(options, data, recipe, numbers)
+    net = new_net(recipe, options.stream, len(data.classes), seed=options.seed, bidirectional=options.bidirectional)
+    # What goes on from a checkpoint needs no file to start from; only the first process must see the checkpoint.
+    goes_on = distributed.in_any(first and checkpoint.exists())
+    if options.init is not None and not goes_on:
+        start_from(net, options.init)
+    if options.last_layer:
+        freeze_backbone(net)
     if first:
         print(f"{options.stream} net, {len(data.classes)} classes, {len(data.train.videos)} videos, {settings}")
     # Every process has seen the same loss: one line says it.
@@ -132,21 +142,18 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
         print(f"model: {options.out / MODEL_FILE}")
 
 
-def _new_net(options: argparse.Namespace, data: UCFLists, recipe: Recipe, numbers: StreamRecipe) -> StreamNet:
-    import torch
+def _recipe(options: argparse.Namespace, device: torch.device) -> Recipe:
+    """The recipe with the numbers that were given in place of its own."""
+    from twostream_ext.engine import default_recipe, find_recipe
 
-    from twostream_ext.models import SpatialNet, TemporalNet
-
-    common: dict[str, Any] = {
-        "dropout": numbers.dropout if options.dropout is None else options.dropout,
-        "width": recipe.width,
-        "input_size": recipe.input_size,
-    }
-    torch.manual_seed(options.seed)
-    if options.stream == "spatial":
-        return SpatialNet(len(data.classes), **common)
-    length = options.length or recipe.length
-    return TemporalNet(len(data.classes), length=length, bidirectional=options.bidirectional, **common)
+    recipe = find_recipe(default_recipe(device) if options.recipe == "auto" else options.recipe)
+    numbers: StreamRecipe = getattr(recipe, options.stream)
+    if options.init is not None:
+        numbers = numbers.fine_tuned(last_layer=options.last_layer)
+    given = {name: getattr(options, name) for name in ("iterations", "batch_size", "learning_rate", "dropout")}
+    numbers = replace(numbers, **{name: value for name, value in given.items() if value is not None})
+    changed: dict[str, Any] = {options.stream: numbers, "length": options.length or recipe.length}
+    return replace(recipe, **changed)
 
 
 def _schedule(text: str) -> str | tuple[tuple[int, float], ...]:

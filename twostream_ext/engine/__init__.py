@@ -3,13 +3,13 @@
 
 from twostream_ext.devices import find_device
 from twostream_ext.engine import distributed
-from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model
+from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model, start_from
 from twostream_ext.engine.evaluate import evaluate, video_scores
 from twostream_ext.engine.inputs import flow_input, frame_input
 from twostream_ext.engine.pipeline import RUN_FILE, read_run, run_pipeline
 from twostream_ext.engine.predict import Prediction, predict_video
-from twostream_ext.engine.recipes import RECIPES, Recipe, default_recipe, find_recipe
-from twostream_ext.engine.scores import Scores, load_scores, save_scores
+from twostream_ext.engine.recipes import RECIPES, Recipe, default_recipe, find_recipe, new_net
+from twostream_ext.engine.scores import Scores, load_scores, save_scores, write_scores
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, summed_loss, train, train_batches
 
@@ -32,13 +32,16 @@ __all__ = [
     "frame_input",
     "load_model",
     "load_scores",
+    "new_net",
     "predict_video",
     "read_run",
     "run_pipeline",
     "save_model",
     "save_scores",
+    "start_from",
     "summed_loss",
     "train",
     "train_batches",
     "video_scores",
+    "write_scores",
 ]

@@ -7,14 +7,16 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from twostream_ext.engine.settings import TrainSettings
-from twostream_ext.errors import CheckpointError
-from twostream_ext.models import NetSettings, StreamNet, build_unfilled_net
+from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.models import NetSettings, StreamNet, build_unfilled_net, copy_backbone, load_pretrained
+from twostream_ext.models.streams import expect_mean_image
 from twostream_ext.tensor_files import read_tensors, write_tensors
 
 _MODEL = "twostream model 1"
@@ -57,6 +59,34 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
     return TrainedNet(net.eval(), description["classes"])
 
 
+def start_from(net: StreamNet, path: str | os.PathLike[str]) -> None:
+    """Give a new net all layers but the last of a net in a file, to fine-tune it (section 5 of the paper).
+
+    The last layer stays as it is, also where the file's has the same classes.
+
+    path: a `.safetensors` file of `save_model`, of a net of the same stream, backbone, width, input size and length;
+        or else a released CNN-M-2048, MatConvNet's or Caffe's (see `load_pretrained`). Those take RGB: in a temporal
+        net the first layer gets the mean of their filters over RGB for each channel (cross-modality), which is not of
+        the paper.
+
+    CheckpointError if the file is missing, damaged or of something else; SettingsError if it is of another net.
+    """
+    if Path(path).suffix == ".safetensors":
+        try:
+            copy_backbone(load_model(path).net, net)
+        except SettingsError as error:
+            raise SettingsError(f"{path}: {error}") from error
+        return
+    heads = {name: weight.clone() for name, weight in net.fc8.state_dict().items()}
+    load_pretrained(net, path, cross_modality=net.settings.stream == "temporal")
+    net.fc8.load_state_dict(heads)
+
+
+def trained_parameters(net: StreamNet) -> int:
+    """How many numbers training changes: all, or those of the last layer (`freeze_backbone`)."""
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+
+
 def save_checkpoint(
     path: str | os.PathLike[str],
     net: StreamNet,
@@ -76,6 +106,7 @@ def save_checkpoint(
     description = {
         "net": asdict(net.settings),
         "settings": asdict(settings),
+        "trained_parameters": trained_parameters(net),
         "iteration": iteration,
     }
     write_tensors(path, _CHECKPOINT, tensors, description)
@@ -89,13 +120,19 @@ def load_checkpoint(
 ) -> int:
     """Bring net and optimizer to the state of the checkpoint; returns the iteration to go on with.
 
-    CheckpointError if the file is damaged, or of another net or other settings (`checkpoint_every`
-    aside, which changes no result).
+    The checkpoint decides whether the net subtracts a mean image, which comes with its first weights and not by choice.
+
+    CheckpointError if the file is damaged, or of another net, other settings (`checkpoint_every` aside, which changes
+    no result) or other layers trained.
     """
     tensors, description = read_tensors(path, _CHECKPOINT)
+    if description["net"]["mean_image"] and not net.settings.mean_image:
+        expect_mean_image(net)
     _same(path, description["net"], asdict(net.settings))
-    asked = json.loads(settings.to_json()) | _only_speed(description["settings"])
+    asked = json.loads(json.dumps(asdict(settings)))  # with lists where there are tuples, as in the file
+    del asked["checkpoint_every"]
     _same(path, description["settings"], asked)
+    _same(path, description, {"trained_parameters": trained_parameters(net)})
     weights = {n.removeprefix(_NET): t for n, t in tensors.items() if n.startswith(_NET)}
     _check_weights(path, net, weights)
     net.load_state_dict(weights)
@@ -105,10 +142,6 @@ def load_checkpoint(
             optimizer.state[parameter]["momentum_buffer"] = buffer
     iteration: int = description["iteration"]
     return iteration
-
-
-def _only_speed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {"checkpoint_every": settings["checkpoint_every"]}
 
 
 def _same(path: str | os.PathLike[str], written: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
+
+from twostream_ext.errors import SettingsError
+from twostream_ext.models import StreamNet
+from twostream_ext.models.streams import expect_mean_image
 
 
 def rank() -> int:
@@ -60,10 +65,27 @@ def in_any(flag: bool) -> bool:
     return bool(flags.item())
 
 
-def share_state(net: nn.Module, optimizer: torch.optim.SGD, iteration: int) -> int:
+def check_same(facts: Mapping[str, Any]) -> None:
+    """SettingsError, in every process, that names a fact in which two of them differ; all must ask."""
+    if ranks() == 1:
+        return
+    gathered: list[Any] = [None] * ranks()
+    dist.all_gather_object(gathered, dict(facts))
+    for number, theirs in enumerate(gathered):
+        for name, value in gathered[0].items():
+            if theirs[name] != value:
+                raise SettingsError(
+                    f"{name} is {value!r} in process 0, but {theirs[name]!r} in process {number}: "
+                    "all must be given the same command"
+                )
+
+
+def share_state(net: StreamNet, optimizer: torch.optim.SGD, iteration: int) -> int:
     """Give all processes the first one's iteration and momentum (its weights come with DistributedDataParallel)."""
     if ranks() == 1:
         return iteration
+    if in_any(net.settings.mean_image) and not net.settings.mean_image:
+        expect_mean_image(net)  # the first process has read it from a checkpoint; it comes with the weights
     number = torch.tensor([iteration])
     dist.broadcast(number, 0)
     if number.item() > 0:

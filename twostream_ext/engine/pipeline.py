@@ -22,15 +22,13 @@ from torch import Tensor
 from twostream_ext import flow
 from twostream_ext.data import UCFLists
 from twostream_ext.engine.checkpoint import load_model, save_model
-from twostream_ext.engine.evaluate import evaluate
-from twostream_ext.engine.recipes import Recipe, StreamRecipe
-from twostream_ext.engine.scores import load_scores, save_scores
-from twostream_ext.engine.settings import TrainSettings
+from twostream_ext.engine.recipes import Recipe, StreamRecipe, new_net
+from twostream_ext.engine.scores import load_scores, write_scores
 from twostream_ext.engine.train import train
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.files import atomic_write
 from twostream_ext.flow.directory import compare_settings
-from twostream_ext.models import SpatialNet, StreamNet, SVMFusion, TemporalNet, fuse_average, top1
+from twostream_ext.models import StreamNet, SVMFusion, fused_top1
 
 STREAMS = ("spatial", "temporal")
 PARTS = ("train", "test")
@@ -176,32 +174,11 @@ def _train(
     path = root / stream / MODEL_FILE
     if not path.exists():
         numbers: StreamRecipe = getattr(recipe, stream)
-        settings = TrainSettings(
-            iterations=numbers.iterations,
-            batch_size=numbers.batch_size,
-            learning_rate=numbers.learning_rate,
-            seed=seed,
-            checkpoint_every=max(1, min(500, numbers.iterations // 10)),
-        )
-        net = _new_net(stream, len(data.classes), recipe, seed)
+        settings = numbers.settings(seed=seed, checkpoint_every=max(1, min(500, numbers.iterations // 10)))
+        net = new_net(recipe, stream, len(data.classes), seed=seed)
         train(net, data.train, settings=settings, out_dir=root / stream, device=device, workers=workers)
         save_model(path, net, data.classes)
     return load_model(path, device).net
-
-
-def _new_net(stream: str, classes: int, recipe: Recipe, seed: int) -> StreamNet:
-    numbers: StreamRecipe = getattr(recipe, stream)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if stream == "spatial":
-            return SpatialNet(classes, dropout=numbers.dropout, width=recipe.width, input_size=recipe.input_size)
-        return TemporalNet(
-            classes,
-            length=recipe.length,
-            dropout=numbers.dropout,
-            width=recipe.width,
-            input_size=recipe.input_size,
-        )
 
 
 def _score(root: Path, stream: str, net: StreamNet, data: UCFLists, recipe: Recipe) -> dict[str, Tensor]:
@@ -210,8 +187,7 @@ def _score(root: Path, stream: str, net: StreamNet, data: UCFLists, recipe: Reci
     for part, videos in zip(PARTS, (data.train, data.test), strict=True):
         path = root / "scores" / f"{stream}_{part}.safetensors"
         if not path.exists():
-            values = evaluate(net, videos, frames=recipe.frames, crops=recipe.crops)
-            save_scores(path, [video.name for video in videos.videos], videos.labels, values)
+            write_scores(path, net, videos, frames=recipe.frames, crops=recipe.crops)
         scores[part] = load_scores(path).scores
     return scores
 
@@ -225,19 +201,13 @@ def _summarise(
     recipe: Recipe,
 ) -> dict[str, Any]:
     training, test = ([scores[stream][part] for stream in STREAMS] for part in PARTS)
-    labels = data.test.labels
     svm_file = root / SVM_FILE
     if not svm_file.exists():
         SVMFusion().fit(training, data.train.labels).save(svm_file)
     svm = SVMFusion.load(svm_file)
-    results = {
-        "spatial": test[0],
-        "temporal": test[1],
-        "average": fuse_average(test),
-        "svm": svm.predict(test),
-    }
+    results = fused_top1(dict(zip(STREAMS, test, strict=True)), data.test.labels, svm)
     return {
-        "top1": {name: round(top1(result, labels), 4) for name, result in results.items()},
+        "top1": {name: round(value, 4) for name, value in results.items()},
         "videos": {"train": len(data.train.videos), "test": len(data.test.videos)},
         "classes": data.classes,
         "split": number,

@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from twostream_ext.errors import CheckpointError
+from twostream_ext.data import VideoSet
+from twostream_ext.engine.evaluate import evaluate
+from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.models import StreamNet
 from twostream_ext.tensor_files import read_tensors, write_tensors
 
 _KIND = "twostream scores 1"
@@ -35,3 +38,46 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
     """What `save_scores` wrote; CheckpointError if the file is missing, damaged or another."""
     tensors, description = read_tensors(path, _KIND)
     return Scores(description["names"], tensors["labels"], tensors["scores"])
+
+
+def write_scores(
+    path: str | os.PathLike[str],
+    net: StreamNet,
+    videos: VideoSet,
+    *,
+    frames: int = 25,
+    crops: int = 10,
+    dataset: str | None = None,
+) -> Scores:
+    """Score all videos (see `evaluate`), and save it for fusion."""
+    names = [video.name for video in videos.videos]
+    scores = Scores(names, videos.labels, evaluate(net, videos, frames=frames, crops=crops, dataset=dataset))
+    save_scores(path, *scores)
+    return scores
+
+
+def load_same_videos(paths: Sequence[str | os.PathLike[str]]) -> list[Scores]:
+    """The scores of several nets; SettingsError, naming the file, unless all are of the same videos and classes."""
+    loaded = [load_scores(path) for path in paths]
+    first = loaded[0]
+    for path, scores in zip(paths, loaded, strict=True):
+        check_classes(path, scores, paths[0], first)
+        if len(scores.names) != len(first.names):
+            raise SettingsError(f"{path}: scores of {len(scores.names)} videos, {paths[0]} of {len(first.names)}")
+        for row in zip(scores.names, first.names, scores.labels.tolist(), first.labels.tolist(), strict=True):
+            name, expected, label, expected_label = row
+            if name != expected:
+                raise SettingsError(f"{path}: has video {name!r} where {paths[0]} has {expected!r}")
+            if label != expected_label:
+                raise SettingsError(f"{path}: {name!r} has class {label}, in {paths[0]} {expected_label}")
+    return loaded
+
+
+def check_classes(
+    path: str | os.PathLike[str], scores: Scores, other_path: str | os.PathLike[str], other: Scores
+) -> None:
+    """SettingsError unless both are of as many classes."""
+    if scores.scores.shape[1] != other.scores.shape[1]:
+        raise SettingsError(
+            f"{path}: scores of {scores.scores.shape[1]} classes, {other_path} of {other.scores.shape[1]}"
+        )

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 
 from twostream_ext.errors import SettingsError
@@ -66,20 +65,6 @@ class TrainSettings:
             return self.learning_rate / 10.0**drops
         begun = [rate for step, rate in self.schedule if step <= iteration]
         return begun[-1] if begun else self.learning_rate
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> TrainSettings:
-        """The settings that `to_json` wrote; SettingsError for an unknown or missing name."""
-        values = json.loads(text)
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown or "iterations" not in values:
-            raise SettingsError(f"not the JSON of TrainSettings: {text}")
-        if isinstance(values.get("schedule"), list):
-            values["schedule"] = tuple((step, rate) for step, rate in values["schedule"])
-        return cls(**values)
 
 
 def _require(holds: bool, name: str, value: object, expected: str) -> None:

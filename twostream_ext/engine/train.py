@@ -7,8 +7,10 @@ import math
 import os
 import signal
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -22,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from twostream_ext.data import BatchPlan, VideoSet, flow_batches, frame_batches
 from twostream_ext.engine import distributed
-from twostream_ext.engine.checkpoint import load_checkpoint, save_checkpoint
+from twostream_ext.engine.checkpoint import load_checkpoint, save_checkpoint, trained_parameters
 from twostream_ext.engine.feed import Batch, Feed
 from twostream_ext.engine.inputs import flow_input, frame_input
 from twostream_ext.engine.settings import TrainSettings
@@ -75,6 +77,8 @@ def train(
     classes = sum(net.settings.classes.values())
     if any(video.label >= classes for video in videos.videos):
         raise SettingsError(f"the net has {net.settings.classes} classes, the videos have more")
+    listed = repr([(video.name, video.label) for video in videos.videos])
+    distributed.check_same({"checksum of the list of videos": zlib.crc32(listed.encode())})
     spatial = net.settings.stream == "spatial"
     prepare = frame_input if spatial else flow_input
     train_batches(
@@ -152,13 +156,14 @@ def train_batches(
     resumed ends with the same bits as one that was not. The caller's random state is left alone.
 
     CheckpointError if the checkpoint is damaged or of another net or other settings; DivergenceError if the loss
-    becomes infinite or NaN; SettingsError if `batches` ends too early or cannot be shared out; StoppedError if SIGTERM
-    came: the state after the iteration it came in is saved.
+    becomes infinite or NaN; SettingsError if `batches` ends too early or cannot be shared out, or if processes were
+    given different nets or settings; StoppedError if SIGTERM came: the state after the iteration it came in is saved.
     """
     device = torch.device(device)
     first = distributed.rank() == 0
     plan = BatchPlan(settings.batch_size, settings.seed, distributed.rank(), distributed.ranks(), accumulate)
     plan.pieces(0, settings.iterations)  # checks it
+    _check_processes_agree(net, settings)
     checkpoint = Path(out_dir) / CHECKPOINT_FILE
     net.to(device).train()
     optimizer = torch.optim.SGD(
@@ -194,6 +199,13 @@ def train_batches(
                 save_checkpoint(checkpoint, net, optimizer, settings, done)
             if stop:
                 raise StoppedError(f"stopped by SIGTERM; {checkpoint} goes on from iteration {done}")
+
+
+def _check_processes_agree(net: StreamNet, settings: TrainSettings) -> None:
+    """SettingsError where processes, perhaps on several machines, were not started alike: they would train nonsense."""
+    facts = asdict(net.settings) | asdict(settings) | {"trained_parameters": trained_parameters(net)}
+    del facts["mean_image"]  # all get the first one's
+    distributed.check_same(facts)
 
 
 class _Step:

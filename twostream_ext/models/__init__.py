@@ -2,7 +2,7 @@
 """The networks of the two streams, and their fusion."""
 
 from twostream_ext.models.cnn_m_2048 import CNNM2048
-from twostream_ext.models.fusion import SVMFusion, fuse_average, top1
+from twostream_ext.models.fusion import SVMFusion, fuse_average, fused_top1, top1
 from twostream_ext.models.multi_task import UCF101_LIKE_HMDB51, AddedClasses, add_classes
 from twostream_ext.models.pretrained import Pretrained, load_pretrained
 from twostream_ext.models.streams import (
@@ -32,6 +32,7 @@ __all__ = [
     "copy_backbone",
     "freeze_backbone",
     "fuse_average",
+    "fused_top1",
     "load_pretrained",
     "top1",
 ]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -106,6 +106,15 @@ class SVMFusion:
         fusion._intercepts = tensors["intercepts"].numpy()
         fusion._classes = tensors["classes"].numpy()
         return fusion
+
+
+def fused_top1(streams: Mapping[str, Tensor], labels: Tensor, svm: SVMFusion | None = None) -> dict[str, float]:
+    """Top-1 of each stream by its name, of their "average" and, if a fitted machine is given, of the "svm"."""
+    scores = list(streams.values())
+    results = {**streams, "average": fuse_average(scores)}
+    if svm is not None:
+        results["svm"] = svm.predict(scores)
+    return {name: top1(result, labels) for name, result in results.items()}
 
 
 def _stacked(scores: Sequence[Tensor]) -> npt.NDArray[np.float64]:

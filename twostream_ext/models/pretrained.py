@@ -120,7 +120,9 @@ def _fitted(path: AnyPath, name: str, released: ReleasedNet, shape: list[int]) -
         raise CheckpointError(f"{path}: has no layer {name} with weights and biases, only {', '.join(released.layers)}")
     weights, biases = released.layers[name]
     if biases.size != shape[0]:
-        raise CheckpointError(f"{path}: {name} must have {shape[0]} biases, got {biases.size}")
+        raise CheckpointError(
+            f"{path}: {name} must have {shape[0]} biases, got {biases.size}: it is of another width than the net"
+        )
     given = list(weights.shape)
     if len(shape) == 2 and len(given) == 4:  # as a convolution, or in Caffe's older form with ones in front
         weights = weights.reshape(given[2:] if given == [1, 1, *shape] else (given[0], math.prod(given[1:])))

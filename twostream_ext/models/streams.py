@@ -150,7 +150,7 @@ def build_net(settings: NetSettings) -> StreamNet:
             input_size=settings.input_size,
         )
         if settings.mean_image:
-            set_mean_image(net, torch.zeros(3, settings.input_size, settings.input_size))
+            expect_mean_image(net)
         return net
     if settings.stream == "temporal":
         return TemporalNet(
@@ -179,6 +179,11 @@ def set_mean_image(net: StreamNet, image: Tensor | None) -> None:
     place = next(net.backbone.parameters())
     net.backbone.mean_image = None if image is None else image.to(place.device, place.dtype)
     net.settings = replace(net.settings, mean_image=image is not None)
+
+
+def expect_mean_image(net: StreamNet) -> None:
+    """Give a net the place of a mean image, to be filled with the one of another net."""
+    set_mean_image(net, torch.zeros(3, net.settings.input_size, net.settings.input_size))
 
 
 def freeze_backbone(net: StreamNet) -> None:

@@ -3,7 +3,7 @@
 
 from twostream_ext.report.figures import draw_confusion, draw_examples, draw_recall
 from twostream_ext.report.page import REPORT_FILE, write_report
-from twostream_ext.report.table import format_table
+from twostream_ext.report.table import format_classes, format_table, format_top1
 from twostream_ext.report.video import write_annotated_video
 
 __all__ = [
@@ -11,7 +11,9 @@ __all__ = [
     "draw_confusion",
     "draw_examples",
     "draw_recall",
+    "format_classes",
     "format_table",
+    "format_top1",
     "write_annotated_video",
     "write_report",
 ]
