@@ -152,6 +152,14 @@ TWOSTREAM_HD Value weighted(const Value (&weights)[4], Value first, Value second
                       multiply_add(weights[2], third, multiply_add(weights[1], second, weights[0] * first)));
 }
 
+// Likewise; the even ones and the odd ones apart, as a vector of two pixels holds them.
+template <typename Value>
+TWOSTREAM_HD Value weighted_by_twos(const Value (&weights)[4], Value first, Value second, Value third, Value fourth) {
+  const Value even = multiply_add(weights[2], third, weights[0] * first);
+  const Value odd = multiply_add(weights[3], fourth, weights[1] * second);
+  return even + odd;
+}
+
 // The next frame at one pixel or between pixels: intensity, and its centred differences.
 template <typename Value>
 struct Intensity {

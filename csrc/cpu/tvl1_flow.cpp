@@ -9,8 +9,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <utility>
 
-#if defined(__FMA__)
+#if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #endif
 
@@ -42,9 +43,14 @@ struct Variables {
   float* row(Plane plane, int32_t y) const { return base + ((y + 1) * plane_count + plane) * stride + guard; }
 };
 
+constexpr int64_t stride_unit = 64;
+constexpr int64_t stride_units = 17;  // what is less than so many units has iterations of its own
+
 int64_t plane_stride(int32_t width) {
-  const int64_t stride = aligned(guard + width + guard);    // behind: one guard, or the rest of the last vector
-  return stride % 1024 == 0 ? stride + alignment : stride;  // ten rows 4 kB apart would share one set of the cache
+  const int64_t least = guard + width + guard;  // behind: one guard, or the rest of the last vector
+  const int64_t units = (least + stride_unit - 1) / stride_unit;
+  // Rows 2 or 4 kB apart would share one or two sets of the cache.
+  return (units % 8 == 0 ? units + 1 : units) * stride_unit;
 }
 
 int64_t variables_size(const Tvl1Level& level) {
@@ -120,17 +126,31 @@ void read_frame(const twostream_grey_frames& frames, int64_t index, float* to) {
   }
 }
 
-// One row of an image that is resized; `scale` is the length of one of its pixels in pixels of `from`.
-void resize_row(const float* from, const Tvl1Level& size, int32_t y, float scale_y, float scale_x, float factor,
-                int32_t width, float* to) {
-  const LinearTap vertical = linear_tap(y, scale_y, size.height);
-  const float* first = from + static_cast<int64_t>(vertical.first) * size.width;
-  const float* second = from + static_cast<int64_t>(vertical.second) * size.width;
-  for (int32_t x = 0; x < width; ++x) {
-    const LinearTap tap = linear_tap(x, scale_x, size.width);
-    const float upper_row = mix(first[tap.first], first[tap.second], tap.weight);
-    const float lower_row = mix(second[tap.first], second[tap.second], tap.weight);
-    to[x] = factor * mix(upper_row, lower_row, vertical.weight);
+constexpr int32_t tap_columns = 256;  // whose taps are worked out once for all rows
+
+// Resizes an image of `size` to one of `level`, whose row y begins at row_of(y). One pixel of the result is scale_y
+// pixels high and scale_x wide.
+template <typename RowOf>
+void resize(const float* from, const Tvl1Level& size, float scale_y, float scale_x, float factor,
+            const Tvl1Level& level, const Sharing& sharing, const RowOf& row_of) {
+  LinearTap taps[tap_columns];
+  for (int32_t left = 0; left < level.width; left += tap_columns) {
+    const int32_t count = std::min(tap_columns, level.width - left);
+    for (int32_t x = 0; x < count; ++x) {
+      taps[x] = linear_tap(left + x, scale_x, size.width);
+    }
+    sharing.each_row(level, [&](int32_t y) {
+      const LinearTap vertical = linear_tap(y, scale_y, size.height);
+      const float* first = from + static_cast<int64_t>(vertical.first) * size.width;
+      const float* second = from + static_cast<int64_t>(vertical.second) * size.width;
+      float* to = row_of(y) + left;
+      for (int32_t x = 0; x < count; ++x) {
+        const LinearTap tap = taps[x];
+        const float upper_row = mix(first[tap.first], first[tap.second], tap.weight);
+        const float lower_row = mix(second[tap.first], second[tap.second], tap.weight);
+        to[x] = factor * mix(upper_row, lower_row, vertical.weight);
+      }
+    });
   }
 }
 
@@ -145,9 +165,8 @@ void build_pyramid(const twostream_tvl1_flow_args& args, const Tvl1Pyramid& pyra
     const Tvl1Level& size = pyramid.levels[coarser - 1];
     const Tvl1Level& level = pyramid.levels[coarser];
     float* to = frame + aligned(size.pixels());
-    for (int32_t y = 0; y < level.height; ++y) {
-      resize_row(frame, size, y, scale, scale, 1.0f, level.width, to + static_cast<int64_t>(y) * level.width);
-    }
+    resize(frame, size, scale, scale, 1.0f, level, Sharing{false},
+           [&](int32_t y) { return to + static_cast<int64_t>(y) * level.width; });
     frame = to;
   }
 }
@@ -200,40 +219,63 @@ Taps taps_at(Lanes position, int32_t length) {
   return taps;
 }
 
-// Intensity, its differences and a zero at one pixel's position.
-void sample(const Pixels& pixels, const Taps& vertical, const Taps& horizontal, int32_t lane, float* sampled) {
+#if defined(__AVX2__) && defined(__FMA__)
+// Intensity, its differences and a zero at one pixel's position, of the even columns and of the odd ones.
+__m256 sample_by_twos(const Pixels& pixels, const Taps& vertical, const Taps& horizontal, int32_t lane) {
   const float* row = pixels.at(vertical.first[lane], horizontal.first[lane]);
-#if defined(__FMA__)
-  const auto weight = [&](const Taps& taps, int tap) { return _mm_broadcast_ss(&taps.weights[tap][lane]); };
-  const __m128 weights[4] = {weight(horizontal, 0), weight(horizontal, 1), weight(horizontal, 2),
-                             weight(horizontal, 3)};
-  const auto sum_of_row = [&](const float* from) {
-    __m128 sum = _mm_mul_ps(weights[0], _mm_loadu_ps(from));
-    sum = _mm_fmadd_ps(weights[1], _mm_loadu_ps(from + 4), sum);
-    sum = _mm_fmadd_ps(weights[2], _mm_loadu_ps(from + 8), sum);
-    return _mm_fmadd_ps(weights[3], _mm_loadu_ps(from + 12), sum);
+  const auto weight = [&](const Taps& taps, int tap) { return _mm256_broadcast_ss(&taps.weights[tap][lane]); };
+  const __m256 down[4] = {weight(vertical, 0), weight(vertical, 1), weight(vertical, 2), weight(vertical, 3)};
+  const auto sum_of_rows = [&](const float* from) {  // of two columns
+    __m256 sum = _mm256_mul_ps(down[0], _mm256_loadu_ps(from));
+    sum = _mm256_fmadd_ps(down[1], _mm256_loadu_ps(from + pixels.stride), sum);
+    sum = _mm256_fmadd_ps(down[2], _mm256_loadu_ps(from + 2 * pixels.stride), sum);
+    return _mm256_fmadd_ps(down[3], _mm256_loadu_ps(from + 3 * pixels.stride), sum);
   };
-  __m128 sum = _mm_mul_ps(weight(vertical, 0), sum_of_row(row));
-  sum = _mm_fmadd_ps(weight(vertical, 1), sum_of_row(row + pixels.stride), sum);
-  sum = _mm_fmadd_ps(weight(vertical, 2), sum_of_row(row + 2 * pixels.stride), sum);
-  sum = _mm_fmadd_ps(weight(vertical, 3), sum_of_row(row + 3 * pixels.stride), sum);
-  _mm_storeu_ps(sampled, sum);
-#else
-  float across[4];
-  float down[4];
-  for (int tap = 0; tap < 4; ++tap) {
-    across[tap] = horizontal.weights[tap][lane];
-    down[tap] = vertical.weights[tap][lane];
-  }
-  for (int value = 0; value < 4; ++value) {
-    const auto sum_of_row = [&](const float* from) {
-      return weighted(across, from[value], from[4 + value], from[8 + value], from[12 + value]);
-    };
-    sampled[value] = weighted(down, sum_of_row(row), sum_of_row(row + pixels.stride),
-                              sum_of_row(row + 2 * pixels.stride), sum_of_row(row + 3 * pixels.stride));
-  }
-#endif
+  const auto across = [&](int tap) {
+    return _mm256_blend_ps(weight(horizontal, tap), weight(horizontal, tap + 1), 0xf0);
+  };
+  return _mm256_fmadd_ps(across(2), sum_of_rows(row + 8), _mm256_mul_ps(across(0), sum_of_rows(row)));
 }
+
+Intensity<Lanes> sample(const Pixels& pixels, const Taps& vertical, const Taps& horizontal) {
+  __m256 both[lane_count];
+  for (int32_t lane = 0; lane < lane_count; ++lane) {
+    both[lane] = sample_by_twos(pixels, vertical, horizontal, lane);
+  }
+  __m256 sampled[4];  // of pixel i in one half, of pixel i + 4 in the other
+  for (int32_t lane = 0; lane < 4; ++lane) {
+    sampled[lane] = _mm256_add_ps(_mm256_permute2f128_ps(both[lane], both[lane + 4], 0x20),
+                                  _mm256_permute2f128_ps(both[lane], both[lane + 4], 0x31));
+  }
+  const __m256 first = _mm256_unpacklo_ps(sampled[0], sampled[1]);  // intensities and differences along x of both
+  const __m256 second = _mm256_unpacklo_ps(sampled[2], sampled[3]);
+  const __m256 along_y =
+      _mm256_shuffle_ps(_mm256_unpackhi_ps(sampled[0], sampled[1]), _mm256_unpackhi_ps(sampled[2], sampled[3]), 0x44);
+  return {_mm256_shuffle_ps(first, second, 0x44), _mm256_shuffle_ps(first, second, 0xee), along_y};
+}
+#else
+// The next frame at the positions of a vector of pixels.
+Intensity<Lanes> sample(const Pixels& pixels, const Taps& vertical, const Taps& horizontal) {
+  Lanes sampled[3];
+  for (int32_t lane = 0; lane < lane_count; ++lane) {
+    const float* row = pixels.at(vertical.first[lane], horizontal.first[lane]);
+    float across[4];
+    float down[4];
+    for (int tap = 0; tap < 4; ++tap) {
+      across[tap] = horizontal.weights[tap][lane];
+      down[tap] = vertical.weights[tap][lane];
+    }
+    for (int value = 0; value < 3; ++value) {
+      const auto sum_of_rows = [&](const float* from) {
+        return weighted(down, from[0], from[pixels.stride], from[2 * pixels.stride], from[3 * pixels.stride]);
+      };
+      sampled[value].vector[lane] = weighted_by_twos(across, sum_of_rows(row + value), sum_of_rows(row + 4 + value),
+                                                     sum_of_rows(row + 8 + value), sum_of_rows(row + 12 + value));
+    }
+  }
+  return {sampled[0], sampled[1], sampled[2]};
+}
+#endif
 
 void warp_row(const float* previous, const Pixels& pixels, const Variables& variables, int32_t y) {
   const Tvl1Level& level = variables.level;
@@ -245,16 +287,7 @@ void warp_row(const float* previous, const Pixels& pixels, const Variables& vari
     const Pair<Lanes> flow{load_lanes(variables.row(flow_x, y) + x), load_lanes(variables.row(flow_y, y) + x)};
     const Taps vertical = taps_at(Lanes(static_cast<float>(y)) + flow.y, level.height);
     const Taps horizontal = taps_at(Lanes(static_cast<float>(x)) + places + flow.x, level.width);
-    float sampled[lane_count][4];
-    for (int32_t lane = 0; lane < lane_count; ++lane) {
-      sample(pixels, vertical, horizontal, lane, sampled[lane]);
-    }
-    Intensity<Lanes> warped{Lanes(0.0f), Lanes(0.0f), Lanes(0.0f)};
-    for (int32_t lane = 0; lane < lane_count; ++lane) {
-      warped.value.vector[lane] = sampled[lane][0];
-      warped.x.vector[lane] = sampled[lane][1];
-      warped.y.vector[lane] = sampled[lane][2];
-    }
+    const Intensity<Lanes> warped = sample(pixels, vertical, horizontal);
     const Lanes intensity = load_first_lanes(previous + x, level.width - x);
     const DataTerm<Lanes> term = data_term(warped, flow, intensity);
     store_lanes(term.x, variables.row(term_x, y) + x);
@@ -281,11 +314,10 @@ struct Rows {
   float* duals[4];
   const float* terms[4];
 
-  Rows(const Variables& variables, int32_t y)
-      : flow_x_row(variables.row(flow_x, y)), flow_y_row(variables.row(flow_y, y)) {
+  Rows(float* first, int64_t stride) : flow_x_row(first), flow_y_row(first + stride) {
     for (int index = 0; index < 4; ++index) {
-      duals[index] = variables.row(static_cast<Plane>(x_dual_x + index), y);
-      terms[index] = variables.row(static_cast<Plane>(term_x + index), y);
+      duals[index] = first + (x_dual_x + index) * stride;
+      terms[index] = first + (term_x + index) * stride;
     }
   }
 
@@ -306,9 +338,12 @@ Pair<Lanes> primal_at(const Rows& rows, const Rows& above, int32_t x, Pair<Lanes
 }
 
 // Returns how much the flow changed, in units. Whole vectors are computed: what lies behind a row holds nothing.
+// `known` is the stride, or 0 where that is not known to the compiler.
+template <int64_t known>
 int64_t primal_row(const Variables& variables, int32_t y, const Step& step) {
-  const Rows rows(variables, y);
-  const Rows above(variables, y - 1);
+  const int64_t stride = known ? known : variables.stride;
+  const Rows rows(variables.row(flow_x, y), stride);
+  const Rows above(variables.row(flow_x, y) - plane_count * stride, stride);
   const int32_t width = variables.level.width;
   int64_t change = 0;
   for (int32_t left = 0; left < width; left += span) {
@@ -329,9 +364,11 @@ int64_t primal_row(const Variables& variables, int32_t y, const Step& step) {
   return change;
 }
 
+template <int64_t known>
 void dual_row(const Variables& variables, int32_t y, const Step& step) {
-  const Rows rows(variables, y);
-  const Rows rows_below(variables, std::min(y + 1, variables.level.height - 1));
+  const int64_t stride = known ? known : variables.stride;
+  const Rows rows(variables.row(flow_x, y), stride);
+  const Rows rows_below(variables.row(flow_x, std::min(y + 1, variables.level.height - 1)), stride);
   for (int32_t x = 0; x < variables.level.width; x += lane_count) {
     const Pair<Lanes> here = rows.flow(x);
     const Pair<Lanes> right = rows.flow(x + 1);
@@ -346,21 +383,31 @@ void dual_row(const Variables& variables, int32_t y, const Step& step) {
 }
 
 // One iteration; returns how much it changed.
+template <int64_t known>
 int64_t iterate_once(const Variables& variables, const Step& step) {
-  int64_t change = primal_row(variables, 0, step);
+  int64_t change = primal_row<known>(variables, 0, step);
   for (int32_t y = 1; y < variables.level.height; ++y) {
-    change += primal_row(variables, y, step);
-    dual_row(variables, y - 1, step);
+    change += primal_row<known>(variables, y, step);
+    dual_row<known>(variables, y - 1, step);
   }
-  dual_row(variables, variables.level.height - 1, step);
+  dual_row<known>(variables, variables.level.height - 1, step);
   return change;
+}
+using Iteration = int64_t (*)(const Variables&, const Step&);
+
+// With the stride known to the compiler, one pointer reaches the ten planes of a row: the loops take a tenth less time.
+template <int64_t... numbers>
+Iteration iteration_for(int64_t stride, std::integer_sequence<int64_t, numbers...>) {
+  constexpr Iteration known[] = {iterate_once<numbers * stride_unit>...};  // the first is for any stride
+  const int64_t number = stride / stride_unit;
+  return known[number < static_cast<int64_t>(sizeof...(numbers)) ? number : 0];
 }
 
 // The same values with the rows shared between threads.
 int64_t iterate_on_shared_rows(const Variables& variables, const Step& step, const Sharing& sharing) {
   std::atomic<int64_t> change{0};
-  sharing.each_row(variables.level, [&](int32_t y) { change += primal_row(variables, y, step); });
-  sharing.each_row(variables.level, [&](int32_t y) { dual_row(variables, y, step); });
+  sharing.each_row(variables.level, [&](int32_t y) { change += primal_row<0>(variables, y, step); });
+  sharing.each_row(variables.level, [&](int32_t y) { dual_row<0>(variables, y, step); });
   return change;
 }
 
@@ -415,12 +462,13 @@ Slot slot_at(float* base, const Tvl1Level& largest) {
 
 void iterate(const twostream_tvl1_flow_args& args, const Variables& variables, float* spare, const Sharing& sharing) {
   const Step step = in_lanes(tvl1_step(args));
+  const Iteration once = iteration_for(variables.stride, std::make_integer_sequence<int64_t, stride_units>{});
   for (int32_t iteration = 0; iteration < args.iterations; ++iteration) {
     if (args.median > 0 && iteration % args.median_every == 0) {
       filter_flow(variables, args.median, spare, sharing);
     }
-    const int64_t change = sharing.worth_it(variables.level) ? iterate_on_shared_rows(variables, step, sharing)
-                                                             : iterate_once(variables, step);
+    const int64_t change =
+        sharing.worth_it(variables.level) ? iterate_on_shared_rows(variables, step, sharing) : once(variables, step);
     if (has_converged(change, variables.level.pixels())) {
       return;
     }
@@ -441,9 +489,7 @@ void resize_flow(const float* spare, const Tvl1Level& from, float scale_y, float
   const Tvl1Level& level = variables.level;
   for (const Plane plane : {flow_x, flow_y}) {
     const float* source = spare + (plane == flow_x ? 0 : from.pixels());
-    sharing.each_row(level, [&](int32_t y) {
-      resize_row(source, from, y, scale_y, scale_x, factor, level.width, variables.row(plane, y));
-    });
+    resize(source, from, scale_y, scale_x, factor, level, sharing, [&](int32_t y) { return variables.row(plane, y); });
   }
 }
 

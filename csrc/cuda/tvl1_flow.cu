@@ -177,26 +177,25 @@ __device__ Intensity<float> sample(const float* image, const Tvl1Level& level, P
       patch[row][column] = from[within(left - 1 + column, level.width)];
     }
   }
-  Intensity<float> rows[4];
-  for (int32_t row = 0; row < 4; ++row) {
+  Intensity<float> columns[4];
+  for (int32_t column = 0; column < 4; ++column) {
     Intensity<float> taps[4];
-    for (int32_t column = 0; column < 4; ++column) {
+    for (int32_t row = 0; row < 4; ++row) {
       const bool inside =
           within(top + row, level.height) == top + row && within(left + column, level.width) == left + column;
       const float (&here)[6] = patch[row + 1];
-      taps[column] = {inside ? here[column + 1] : 0.0f,
-                      inside ? centred_difference(here[column], here[column + 2]) : 0.0f,
-                      inside ? centred_difference(patch[row][column + 1], patch[row + 2][column + 1]) : 0.0f};
+      taps[row] = {inside ? here[column + 1] : 0.0f, inside ? centred_difference(here[column], here[column + 2]) : 0.0f,
+                   inside ? centred_difference(patch[row][column + 1], patch[row + 2][column + 1]) : 0.0f};
     }
-    const float (&across)[4] = horizontal.weights;
-    rows[row] = {weighted(across, taps[0].value, taps[1].value, taps[2].value, taps[3].value),
-                 weighted(across, taps[0].x, taps[1].x, taps[2].x, taps[3].x),
-                 weighted(across, taps[0].y, taps[1].y, taps[2].y, taps[3].y)};
+    const float (&down)[4] = vertical.weights;
+    columns[column] = {weighted(down, taps[0].value, taps[1].value, taps[2].value, taps[3].value),
+                       weighted(down, taps[0].x, taps[1].x, taps[2].x, taps[3].x),
+                       weighted(down, taps[0].y, taps[1].y, taps[2].y, taps[3].y)};
   }
-  const float (&down)[4] = vertical.weights;
-  return {weighted(down, rows[0].value, rows[1].value, rows[2].value, rows[3].value),
-          weighted(down, rows[0].x, rows[1].x, rows[2].x, rows[3].x),
-          weighted(down, rows[0].y, rows[1].y, rows[2].y, rows[3].y)};
+  const float (&across)[4] = horizontal.weights;
+  return {weighted_by_twos(across, columns[0].value, columns[1].value, columns[2].value, columns[3].value),
+          weighted_by_twos(across, columns[0].x, columns[1].x, columns[2].x, columns[3].x),
+          weighted_by_twos(across, columns[0].y, columns[1].y, columns[2].y, columns[3].y)};
 }
 
 // Pairs of indices that nobody has checked: they lie on the device.
