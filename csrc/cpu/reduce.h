@@ -81,12 +81,11 @@ void add_values(const T* values, int64_t count, double* sums) {
 }
 
 #if defined(__AVX2__)
-// Adds a multiple of 16 values, unless one is not finite, which shows in the end; then nothing is added.
+// Adds a multiple of 16 values, unless one is not finite, which shows in the sum; then nothing is added.
 template <int components, typename T>
 bool add_finite(const T* values, int64_t count, Statistics* statistics) {
   __m256 lowest[2] = {_mm256_set1_ps(FLT_MAX), _mm256_set1_ps(FLT_MAX)};
   __m256 highest[2] = {_mm256_set1_ps(-FLT_MAX), _mm256_set1_ps(-FLT_MAX)};
-  __m256 spoiled[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
   DoubleSums totals;
   for (int64_t done = 0; done < count; done += 16) {
     __m256 each[2];
@@ -94,21 +93,20 @@ bool add_finite(const T* values, int64_t count, Statistics* statistics) {
       each[half] = load_eight<false>(values + done + 8 * half);
       lowest[half] = _mm256_min_ps(lowest[half], each[half]);
       highest[half] = _mm256_max_ps(highest[half], each[half]);
-      // Nothing but a finite value differs from itself by 0.
-      spoiled[half] = _mm256_or_ps(spoiled[half], _mm256_sub_ps(each[half], each[half]));
     }
     totals.add(each[0], each[1]);
   }
-  const __m256 rest = _mm256_or_ps(spoiled[0], spoiled[1]);
-  if (_mm256_movemask_ps(_mm256_cmp_ps(rest, _mm256_setzero_ps(), _CMP_NEQ_UQ)) != 0) {
-    return false;
+  double sums[components] = {};
+  totals.add_to<components>(sums);
+  for (const double sum : sums) {
+    if (!std::isfinite(sum)) {  // finite floats never sum up to more than a double holds
+      return false;
+    }
   }
   alignas(32) float lows[8];
   alignas(32) float highs[8];
   _mm256_store_ps(lows, _mm256_min_ps(lowest[0], lowest[1]));
   _mm256_store_ps(highs, _mm256_max_ps(highest[0], highest[1]));
-  double sums[components] = {};
-  totals.add_to<components>(sums);
   for (int lane = 0; lane < 8; ++lane) {
     Statistics& own = statistics[lane % components];
     own.lowest = lows[lane] < own.lowest ? lows[lane] : own.lowest;
