@@ -97,11 +97,35 @@ def test_a_field_without_a_finite_value(device):
         assert torch.all(tensor == 0)
 
 
-def test_huge_ranges(device):
-    flow = torch.tensor([-3.4e38, 3.4e38, 0.0, 1.0], device=device).view(1, 1, 2, 2, 1).expand(1, 1, 2, 2, 2)
-    _, lo, step, mean = ops.quantize_flow(flow)
+@pytest.mark.parametrize("width", [2, 50])  # of a whole vector and more, and of less
+@pytest.mark.parametrize("planar", [False, True])
+def test_huge_ranges(device, width, planar):
+    values = torch.tensor([-3.4e38, 3.4e38, 0.0, 1.0], device=device).repeat(width)
+    flow = values.view(1, 1, 2, 2 * width, 1).expand(1, 1, 2, 2 * width, 2).contiguous()
+    if planar:
+        flow = flow.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
+    codes, lo, step, mean = ops.quantize_flow(flow)
     for tensor in (lo, step, mean):
         assert torch.isfinite(tensor).all()
+    assert set(codes[flow > 2].tolist()) == {255}
+    assert set(codes[flow < 0].tolist()) == {0}
+
+
+@pytest.mark.parametrize("spoilt", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("planar", [False, True])
+def test_one_spoilt_value_among_many(device, spoilt, planar):
+    flow = torch.linspace(-1, 1, 2 * 40 * 60, device=device).view(1, 1, 40, 60, 2).clone()
+    if planar:
+        flow = flow.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
+    clean = ops.quantize_flow(flow)
+    flow[0, 0, 20, 31, 1] = spoilt
+    codes, lo, step, mean = ops.quantize_flow(flow)
+    assert torch.equal(lo, clean.lo)
+    assert torch.equal(step, clean.step)
+    assert torch.isfinite(mean).all()
+    assert (codes != clean.codes).sum() <= 1
+    nearest = {torch.inf: 255, -torch.inf: 0}.get(spoilt, round(float(-lo[0, 0, 1] / step[0, 0, 1])))
+    assert abs(int(codes[0, 0, 20, 31, 1]) - nearest) <= 1
 
 
 def test_out_is_filled_in_any_layout(device):
