@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Optical flow of videos: estimated, stored, read and drawn."""
 
-from twostream_ext.flow.clip import FlowClip, FlowFields, read_flow_batch
+from twostream_ext.flow.clip import FlowClip, FlowFields, FlowSettings, read_flow_batch
 from twostream_ext.flow.draw import (
     colour_wheel,
     draw_arrows,
@@ -13,7 +13,6 @@ from twostream_ext.flow.estimate import METHODS, ClipFlow, Estimator, Method, es
 from twostream_ext.flow.extract import extract
 from twostream_ext.flow.preview import draw_clip, write_flow_video
 from twostream_ext.flow.store import (
-    FlowSettings,
     FlowStore,
     read_flow_clip,
     write_flow_clip,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,7 @@ from torch import Tensor
 from twostream_ext.errors import SettingsError
 from twostream_ext.ops.flow_batch import FlowBatch
 
-if TYPE_CHECKING:
-    from twostream_ext.flow.store import FlowSettings
-
+CODECS = ("jpeg", "raw")
 DIRECTIONS = ("forward", "backward")
 BIDIRECTIONAL = "bidirectional"
 
@@ -46,6 +44,26 @@ class FieldSlots(NamedTuple):
     lo: npt.NDArray[np.float32]  # [n, 2], as step and mean
     step: npt.NDArray[np.float32]
     mean: npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowSettings:
+    """What the flow of a store was made with."""
+
+    method: str
+    """How it was estimated."""
+    smallest_side: int | None
+    """Shorter side of the frames it was estimated on, in pixels; None: that of the file."""
+    codec: str
+    """One of `CODECS`."""
+    quality: int | None
+    """Of the JPEGs, 1 to 100; None without them."""
+    directions: tuple[str, ...]
+    """Which of `DIRECTIONS` are there."""
+    bound: float | None = None
+    """Displacements were clipped at +- so many pixels; None: each component of each field has its own range."""
+    frame_step: int = 1
+    """Every so many frames of the video was kept."""
 
 
 class FlowClip(ABC):

@@ -11,13 +11,14 @@ from pathlib import Path
 from twostream_ext.devices import find_device, parse_device
 from twostream_ext.errors import ExtractionError, FlowStoreError, SettingsError, VideoError
 from twostream_ext.files import remove_leftovers
+from twostream_ext.flow.clip import DIRECTIONS, FlowSettings
 from twostream_ext.flow.container import open_container
 from twostream_ext.flow.directory import claim_directory, clip_path, compare_settings, settings_dict
 from twostream_ext.flow.estimate import Estimator, estimator_name, find_method, load_estimator
 from twostream_ext.flow.executors import Progress, processors, run_on_executor, run_on_threads
 from twostream_ext.flow.frames import FrameSettings, FrameStore
 from twostream_ext.flow.job import Job, Plan, writing
-from twostream_ext.flow.store import DIRECTIONS, FlowSettings, FlowStore, check_codec
+from twostream_ext.flow.store import FlowStore, check_codec
 from twostream_ext.flow.video import VIDEO_EXTENSIONS, check_smallest_side, check_step
 
 _SHOWN_FAILURES = 10

@@ -30,6 +30,7 @@ from twostream_ext import ops
 from twostream_ext.devices import find_device
 from twostream_ext.errors import ExtractionError, VideoError
 from twostream_ext.files import atomic_write
+from twostream_ext.flow.clip import DIRECTIONS, FlowSettings
 from twostream_ext.flow.estimate import (
     ClipFlow,
     Estimator,
@@ -42,10 +43,8 @@ from twostream_ext.flow.frames import FrameSettings, code_frame, write_coded_fra
 from twostream_ext.flow.preview import draw_clip
 from twostream_ext.flow.spool import Spool
 from twostream_ext.flow.store import (
-    DIRECTIONS,
     CodedField,
     CodedFields,
-    FlowSettings,
     code_field,
     read_flow_clip,
     write_coded_clip,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -19,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twostream_ext.errors import FlowStoreError, SettingsError
-from twostream_ext.flow.clip import DIRECTIONS as DIRECTIONS  # of fields, for readers and writers
-from twostream_ext.flow.clip import FieldSlots, FlowClip
+from twostream_ext.flow.clip import CODECS, DIRECTIONS, FieldSlots, FlowClip, FlowSettings
 from twostream_ext.flow.container import (
     Container,
     Pictures,
@@ -32,30 +30,9 @@ from twostream_ext.flow.container import (
 from twostream_ext.flow.directory import SETTINGS_FILE, Store, read_settings, settings_dict
 from twostream_ext.flow.jpeg import decode_jpeg, largest_jpeg, most_pixels
 
-CODECS = ("jpeg", "raw")
 KIND = "flow"
 
 _RANGES = ("lo", "step", "mean")
-
-
-@dataclass(frozen=True)
-class FlowSettings:
-    """What the flow of a store was made with."""
-
-    method: str
-    """How it was estimated."""
-    smallest_side: int | None
-    """Shorter side of the frames it was estimated on, in pixels; None: that of the file."""
-    codec: str
-    """One of `CODECS`."""
-    quality: int | None
-    """Of the JPEGs, 1 to 100; None without them."""
-    directions: tuple[str, ...]
-    """Which of `DIRECTIONS` are there."""
-    bound: float | None = None
-    """Displacements were clipped at +- so many pixels; None: each component of each field has its own range."""
-    frame_step: int = 1
-    """Every so many frames of the video was kept."""
 
 
 class QuantizedField(Protocol):

@@ -35,11 +35,11 @@ import numpy as np
 import numpy.typing as npt
 
 from twostream_ext.errors import FlowStoreError, SettingsError
-from twostream_ext.flow.clip import DIRECTIONS, FieldSlots, FlowClip
+from twostream_ext.flow.clip import DIRECTIONS, FieldSlots, FlowClip, FlowSettings
 from twostream_ext.flow.container import open_file
 from twostream_ext.flow.directory import SETTINGS_FILE, SUFFIX, list_folders
 from twostream_ext.flow.jpeg import decode_jpeg, jpeg_size, largest_jpeg, most_pixels
-from twostream_ext.flow.store import FlowSettings, FlowStore
+from twostream_ext.flow.store import FlowStore
 
 DEFAULT_BOUND = 20.0  # pixels
 
