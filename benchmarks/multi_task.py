@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The four settings of the paper's table 2, on generated flow: what a large data set does for a small one.
 
-python benchmarks/multi_task.py [--seeds 0 1 2] [--iterations 600] [--out benchmarks/results/multi_task.json]
+python benchmarks/multi_task.py [--seeds 3 4 5] [--iterations 600] [--out benchmarks/results/multi_task.json]
 
 A clip is the flow of an object that moves periodically before a panned background. Its class is a kind of motion
 (across, down, turning, growing, shearing) at a frequency; place, size, strength and phase of the motion, pan, noise and
@@ -35,6 +35,8 @@ from twostream_ext.models import TemporalNet, top1
 
 SETTINGS = ("alone", "fine-tuned", "classes added", "multi-task")
 PAPER = {"alone": 46.6, "fine-tuned": 49.0, "classes added": 52.8, "multi-task": 55.4}  # percent, table 2
+
+CHOICE = "motions, counts and learning rate were chosen while looking at test scores of seeds 0 to 2; others are fresh"
 
 SIZE = (64, 72)  # of the fields, in pixels
 INPUT_SIZE = 57
@@ -145,7 +147,7 @@ def four_settings(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The four settings of table 2 on generated flow.")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5])
     parser.add_argument("--iterations", type=int, default=600)
     parser.add_argument("--out", type=Path, default=machine.ROOT / "benchmarks" / "results" / "multi_task.json")
     options = parser.parse_args()
@@ -163,6 +165,7 @@ def main() -> None:
         "iterations": options.iterations,
         "seconds": round(time.perf_counter() - began),
     }
+    record["choice"] = CHOICE
     record["seeds"] = options.seeds
     record["top1"] = {
         name: {
