@@ -16,9 +16,6 @@
 namespace twostream {
 
 constexpr int32_t band_rows = 64;
-// Pixels that are written channels-last together: 32 channels of them and of the pixels they become stay in the
-// first-level cache.
-constexpr int32_t tile_of_all_channels = 64;
 
 // Where an item lies in the output and in its sample.
 struct CropItem {
@@ -31,7 +28,7 @@ struct CropItem {
 };
 
 // Asks for `count` pixels of one row of several fields: more rows, far apart, than the processor would ask for by
-// itself.
+// itself. Beside streaming stores it does not pay.
 template <typename In>
 void prefetch_row(const In* row, const twostream_sample& sample, int32_t fields, int32_t components, int32_t count) {
 #if defined(__SSE2__)
@@ -62,14 +59,13 @@ void crop_item(const CropItem& item, const twostream_sample& sample, const Chann
   const In* first = static_cast<const In*>(sample.data) + item.first_field * sample.field_stride +
                     item.window.top * sample.row_stride + item.window.left * sample.column_stride;
   TileRows<In, components> tile;
-  float values[tile_channels][tile_of_all_channels];
-  const int32_t tile_width = planar ? tile_pixels : tile_of_all_channels;
+  float values[tile_channels][tile_pixels];
   for (int32_t row = item.first_row; row < item.first_row + item.rows; ++row) {
-    if (!planar && row + 1 < item.first_row + item.rows) {
+    if (!planar && !streaming && row + 1 < item.first_row + item.rows) {
       prefetch_row(first + (row + 1) * sample.row_stride, sample, item.fields, components, output.width);
     }
-    for (int32_t column = 0; column < output.width; column += tile_width) {
-      const int32_t count = output.width - column < tile_width ? output.width - column : tile_width;
+    for (int32_t column = 0; column < output.width; column += tile_pixels) {
+      const int32_t count = output.width - column < tile_pixels ? output.width - column : tile_pixels;
       // A mirrored tile reads the columns that end where the straight one would begin.
       const int32_t lowest = item.window.flip ? output.width - column - count : column;
       const In* source = first + row * sample.row_stride + lowest * sample.column_stride;

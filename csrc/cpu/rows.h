@@ -147,10 +147,10 @@ void store_floats(const float* values, int64_t count, Out* target, bool streamin
   stream_copy(converted, target, count * static_cast<int64_t>(sizeof(Out)));
 }
 
-// Writes `count` (at most `pitch`) pixels of one output row, `channels` (at most tile_channels) of each;
+// Writes `count` (at most tile_pixels) pixels of one output row, `channels` (at most tile_channels) of each;
 // `target` is the first value of the first pixel.
-template <typename Out, int32_t pitch>
-void store_tile(const float (*values)[pitch], int32_t channels, int32_t count, Out* target,
+template <typename Out>
+void store_tile(const float (*values)[tile_pixels], int32_t channels, int32_t count, Out* target,
                 const twostream_stack& output, bool streaming) {
   if (output.column_stride == 1) {
     for (int32_t channel = 0; channel < channels; ++channel) {
@@ -165,7 +165,7 @@ void store_tile(const float (*values)[pitch], int32_t channels, int32_t count, O
         return;
       }
     }
-    float pixels[tile_channels * pitch];
+    float pixels[tile_channels * tile_pixels];
     interleave_channels(values, channels, count, pixels);
     store_floats(pixels, static_cast<int64_t>(count) * channels, target, streaming);
     return;

@@ -152,9 +152,8 @@ inline void transpose_eight(__m256 (&block)[8]) {
 #endif
 
 // Turns blocks of eight pixels and eight channels; returns the channels done, of the first count / 8 * 8 pixels.
-template <int32_t pitch>
-int32_t interleave_eights([[maybe_unused]] const float (*from)[pitch], [[maybe_unused]] int32_t channels,
-                          [[maybe_unused]] int32_t count, [[maybe_unused]] float* to) {
+inline int32_t interleave_eights([[maybe_unused]] const float (*from)[tile_pixels], [[maybe_unused]] int32_t channels,
+                                 [[maybe_unused]] int32_t count, [[maybe_unused]] float* to) {
 #if defined(__AVX2__)
   for (int32_t column = 0; column + 8 <= count; column += 8) {
     for (int32_t channel = 0; channel + 8 <= channels; channel += 8) {
@@ -175,9 +174,9 @@ int32_t interleave_eights([[maybe_unused]] const float (*from)[pitch], [[maybe_u
 }
 
 // Likewise of four and four, from channel `first` on.
-template <int32_t pitch>
-int32_t interleave_fours([[maybe_unused]] const float (*from)[pitch], int32_t first, [[maybe_unused]] int32_t channels,
-                         [[maybe_unused]] int32_t count, [[maybe_unused]] float* to) {
+inline int32_t interleave_fours([[maybe_unused]] const float (*from)[tile_pixels], int32_t first,
+                                [[maybe_unused]] int32_t channels, [[maybe_unused]] int32_t count,
+                                [[maybe_unused]] float* to) {
 #if defined(__SSE2__)
   for (int32_t column = 0; column + 4 <= count; column += 4) {
     for (int32_t channel = first; channel + 4 <= channels; channel += 4) {
@@ -198,8 +197,7 @@ int32_t interleave_fours([[maybe_unused]] const float (*from)[pitch], int32_t fi
 }
 
 // One row a channel to channels-last pixels.
-template <int32_t pitch>
-void interleave_channels(const float (*from)[pitch], int32_t channels, int32_t count, float* to) {
+inline void interleave_channels(const float (*from)[tile_pixels], int32_t channels, int32_t count, float* to) {
   const int32_t whole = count / 8 * 8;
   const int32_t done = interleave_fours(from, interleave_eights(from, channels, whole, to), channels, whole, to);
   for (int32_t column = 0; column < count; ++column) {
