@@ -102,7 +102,7 @@ def test_what_cannot_be_evaluated(videos: Path, tmp_path: Path, capsys: pytest.C
     without = arguments(videos, tmp_path / "scores.safetensors")
     del without[without.index("--flow") : without.index("--flow") + 2]
     assert main(without) == 2
-    assert "came without a flow store" in error_line(capsys)
+    assert "no flow store was given" in error_line(capsys)
     assert not (tmp_path / "scores.safetensors").exists()
 
 

@@ -236,9 +236,9 @@ def test_what_cannot_be_scored_names_the_video(flow_store: FlowStore, frame_stor
         video_scores(temporal_net(), frame_store["Run/v_a"])
     with pytest.raises(SettingsError, match="there are no videos"):
         evaluate(temporal_net(), VideoSet([], flow=flow_store))
-    with pytest.raises(SettingsError, match=r"temporal net reads flow.*without a flow store"):
+    with pytest.raises(SettingsError, match=r"temporal net reads flow.*no flow store"):
         evaluate(temporal_net(), VideoSet(VIDEOS, frames=frame_store))
-    with pytest.raises(SettingsError, match=r"spatial net reads frames.*without a frame store"):
+    with pytest.raises(SettingsError, match=r"spatial net reads frames.*no frame store"):
         evaluate(spatial_net(), VideoSet(VIDEOS, flow=flow_store))
     with pytest.raises(SettingsError, match="frames must be at least 1, got 0"):
         video_scores(temporal_net(), flow_store["Run/v_a"], frames=0)

@@ -71,7 +71,7 @@ def test_joined_sets_read_from_their_own_stores_and_count_classes_through(store:
     assert torch.equal(clip.read(1, 2).codes, FlowStore.open(other)["c2/b"].read(1, 2).codes)
     batches = flow_batches(joined.flow_store(), joined.videos, length=2, batch_size=9, iterations=3, seed=0, workers=1)
     assert {int(label) for item in batches for label in item.labels} == {0, 1, 4}
-    with pytest.raises(SettingsError, match="came without a frame store"):
+    with pytest.raises(SettingsError, match="no frame store was given"):
         joined.frame_store()
 
 

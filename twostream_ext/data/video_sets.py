@@ -59,13 +59,13 @@ class VideoSet(NamedTuple):
     def flow_store(self) -> ClipSource[FlowClip]:
         """Give the flow store; SettingsError if the set was made without one."""
         if self.flow is None:
-            raise SettingsError("the temporal net reads flow, and these videos came without a flow store (flow=)")
+            raise SettingsError("the temporal net reads flow; no flow store was given (flow=, --flow)")
         return self.flow
 
     def frame_store(self) -> ClipSource[FrameClip]:
         """Give the frame store; SettingsError if the set was made without one."""
         if self.frames is None:
-            raise SettingsError("the spatial net reads frames, and these videos came without a frame store (frames=)")
+            raise SettingsError("the spatial net reads frames; no frame store was given (frames=, --frames)")
         return self.frames
 
 
