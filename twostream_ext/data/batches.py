@@ -140,7 +140,7 @@ class _FlowReader:
         draws = _draw(self.videos, self.plan, number)
         clips = [self.store[video.name] for video, _ in draws]
         starts = [
-            _scale(position, clip.frame_count - self.length) for clip, (_, position) in zip(clips, draws, strict=True)
+            _scale(position, clip.count_stacks(self.length)) for clip, (_, position) in zip(clips, draws, strict=True)
         ]
         if self.bidirectional:
             starts = [start + self.length // 2 for start in starts]
@@ -292,7 +292,4 @@ def _check_numbers(**numbers: int) -> None:
 def _check_flow(clip: FlowClip, length: int, bidirectional: bool) -> None:
     if bidirectional:
         clip.length("backward")
-    if clip.frame_count < length + 1:
-        raise SettingsError(
-            f"{clip.name}: has {clip.frame_count} frames, a stack of {length} flow fields needs {length + 1}"
-        )
+    clip.count_stacks(length)  # fails if there are none

@@ -112,12 +112,7 @@ def _read_inputs(settings: NetSettings, clip: FlowClip | FrameClip, frames: int)
 
 def _read_flow(settings: NetSettings, clip: FlowClip, frames: int) -> Stacks:
     length = settings.length
-    positions = clip.frame_count - length
-    if positions < 1:
-        raise SettingsError(
-            f"{clip.name}: has {clip.frame_count} frames, a stack of {length} flow fields needs {length + 1}"
-        )
-    starts = [int(start) for start in equally_spaced(frames, positions)]
+    starts = [int(start) for start in equally_spaced(frames, clip.count_stacks(length))]
     if not settings.bidirectional:
         return _read_stacks(clip, starts, length, "forward")
     # From frame tau = start + L/2: d_tau, d_tau+1, ... forward, then b_tau, b_tau-1, ... backward.

@@ -99,6 +99,13 @@ class FlowClip(ABC):
         self._first(direction)
         return self.frame_count - 1
 
+    def count_stacks(self, length: int) -> int:
+        """Number of places at which a stack of `length` fields may start; SettingsError if there are too few frames."""
+        if self.frame_count <= length:
+            needs = f"a stack of {length} flow fields needs {length + 1}"
+            raise SettingsError(f"{self.name}: has {self.frame_count} frames, {needs}")
+        return self.frame_count - length
+
     def read(self, start: int, length: int, direction: str = "forward") -> FlowFields:
         """The fields start, start + 1, ..., start + length - 1 of a direction, or both (see `read_flow_batch`).
 
