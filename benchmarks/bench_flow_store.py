@@ -36,8 +36,9 @@ import numpy as np
 import torch
 
 from twostream_ext import ops
-from twostream_ext.flow import METHODS, FlowStore, estimate_flow, jpeg, read_flow_batch, write_flow_clip
-from twostream_ext.flow.video import open_video, to_grey
+from twostream_ext.flow import METHODS, FlowStore, estimate_flow, read_flow_batch, write_flow_clip
+from twostream_ext.media import jpeg
+from twostream_ext.media.video import open_video, to_grey
 
 ROOT = Path(__file__).resolve().parent.parent
 QUALITIES = (75, 90, 95)

@@ -29,7 +29,7 @@ from timing import interleave
 from workloads import UnavailableError
 
 from twostream_ext import ops
-from twostream_ext.flow.video import VIDEO_EXTENSIONS
+from twostream_ext.media.video import VIDEO_EXTENSIONS
 
 Grey = npt.NDArray[np.uint8]
 Flow = npt.NDArray[Any]

@@ -34,8 +34,9 @@ import machine
 import numpy as np
 import torch
 
-from twostream_ext.flow import METHODS, FlowStore, extract
-from twostream_ext.flow.executors import processors
+from twostream_ext.devices import processors
+from twostream_ext.extraction import extract
+from twostream_ext.flow import METHODS, FlowStore
 
 SIDE, QUALITY = 256, 90
 MOST_MEMORY = 1000  # videos
@@ -43,7 +44,7 @@ MOST_MEMORY = 1000  # videos
 MEMORY = """
 import json, sys, threading
 from pathlib import Path
-from twostream_ext.flow import extract
+from twostream_ext.extraction import extract
 
 def resident():  # MB
     text = Path("/proc/self/status").read_text()

@@ -28,12 +28,13 @@ from typing import Any
 import machine
 import torch
 
-from twostream_ext import flow
 from twostream_ext.data import FlowBatchItem, UCFLists, flow_batches, make_clips
 from twostream_ext.engine import RECIPES, TrainSettings, flow_input, train_batches
 from twostream_ext.engine.feed import Batch
 from twostream_ext.engine.training_log import LOG_FILE
+from twostream_ext.extraction import extract
 from twostream_ext.files import atomic_write
+from twostream_ext.flow import FlowStore
 from twostream_ext.models import TemporalNet
 
 RECIPE = RECIPES["small"]
@@ -137,7 +138,7 @@ def main() -> None:
         if options.data is None:
             make_clips(videos, train_per_class=4, test_per_class=1, size=(128, 170))
         store = options.store or folder / "flow"
-        flow.extract(videos, store, method=RECIPE.flow_method, smallest_side=RECIPE.smallest_side)
+        extract(videos, store, method=RECIPE.flow_method, smallest_side=RECIPE.smallest_side)
         data = UCFLists(videos, videos, flow=store)
         record: dict[str, Any] = machine.facts(torch.device("cpu"), torch.get_num_threads())
         record["workload"] = (
@@ -155,7 +156,7 @@ def main() -> None:
 
 
 def store_codec(store: Path) -> str:
-    settings = flow.FlowStore.open(store).settings
+    settings = FlowStore.open(store).settings
     return settings.codec if settings.quality is None else f"{settings.codec} of quality {settings.quality}"
 
 

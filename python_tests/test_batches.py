@@ -12,18 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from twostream_ext.data import (
-    BatchPlan,
-    FrameStore,
-    Video,
-    class_uniform_draws,
-    flow_batches,
-    frame_batches,
-    write_frame_clip,
-)
+from twostream_ext.data import BatchPlan, Video, class_uniform_draws, flow_batches, frame_batches
 from twostream_ext.data.batches import FlowBatchItem, FrameBatchItem
 from twostream_ext.errors import FlowStoreError, SettingsError
 from twostream_ext.flow import FlowStore, write_flow_clip
+from twostream_ext.media import FrameStore, write_frame_clip
 from twostream_ext.ops import QuantizedFlow
 
 SIZES = {"a/0": (16, 24), "a/1": (20, 16), "b/2": (17, 31), "c/3": (16, 16)}

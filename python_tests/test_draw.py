@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from videos import decode, moving_frames, write_video
 
-from twostream_ext.data import read_video
 from twostream_ext.errors import VideoError
+from twostream_ext.extraction import extract
 from twostream_ext.flow import (
     FlowClip,
     colour_wheel,
     draw_arrows,
     draw_clip,
     draw_flow,
-    extract,
     flow_to_colour,
     flow_to_planes,
     write_flow_video,
 )
+from twostream_ext.media import read_video
 
 
 def reference(x: float, y: float, maximum: float) -> list[float]:

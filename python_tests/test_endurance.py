@@ -12,14 +12,14 @@ import pytest
 from test_extract import assert_same_files
 from videos import moving_frames, write_video
 
-from twostream_ext.flow import extract
+from twostream_ext.extraction import extract
 
 KILLS = 20
 
 # Imports once; each extraction is then a forked child, so that its time goes into videos and not into imports.
 KILLED_AGAIN_AND_AGAIN = """
 import json, multiprocessing, os, random, signal, sys, time
-from twostream_ext.flow import extract
+from twostream_ext.extraction import extract
 
 context = multiprocessing.get_context("fork")
 videos, whole, killed, kills = *sys.argv[1:4], int(sys.argv[4])
@@ -69,7 +69,7 @@ def test_killed_at_twenty_random_moments_the_store_is_that_of_an_uninterrupted_r
 
 MEMORY = """
 import sys
-from twostream_ext.flow import extract
+from twostream_ext.extraction import extract
 
 def resident():  # MB, now
     with open("/proc/self/status") as file:

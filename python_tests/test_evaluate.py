@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from twostream_ext.data.batches import FlowBatchItem, flow_batches
-from twostream_ext.data.frames import FrameStore, write_frame_clip
 from twostream_ext.data.lists import Video
 from twostream_ext.data.video_sets import VideoSet
 from twostream_ext.engine import (
@@ -29,7 +28,8 @@ from twostream_ext.engine import (
 )
 from twostream_ext.engine.inputs import RGB_MEAN, RGB_STD
 from twostream_ext.errors import CheckpointError, SettingsError
-from twostream_ext.flow.store import FlowClip, FlowStore, write_flow_clip
+from twostream_ext.flow import FlowClip, FlowStore, write_flow_clip
+from twostream_ext.media.frames import FrameStore, write_frame_clip
 from twostream_ext.models import SpatialNet, StreamNet, TemporalNet, top1
 
 SIDE = 57  # the smallest input

@@ -22,8 +22,8 @@ from videos import moving_frames, write_video
 
 from twostream_ext.cli import main
 from twostream_ext.errors import ExtractionError, SettingsError
-from twostream_ext.flow import extract
-from twostream_ext.flow.executors import dask_executor
+from twostream_ext.extraction import extract
+from twostream_ext.extraction.executors import dask_executor
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -73,7 +73,7 @@ def deadly(frames: object) -> None:
 
 
 def test_more_videos_than_are_handed_out_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twostream_ext.flow.executors._AHEAD", 2)
+    monkeypatch.setattr("twostream_ext.extraction.executors._AHEAD", 2)
     with ThreadPoolExecutor(2) as pool:
         local_and_by(pool, make_videos(tmp_path / "videos", 7, frames=4), tmp_path)
 

@@ -25,9 +25,10 @@ from safetensors import safe_open
 from videos import decode, moving_frames, texture, write_video
 
 from twostream_ext import files
-from twostream_ext.data import FrameStore
 from twostream_ext.errors import ExtractionError, SettingsError, VideoError
-from twostream_ext.flow import METHODS, ClipFlow, FlowSettings, FlowStore, Method, draw_clip, extract
+from twostream_ext.extraction import extract
+from twostream_ext.flow import METHODS, ClipFlow, FlowSettings, FlowStore, Method, draw_clip
+from twostream_ext.media import FrameStore
 from twostream_ext.ops import quantize_flow
 
 
@@ -532,7 +533,7 @@ def test_output_that_is_a_file(videos: Path, tmp_path: Path) -> None:
 # A pytest that was started in the background may have handed on that SIGINT is ignored.
 KILLED = """
 import signal, sys
-from twostream_ext.flow import extract
+from twostream_ext.extraction import extract
 signal.signal(signal.SIGINT, signal.default_int_handler)
 extract(sys.argv[1], sys.argv[2], method="dis", smallest_side=32, frames_out=sys.argv[3])
 """

@@ -17,8 +17,9 @@ from test_extract import assert_same_files
 from videos import moving_frames, write_video
 
 from twostream_ext.cli import main
-from twostream_ext.data import FrameStore
-from twostream_ext.flow import METHODS, FlowSettings, FlowStore, extract
+from twostream_ext.extraction import extract
+from twostream_ext.flow import METHODS, FlowSettings, FlowStore
+from twostream_ext.media import FrameStore
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from safetensors import safe_open
 from stores import smooth_fields, write_store
 from videos import moving_frames
 
-from twostream_ext.data import FrameStore, write_frame_clip
 from twostream_ext.errors import FlowStoreError, SettingsError
 from twostream_ext.flow import FlowSettings, FlowStore, read_flow_clip, write_flow_clip
-from twostream_ext.flow.container import open_container, write_container
-from twostream_ext.flow.directory import claim_directory
+from twostream_ext.media import FrameStore, write_frame_clip
+from twostream_ext.media.container import open_container, write_container
+from twostream_ext.media.directory import claim_directory
 
 
 def pixels(codes: object, lo: object, step: object) -> np.ndarray:

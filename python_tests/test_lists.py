@@ -9,7 +9,7 @@ import pytest
 
 from twostream_ext.data import Split, UCFLists, Video, make_clips, read_ucf_lists
 from twostream_ext.errors import ListError, SettingsError
-from twostream_ext.flow import extract
+from twostream_ext.extraction import extract
 
 CLASSES = ["Archery", "Hammering", "HammerThrow", "HandstandPushups", "JumpingJack", "JumpRope"]
 TRAIN = [

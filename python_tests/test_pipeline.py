@@ -16,7 +16,7 @@ import cv2
 import pytest
 import torch
 
-from twostream_ext import data, engine, report
+from twostream_ext import data, engine, media, report
 from twostream_ext.cli import main
 from twostream_ext.errors import CheckpointError, SettingsError, VideoError
 
@@ -168,7 +168,7 @@ def test_predict_on_real_video(real_clips, finished, tmp_path):
     assert len(prediction.average) == 16
     out = tmp_path / "annotated.mp4"
     report.write_annotated_video(video, out, ["DottedBobbing 0.5"], smallest_side=72)
-    frames = list(data.read_video(out, smallest_side=None))
+    frames = list(media.read_video(out, smallest_side=None))
     assert len(frames) == 119  # a flow field less than frames
     assert frames[0].shape[1] >= 2 * 88
     assert list(tmp_path.iterdir()) == [out]

@@ -18,7 +18,8 @@ from stores import Field, write_store
 
 from twostream_ext import ops
 from twostream_ext.errors import FlowStoreError, SettingsError
-from twostream_ext.flow import FlowStore, jpeg, read_flow_batch
+from twostream_ext.flow import FlowStore, read_flow_batch
+from twostream_ext.media import jpeg
 from twostream_ext.ops import FlowBatch
 
 NAMES = ["a/0", "a/1", "b/2"]

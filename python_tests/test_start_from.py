@@ -15,9 +15,9 @@ import training_runs
 from safetensors import safe_open
 
 from twostream_ext.cli import main
-from twostream_ext.data import write_frame_clip
 from twostream_ext.engine import CHECKPOINT_FILE, RECIPES, find_recipe, load_model, save_model, start_from
 from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.media import write_frame_clip
 from twostream_ext.models import SpatialNet, StreamNet, TemporalNet, load_pretrained
 
 CLASSES = ["c0", "c1", "c2"]

@@ -2,13 +2,13 @@
 """Two-stream convolutional networks for action recognition in videos (Simonyan & Zisserman, NIPS 2014).
 
 The rooms are imported when they are first used, so that a project that wants the kernels alone pays for nothing else:
-`ops` (kernels), `flow`, `data`, `models`, `engine`, `report`.
+`ops` (kernels), `media` (video files and stores), `flow`, `extraction`, `data`, `models`, `engine`, `report`.
 """
 
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 try:
     from twostream_ext import _C
@@ -21,27 +21,34 @@ from twostream_ext.locations import cmake_prefix_path, get_include, get_library
 
 __version__: str = _C.version()
 
-_ROOMS = ("data", "engine", "flow", "models", "ops", "report")
+_ROOMS = ("data", "engine", "extraction", "flow", "media", "models", "ops", "report")
+_STEPS = {"extract": "extraction"}
+"""Functions that have a short name here, with their rooms."""
 
 __all__ = [
     "__version__",
     "cmake_prefix_path",
     "data",
     "engine",
+    "extract",
+    "extraction",
     "flow",
     "get_include",
     "get_library",
+    "media",
     "models",
     "ops",
     "report",
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _STEPS:
+        return getattr(importlib.import_module(f"{__name__}.{_STEPS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS})
+    return sorted({*globals(), *_ROOMS, *_STEPS})

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Choosing where to compute."""
+"""What there is to compute with: processors and devices."""
 
 from __future__ import annotations
 
+import os
+
 import torch
 
-from twostream_ext import ops
+from twostream_ext import _C
 from twostream_ext.errors import SettingsError
+
+
+def processors() -> int:
+    """Number of processors that this process may use: a container or a job may be given fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
 
 
 def find_device(name: str = "auto") -> torch.device:
@@ -14,13 +21,16 @@ def find_device(name: str = "auto") -> torch.device:
 
     SettingsError for an unknown device, or one that is not there.
     """
-    usable = torch.cuda.is_available() and ops.built_with_cuda()
+    built = bool(_C.cuda_architectures())
+    usable = torch.cuda.is_available() and built
     if name == "auto":
         return torch.device("cuda" if usable else "cpu")
     device = parse_device(name)
     if device.type == "cuda" and not usable:
-        why = "torch finds no GPU" if ops.built_with_cuda() else "twostream_ext is built without CUDA"
+        why = "torch finds no GPU" if built else "twostream_ext is built without CUDA"
         raise SettingsError(f"device is {name!r}, but {why}")
+    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        raise SettingsError(f"device is {name!r}, but torch finds {torch.cuda.device_count()} GPU(s), counted from 0")
     return device
 
 

@@ -79,8 +79,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def execute(options: argparse.Namespace) -> None:
     from twostream_ext.errors import ExtractionError, SettingsError
-    from twostream_ext.flow import extract
-    from twostream_ext.flow.executors import dask_executor
+    from twostream_ext.extraction import dask_executor, extract
 
     if options.scheduler and options.workers:
         raise SettingsError("--workers is of this machine's threads, a Dask cluster (--scheduler) has its own workers")

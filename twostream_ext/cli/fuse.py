@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> None:
-    from twostream_ext.engine.scores import load_same_videos
+    from twostream_ext.engine import load_same_videos
     from twostream_ext.errors import SettingsError
     from twostream_ext.models import fused_top1
     from twostream_ext.report import format_top1
@@ -50,7 +50,7 @@ def execute(options: argparse.Namespace) -> None:
 
 def _fitted(options: argparse.Namespace, test: Scores) -> SVMFusion:
     """The machine that has learnt from the training videos; SettingsError where they cannot be those."""
-    from twostream_ext.engine.scores import check_classes, load_same_videos
+    from twostream_ext.engine import check_classes, load_same_videos
     from twostream_ext.errors import SettingsError
     from twostream_ext.models import SVMFusion
 

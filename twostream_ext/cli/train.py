@@ -14,8 +14,7 @@ from twostream_ext.cli.options import add_lists, add_out, add_run_options, add_s
 if TYPE_CHECKING:
     import torch
 
-    from twostream_ext.engine import Recipe
-    from twostream_ext.engine.recipes import StreamRecipe
+    from twostream_ext.engine import Recipe, StreamRecipe
 
 _RECIPES = ("auto", "paper", "small", "demo")
 
@@ -90,6 +89,7 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
     from twostream_ext.data import UCFLists
     from twostream_ext.engine import (
         CHECKPOINT_FILE,
+        MODEL_FILE,
         DivergenceError,
         distributed,
         new_net,
@@ -97,7 +97,6 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
         start_from,
         train,
     )
-    from twostream_ext.engine.pipeline import MODEL_FILE
     from twostream_ext.errors import SettingsError
     from twostream_ext.models import freeze_backbone
 

@@ -3,19 +3,15 @@
 
 from twostream_ext.data.batches import FlowBatchItem, FrameBatchItem, flow_batches, frame_batches
 from twostream_ext.data.clips import make_clips
-from twostream_ext.data.frames import FrameClip, FrameStore, write_frame_clip
 from twostream_ext.data.lists import Split, Video, read_ucf_lists
 from twostream_ext.data.sampling import BatchPlan, class_uniform_draws, equally_spaced
-from twostream_ext.data.video import VIDEO_EXTENSIONS, read_video, video_fps
-from twostream_ext.data.video_sets import UCFLists, VideoSet, join_video_sets
+from twostream_ext.data.video_sets import ClipSource, UCFLists, VideoSet, join_video_sets
 
 __all__ = [
-    "VIDEO_EXTENSIONS",
     "BatchPlan",
+    "ClipSource",
     "FlowBatchItem",
     "FrameBatchItem",
-    "FrameClip",
-    "FrameStore",
     "Split",
     "UCFLists",
     "Video",
@@ -27,7 +23,4 @@ __all__ = [
     "join_video_sets",
     "make_clips",
     "read_ucf_lists",
-    "read_video",
-    "video_fps",
-    "write_frame_clip",
 ]

@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 from twostream_ext.data.lists import Video
 from twostream_ext.data.sampling import BatchPlan, class_uniform_draws
 from twostream_ext.data.video_sets import ClipSource
+from twostream_ext.devices import processors
 from twostream_ext.errors import SettingsError, TwoStreamError
-from twostream_ext.flow.clip import FlowClip, flow_tables, processors, read_flow_batch
-from twostream_ext.flow.frames import FrameClip
+from twostream_ext.flow import FlowClip, flow_tables, read_flow_batch
+from twostream_ext.media import FrameClip
 from twostream_ext.ops import FlowBatch
 
 Item = TypeVar("Item")

@@ -9,11 +9,10 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, tensor
 
-from twostream_ext.data.frames import FrameClip, FrameStore
 from twostream_ext.data.lists import Video, read_ucf_lists
 from twostream_ext.errors import SettingsError
-from twostream_ext.flow.clip import FlowClip
-from twostream_ext.flow.store import FlowStore
+from twostream_ext.flow import FlowClip, FlowStore
+from twostream_ext.media import FrameClip, FrameStore
 
 Clip = TypeVar("Clip")
 AnyClip = TypeVar("AnyClip", covariant=True)
@@ -105,9 +104,9 @@ class UCFLists:
         videos: directory with `<Class>/<video>` files.
         lists: directory with `classInd.txt`, `trainlist0N.txt` and `testlist0N.txt`; see `read_ucf_lists`.
         split: N of the lists.
-        flow: directory of a flow store of these videos, as `flow.extract` writes it, or of a tree of another tool; or
-            the store itself, of which `FlowStore.open` can be told more.
-        frames: directory of a frame store (`flow.extract(..., frames_out=)`).
+        flow: directory of a flow store of these videos, as `twostream_ext.extract` writes it, or of a tree of another
+            tool; or the store itself, of which `FlowStore.open` can be told more.
+        frames: directory of a frame store (`twostream_ext.extract(..., frames_out=)`).
 
     Raises:
         ListError: a list is missing or wrong; names the list and the line.

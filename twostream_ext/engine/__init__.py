@@ -6,23 +6,27 @@ from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model, start_from
 from twostream_ext.engine.evaluate import evaluate, video_scores
 from twostream_ext.engine.inputs import flow_input, frame_input
-from twostream_ext.engine.pipeline import RUN_FILE, read_run, run_pipeline
+from twostream_ext.engine.pipeline import MODEL_FILE, RUN_FILE, STREAMS, read_run, read_summary, run_pipeline
 from twostream_ext.engine.predict import Prediction, predict_video
-from twostream_ext.engine.recipes import RECIPES, Recipe, default_recipe, find_recipe, new_net
-from twostream_ext.engine.scores import Scores, load_scores, save_scores, write_scores
+from twostream_ext.engine.recipes import RECIPES, Recipe, StreamRecipe, default_recipe, find_recipe, new_net
+from twostream_ext.engine.scores import Scores, check_classes, load_same_videos, load_scores, save_scores, write_scores
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, summed_loss, train, train_batches
 
 __all__ = [
     "CHECKPOINT_FILE",
+    "MODEL_FILE",
     "RECIPES",
     "RUN_FILE",
+    "STREAMS",
     "DivergenceError",
     "Prediction",
     "Recipe",
     "Scores",
+    "StreamRecipe",
     "TrainSettings",
     "TrainedNet",
+    "check_classes",
     "default_recipe",
     "distributed",
     "evaluate",
@@ -31,10 +35,12 @@ __all__ = [
     "flow_input",
     "frame_input",
     "load_model",
+    "load_same_videos",
     "load_scores",
     "new_net",
     "predict_video",
     "read_run",
+    "read_summary",
     "run_pipeline",
     "save_model",
     "save_scores",

@@ -15,8 +15,14 @@ from torch import Tensor
 
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.errors import CheckpointError, SettingsError
-from twostream_ext.models import NetSettings, StreamNet, build_unfilled_net, copy_backbone, load_pretrained
-from twostream_ext.models.streams import expect_mean_image
+from twostream_ext.models import (
+    NetSettings,
+    StreamNet,
+    build_unfilled_net,
+    copy_backbone,
+    expect_mean_image,
+    load_pretrained,
+)
 from twostream_ext.tensor_files import read_tensors, write_tensors
 
 _MODEL = "twostream model 1"

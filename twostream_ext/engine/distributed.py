@@ -13,8 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from twostream_ext.errors import SettingsError
-from twostream_ext.models import StreamNet
-from twostream_ext.models.streams import expect_mean_image
+from twostream_ext.models import StreamNet, expect_mean_image
 
 
 def rank() -> int:

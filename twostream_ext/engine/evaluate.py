@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from twostream_ext.data.frames import FrameClip
-from twostream_ext.data.sampling import equally_spaced
-from twostream_ext.data.video_sets import ClipSource, VideoSet
+from twostream_ext.data import ClipSource, VideoSet, equally_spaced
 from twostream_ext.engine.inputs import flow_views, frame_views
 from twostream_ext.errors import SettingsError
-from twostream_ext.flow.clip import FlowClip, FlowFields
+from twostream_ext.flow import FlowClip, FlowFields
+from twostream_ext.media import FrameClip
 from twostream_ext.models import NetSettings, StreamNet
 
 _INPUTS_PER_PASS = 64  # bounds the memory: 0.26 GB of inputs for the full temporal net

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from twostream_ext import ops
 from twostream_ext.errors import SettingsError
-from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
+from twostream_ext.models import RGB_MEAN, RGB_STD
 
 if TYPE_CHECKING:
-    from twostream_ext.data.batches import FlowBatchItem, FrameBatchItem
+    from twostream_ext.data import FlowBatchItem, FrameBatchItem
 
 # Principal components of the colours of ImageNet's pixels, as in Krizhevsky's cuda-convnet: the
 # standard deviation along each, in pixels, and its direction (a column) in RGB.

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from twostream_ext import flow
 from twostream_ext.data import UCFLists
 from twostream_ext.engine.checkpoint import load_model, save_model
 from twostream_ext.engine.recipes import Recipe, StreamRecipe, new_net
 from twostream_ext.engine.scores import load_scores, write_scores
 from twostream_ext.engine.train import train
 from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.extraction import extract
 from twostream_ext.files import atomic_write
-from twostream_ext.flow.directory import compare_settings
+from twostream_ext.media.directory import compare_settings
 from twostream_ext.models import StreamNet, SVMFusion, fused_top1
 
 STREAMS = ("spatial", "temporal")
@@ -140,7 +140,7 @@ def _claim(
 
 
 def _extract(videos: Path, root: Path, listed: UCFLists, recipe: Recipe) -> None:
-    flow.extract(
+    extract(
         videos,
         root / "flow",
         method=recipe.flow_method,

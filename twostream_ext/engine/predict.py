@@ -11,13 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from twostream_ext import flow
-from twostream_ext.data import FrameClip, FrameStore
 from twostream_ext.engine.checkpoint import load_model
 from twostream_ext.engine.evaluate import video_scores
 from twostream_ext.engine.pipeline import MODEL_FILE, STREAMS, SVM_FILE, read_run
 from twostream_ext.errors import VideoError
-from twostream_ext.flow import FlowClip
+from twostream_ext.extraction import extract
+from twostream_ext.flow import FlowClip, FlowStore
+from twostream_ext.media import FrameClip, FrameStore
 from twostream_ext.models import SVMFusion, fuse_average
 
 
@@ -55,7 +55,7 @@ def predict_video(
     scores = {}
     with tempfile.TemporaryDirectory(prefix="twostream-") as scratch:
         flow_dir, frames_dir = Path(scratch, "flow"), Path(scratch, "frames")
-        flow.extract(
+        extract(
             path.parent,
             flow_dir,
             method=run["flow_method"],
@@ -66,7 +66,7 @@ def predict_video(
         )
         clips: dict[str, FlowClip | FrameClip] = {
             "spatial": FrameStore.open(frames_dir)[path.stem],
-            "temporal": flow.FlowStore.open(flow_dir)[path.stem],
+            "temporal": FlowStore.open(flow_dir)[path.stem],
         }
         for stream, trained in nets.items():
             scores[stream] = video_scores(trained.net, clips[stream], frames=run["frames"], crops=run["crops"])

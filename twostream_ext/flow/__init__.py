@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Optical flow of videos: estimated, stored, read and drawn."""
 
-from twostream_ext.flow.clip import FlowClip, FlowFields, FlowSettings, read_flow_batch
+from twostream_ext.flow.clip import DIRECTIONS, FlowClip, FlowFields, FlowSettings, flow_tables, read_flow_batch
 from twostream_ext.flow.draw import (
     colour_wheel,
     draw_arrows,
@@ -9,35 +9,60 @@ from twostream_ext.flow.draw import (
     flow_to_colour,
     flow_to_planes,
 )
-from twostream_ext.flow.estimate import METHODS, ClipFlow, Estimator, Method, estimate_clip_flow, estimate_flow
-from twostream_ext.flow.extract import extract
+from twostream_ext.flow.estimate import (
+    METHODS,
+    ClipFlow,
+    Estimator,
+    Method,
+    estimate_clip_flow,
+    estimate_flow,
+    estimator_name,
+    find_method,
+    load_estimator,
+    run_estimator,
+)
+from twostream_ext.flow.flow_store import FlowStore
 from twostream_ext.flow.preview import draw_clip, write_flow_video
 from twostream_ext.flow.store import (
-    FlowStore,
+    FLOW_KIND,
+    CodedField,
+    CodedFields,
+    code_field,
     read_flow_clip,
+    write_coded_clip,
     write_flow_clip,
 )
 
 __all__ = [
+    "DIRECTIONS",
+    "FLOW_KIND",
     "METHODS",
     "ClipFlow",
+    "CodedField",
+    "CodedFields",
     "Estimator",
     "FlowClip",
     "FlowFields",
     "FlowSettings",
     "FlowStore",
     "Method",
+    "code_field",
     "colour_wheel",
     "draw_arrows",
     "draw_clip",
     "draw_flow",
     "estimate_clip_flow",
     "estimate_flow",
-    "extract",
+    "estimator_name",
+    "find_method",
+    "flow_tables",
     "flow_to_colour",
     "flow_to_planes",
+    "load_estimator",
     "read_flow_batch",
     "read_flow_clip",
+    "run_estimator",
+    "write_coded_clip",
     "write_flow_clip",
     "write_flow_video",
 ]

@@ -4,23 +4,22 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from twostream_ext.errors import SettingsError
-from twostream_ext.ops.flow_batch import FlowBatch
+from twostream_ext.devices import processors
+from twostream_ext.errors import FlowStoreError, SettingsError
+from twostream_ext.ops import FlowBatch
 
-CODECS = ("jpeg", "raw")
 DIRECTIONS = ("forward", "backward")
 BIDIRECTIONAL = "bidirectional"
 
@@ -133,6 +132,34 @@ class FlowClip(ABC):
         return DIRECTIONS.index(direction)
 
 
+class FlowSource(Protocol):
+    """The flow of many videos by name, "<class>/<video>" without extension, in files of one kind."""
+
+    path: Path  # of the directory
+    settings: FlowSettings
+
+    def __getitem__(self, name: str) -> FlowClip:
+        """FlowStoreError if there is no such clip or it is damaged."""
+
+    def peek(self, name: str) -> FlowClip:
+        """The clip of which only numbers are wanted: no checksum is compared."""
+
+    def __contains__(self, name: object) -> bool: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+
+
+def first_settings(source: FlowSource) -> FlowSettings:
+    """Those of the first video that can be read: one that is damaged is no reason not to read the others."""
+    failures = []
+    for name in source:
+        try:
+            return source.peek(name).settings
+        except FlowStoreError as error:
+            failures.append(error)
+    raise failures[0]
+
+
 class _Run(NamedTuple):
     """Consecutive fields of a clip, and where they go in a stack; `backward`: the last one first."""
 
@@ -201,11 +228,6 @@ def _allocate(sizes: Sequence[tuple[int, int]], length: int) -> FlowBatch:
     memory = torch.from_numpy(np.empty(count + _ALIGNMENT, np.uint8))
     begin = -memory.data_ptr() % _ALIGNMENT
     return dataclasses.replace(batch, buffer=memory[begin : begin + count])
-
-
-def processors() -> int:
-    """Those this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _runs(start: int, length: int, direction: str) -> list[_Run]:

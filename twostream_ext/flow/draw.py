@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Picture = npt.NDArray[np.uint8]
+from twostream_ext.media import Picture
 
 _LABEL = 20  # pixels, height of the line above a panel
 _TEXT = 0.42  # size of its letters

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The flow store: one file per video, any field of it readable without its neighbours.
+"""The files of a flow store: one per video, any field of it readable without its neighbours.
 
 Each component of each field is rescaled to 8 bits by its own range and coded as a JPEG, as in the
 paper (section 5); the range is kept, so that displacements come back in pixels.
@@ -8,29 +8,29 @@ paper (section 5); the range is kept, so that displacements come back in pixels.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from twostream_ext.errors import FlowStoreError, SettingsError
-from twostream_ext.flow.clip import CODECS, DIRECTIONS, FieldSlots, FlowClip, FlowSettings
-from twostream_ext.flow.container import (
+from twostream_ext.errors import FlowStoreError
+from twostream_ext.flow.clip import DIRECTIONS, FieldSlots, FlowClip, FlowSettings, first_settings
+from twostream_ext.media.container import (
     Container,
     Pictures,
     borrow_pictures,
     open_container,
     read_pictures_into,
+    size_of,
     write_container,
 )
-from twostream_ext.flow.directory import SETTINGS_FILE, Store, read_settings, settings_dict
-from twostream_ext.flow.jpeg import decode_jpeg, largest_jpeg, most_pixels
+from twostream_ext.media.directory import SETTINGS_FILE, Store, read_settings, settings_dict
+from twostream_ext.media.jpeg import check_codec, code_jpeg, decode_jpeg, largest_jpeg, most_pixels
 
-KIND = "flow"
+FLOW_KIND = "flow"
 
 _RANGES = ("lo", "step", "mean")
 
@@ -99,10 +99,10 @@ class _StoredClip(FlowClip):
                 raise FlowStoreError(f"{self.path}: a plane cannot be decoded")
 
 
-class FlowStore(Store[FlowClip]):
-    """Flow of many videos by name, "<class>/<video>" without extension; see `Store`."""
+class OwnFlow(Store[FlowClip]):
+    """The flow of many videos in files of ours; see `Store`."""
 
-    kind = KIND
+    kind = FLOW_KIND
     settings: FlowSettings
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -114,55 +114,15 @@ class FlowStore(Store[FlowClip]):
                 place = self.path / SETTINGS_FILE
                 raise FlowStoreError(f"{place}: lacks the setting {error}") from error
         else:
-            self.settings = self._first_settings()
-
-    @classmethod
-    def open(
-        cls, path: str | os.PathLike[str], *, bound: float | None = None, zero_code: int | None = None
-    ) -> FlowStore:
-        """The store in a directory: one of ours, or a tree of JPEGs that another tool wrote.
-
-        Such trees are read where they lie and never written to; `flow/trees.py` lists the layouts that are known. They
-        do not tell how their codes were made:
-
-        Args:
-            path: the directory.
-            bound: of a tree, the displacement in pixels that became code 255; by default 20, which all recipes give
-                their tools (denseflow's own default is 32), or what gpu_flow noted beside its pictures.
-            zero_code: of a tree, the code of a pixel that stands still; by default what the tools that write its layout
-                make of it: 128 where they round, 127 where they truncate.
-
-        Raises:
-            FlowStoreError: the directory is missing or holds no flow, or that of several layouts.
-            SettingsError: a bound or zero code that cannot be, or of a store of ours, which keeps its own ranges.
-        """
-        # Trees are stores too, so their module needs this one first.
-        from twostream_ext.flow.trees import TreeStore, find_tree
-
-        tree = find_tree(Path(path))
-        if tree is not None:
-            return TreeStore(Path(path), tree, bound=bound, zero_code=zero_code)
-        if bound is not None or zero_code is not None:
-            raise SettingsError(f"{path}: keeps the range of each field; bound and zero_code are for trees")
-        return cls(path)
+            self.settings = first_settings(self)
 
     def _clip(self, name: str, container: Container) -> FlowClip:
         return _StoredClip(name, container)
 
-    def _first_settings(self) -> FlowSettings:
-        """Those of the first video that can be read: one that is damaged is no reason not to read the others."""
-        failures = []
-        for name in self:
-            try:
-                return self.peek(name).settings
-            except FlowStoreError as error:
-                failures.append(error)
-        raise failures[0]
-
 
 def read_flow_clip(path: str | os.PathLike[str]) -> FlowClip:
     """The clip in one file. FlowStoreError if it is missing or damaged."""
-    return _StoredClip(Path(path).stem, open_container(path, KIND, trusted=set()))
+    return _StoredClip(Path(path).stem, open_container(path, FLOW_KIND, trusted=set()))
 
 
 def code_field(field: QuantizedField, *, codec: str = "jpeg", quality: int | None = 90) -> CodedField:
@@ -178,20 +138,6 @@ def code_field(field: QuantizedField, *, codec: str = "jpeg", quality: int | Non
     x, y = (plane.tobytes() if codec == "raw" else code_jpeg(plane, quality) for plane in planes)
     ranges = np.stack([np.asarray(part, np.float32) for part in (field.lo, field.step, field.mean)])
     return CodedField((codes.shape[0], codes.shape[1]), (x, y), ranges)
-
-
-def code_jpeg(picture: npt.NDArray[np.uint8], quality: int | None) -> bytes:
-    """JPEG of a picture, grey [H, W] or BGR [H, W, 3]."""
-    options = [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality]
-    return cv2.imencode(".jpg", picture, options)[1].tobytes()
-
-
-def check_codec(codec: str, quality: int | None) -> None:
-    """SettingsError unless they can be used."""
-    if codec not in CODECS:
-        raise SettingsError(f"codec is {codec!r}, expected one of {', '.join(CODECS)}")
-    if codec == "jpeg" and (not isinstance(quality, int) or not 1 <= quality <= 100):
-        raise SettingsError(f"quality is {quality!r}, expected a number from 1 to 100")
 
 
 def write_flow_clip(
@@ -268,7 +214,9 @@ def write_coded_clip(
         for direction, coded in fields.items()
         for index, name in enumerate(_RANGES)
     }
-    write_container(path, KIND, description, arrays, {direction: coded.planes for direction, coded in fields.items()})
+    write_container(
+        path, FLOW_KIND, description, arrays, {direction: coded.planes for direction, coded in fields.items()}
+    )
 
 
 def _collect(path: str | os.PathLike[str], fields: list[CodedField]) -> CodedFields:
@@ -289,12 +237,6 @@ def _settings(noted: dict[str, Any]) -> FlowSettings:
         bound=noted.get("bound"),
         frame_step=noted.get("frame_step", 1),
     )
-
-
-def size_of(noted: Sequence[int]) -> tuple[int, int]:
-    """A size as JSON gives it back."""
-    height, width = noted
-    return int(height), int(width)
 
 
 def _check_direction(container: Container, direction: str, count: int) -> None:

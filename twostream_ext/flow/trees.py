@@ -26,7 +26,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,11 +35,10 @@ import numpy as np
 import numpy.typing as npt
 
 from twostream_ext.errors import FlowStoreError, SettingsError
-from twostream_ext.flow.clip import DIRECTIONS, FieldSlots, FlowClip, FlowSettings
-from twostream_ext.flow.container import open_file
-from twostream_ext.flow.directory import SETTINGS_FILE, SUFFIX, list_folders
-from twostream_ext.flow.jpeg import decode_jpeg, jpeg_size, largest_jpeg, most_pixels
-from twostream_ext.flow.store import FlowStore
+from twostream_ext.flow.clip import DIRECTIONS, FieldSlots, FlowClip, FlowSettings, first_settings
+from twostream_ext.media.container import open_file
+from twostream_ext.media.directory import SETTINGS_FILE, SUFFIX, list_folders
+from twostream_ext.media.jpeg import decode_jpeg, jpeg_size, largest_jpeg, most_pixels
 
 DEFAULT_BOUND = 20.0  # pixels
 
@@ -101,7 +100,7 @@ class _Ranges(NamedTuple):
     step: npt.NDArray[np.float32]
 
 
-class TreeStore(FlowStore):
+class FlowTree:
     """A tree that another tool wrote; see `FlowStore.open`.
 
     A clip is found by its own name, and if the tree has no folders for classes by the last part of a name; if there is
@@ -123,7 +122,7 @@ class TreeStore(FlowStore):
         for name in self._names:
             self._without_capitals.setdefault(name.casefold(), []).append(name)
         self._clips: dict[str, FlowClip] = {}  # they are small, and finding their files is not
-        self.settings = self._first_settings()
+        self.settings = first_settings(self)
 
     def __getitem__(self, name: str) -> FlowClip:
         """FlowStoreError if there is no such clip or files of it are missing."""
@@ -140,6 +139,12 @@ class TreeStore(FlowStore):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._find(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
     def _find(self, name: str) -> str | None:
         names = (name, name.rpartition("/")[2])

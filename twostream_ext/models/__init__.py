@@ -5,6 +5,7 @@ from twostream_ext.models.cnn_m_2048 import CNNM2048
 from twostream_ext.models.fusion import SVMFusion, fuse_average, fused_top1, top1
 from twostream_ext.models.multi_task import UCF101_LIKE_HMDB51, AddedClasses, add_classes
 from twostream_ext.models.pretrained import Pretrained, load_pretrained
+from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
 from twostream_ext.models.streams import (
     NetSettings,
     SpatialNet,
@@ -13,11 +14,14 @@ from twostream_ext.models.streams import (
     build_net,
     build_unfilled_net,
     copy_backbone,
+    expect_mean_image,
     freeze_backbone,
 )
 
 __all__ = [
     "CNNM2048",
+    "RGB_MEAN",
+    "RGB_STD",
     "UCF101_LIKE_HMDB51",
     "AddedClasses",
     "NetSettings",
@@ -30,6 +34,7 @@ __all__ = [
     "build_net",
     "build_unfilled_net",
     "copy_backbone",
+    "expect_mean_image",
     "freeze_backbone",
     "fuse_average",
     "fused_top1",

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from twostream_ext import flow
-from twostream_ext.data import FrameStore
-from twostream_ext.engine.pipeline import STREAMS, read_summary
-from twostream_ext.engine.scores import Scores, load_scores
+from twostream_ext.engine import STREAMS, Scores, load_scores, read_summary
 from twostream_ext.files import atomic_write
+from twostream_ext.flow import FlowStore
+from twostream_ext.media import FrameStore
 from twostream_ext.models import fuse_average
 from twostream_ext.ops import dequantize_flow
 from twostream_ext.report.figures import (
@@ -90,7 +89,7 @@ def _spread(labels: np.ndarray[Any, np.dtype[np.int64]]) -> list[int]:
 
 
 def _read_example(root: Path, name: str, label: str, scores: dict[str, Any]) -> Example:
-    clip = flow.FlowStore.open(root / "flow")[name]
+    clip = FlowStore.open(root / "flow")[name]
     middle = clip.length() // 2
     fields = clip.read(middle, 1)
     displacement = dequantize_flow(fields.codes[None], fields.lo[None], fields.step[None])[0, 0]

@@ -11,11 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from twostream_ext.data import read_video, video_fps
 from twostream_ext.errors import VideoError
 from twostream_ext.flow import estimate_flow, flow_to_colour
-from twostream_ext.flow.preview import check_mp4, write_mp4
-from twostream_ext.flow.video import to_grey
+from twostream_ext.media import check_mp4, read_video, to_grey, video_fps, write_mp4
 
 _FLOW_SCALE = 8.0  # pixels a frame that give the full colour: one scale for the whole video
 _LINE = 18  # pixels, of a line of text

@@ -21,7 +21,7 @@ import os
 import stat
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, pairwise
 from math import prod
@@ -173,6 +173,12 @@ def read_pictures_into(container: Container, series: str, first: int, targets: I
         for target in targets:
             _read_into(file, position, target.data.cast("B"))
             position += target.nbytes
+
+
+def size_of(noted: Sequence[int]) -> tuple[int, int]:
+    """A size as JSON gives it back."""
+    height, width = noted
+    return int(height), int(width)
 
 
 def open_file(path: str | os.PathLike[str]) -> int:

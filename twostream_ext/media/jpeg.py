@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Decoding one component of a flow field from a JPEG, with what the decoder itself does not check."""
+"""Coding planes and frames as JPEGs, and decoding planes with what the decoder itself does not check."""
 
 from __future__ import annotations
 
@@ -10,15 +10,34 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from twostream_ext.errors import SettingsError
+
 try:
     import simplejpeg
 except ImportError:
     simplejpeg = None
 
+CODECS = ("jpeg", "raw")
+"""How the planes of a store may be coded."""
+
 _START = (0xFF, 0xD8)
 _SEGMENT = struct.Struct(">BBHxHH")  # 0xFF, marker, length; of a frame header also precision, height, width
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _END_OF_HEADERS = frozenset({0xD9, 0xDA})  # the end of the picture, the start of its pixels
+
+
+def code_jpeg(picture: npt.NDArray[np.uint8], quality: int | None) -> bytes:
+    """JPEG of a picture, grey [H, W] or BGR [H, W, 3]."""
+    options = [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality]
+    return cv2.imencode(".jpg", picture, options)[1].tobytes()
+
+
+def check_codec(codec: str, quality: int | None) -> None:
+    """SettingsError unless they can be used."""
+    if codec not in CODECS:
+        raise SettingsError(f"codec is {codec!r}, expected one of {', '.join(CODECS)}")
+    if codec == "jpeg" and (not isinstance(quality, int) or not 1 <= quality <= 100):
+        raise SettingsError(f"quality is {quality!r}, expected a number from 1 to 100")
 
 
 def jpeg_size(picture: npt.NDArray[np.uint8]) -> tuple[int, int] | None:

@@ -8,18 +8,31 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 
-from twostream_ext.devices import find_device, parse_device
+from twostream_ext.devices import find_device, parse_device, processors
 from twostream_ext.errors import ExtractionError, FlowStoreError, SettingsError, VideoError
+from twostream_ext.extraction.executors import Progress, run_on_executor, run_on_threads
+from twostream_ext.extraction.job import Job, Plan, writing
 from twostream_ext.files import remove_leftovers
-from twostream_ext.flow.clip import DIRECTIONS, FlowSettings
-from twostream_ext.flow.container import open_container
-from twostream_ext.flow.directory import claim_directory, clip_path, compare_settings, settings_dict
-from twostream_ext.flow.estimate import Estimator, estimator_name, find_method, load_estimator
-from twostream_ext.flow.executors import Progress, processors, run_on_executor, run_on_threads
-from twostream_ext.flow.frames import FrameSettings, FrameStore
-from twostream_ext.flow.job import Job, Plan, writing
-from twostream_ext.flow.store import FlowStore, check_codec
-from twostream_ext.flow.video import VIDEO_EXTENSIONS, check_smallest_side, check_step
+from twostream_ext.flow import (
+    DIRECTIONS,
+    FLOW_KIND,
+    Estimator,
+    FlowSettings,
+    FlowStore,
+    estimator_name,
+    find_method,
+    load_estimator,
+)
+from twostream_ext.media import (
+    VIDEO_EXTENSIONS,
+    FrameSettings,
+    FrameStore,
+    check_codec,
+    check_smallest_side,
+    check_step,
+)
+from twostream_ext.media.container import open_container
+from twostream_ext.media.directory import claim_directory, clip_path, compare_settings, settings_dict
 
 _SHOWN_FAILURES = 10
 
@@ -106,7 +119,7 @@ def extract(
     # Workers elsewhere have other working directories.
     videos, out = (Path(each) if executor is None else Path(each).absolute() for each in (videos, out))
     mine = _take_shard(_find_videos(videos, names), shard)
-    _claim(out, FlowStore.kind, flow_settings)
+    _claim(out, FLOW_KIND, flow_settings)
     if frames_out is not None:
         frames_out = Path(frames_out) if executor is None else Path(frames_out).absolute()
         _claim(frames_out, FrameStore.kind, plan.frames)
@@ -172,7 +185,7 @@ def _job(name: str, video: Path, out: Path, frames_out: Path | None, preview: bo
     flow = clip_path(out, name)
     frames = None if frames_out is None else clip_path(frames_out, name)
     has_frames = frames is None or _is_there(frames, FrameStore.kind, plan.frames)
-    has_flow = _is_there(flow, FlowStore.kind, plan.flow)
+    has_flow = _is_there(flow, FLOW_KIND, plan.flow)
     return Job(
         video=video,
         flow=flow,

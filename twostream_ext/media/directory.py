@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from twostream_ext.errors import FlowStoreError, SettingsError
 from twostream_ext.files import atomic_write
-from twostream_ext.flow.container import Container, Identity, is_unchanged, open_container
+from twostream_ext.media.container import Container, Identity, is_unchanged, open_container
 
 SUFFIX = ".safetensors"
 SETTINGS_FILE = "store.json"

@@ -29,27 +29,25 @@ from torch import Tensor
 from twostream_ext import ops
 from twostream_ext.devices import find_device
 from twostream_ext.errors import ExtractionError, VideoError
+from twostream_ext.extraction.spool import Spool
 from twostream_ext.files import atomic_write
-from twostream_ext.flow.clip import DIRECTIONS, FlowSettings
-from twostream_ext.flow.estimate import (
+from twostream_ext.flow import (
+    DIRECTIONS,
     ClipFlow,
+    CodedField,
+    CodedFields,
     Estimator,
+    FlowSettings,
+    code_field,
+    draw_clip,
     estimate_clip_flow,
     find_method,
     load_estimator,
-    run_estimator,
-)
-from twostream_ext.flow.frames import FrameSettings, code_frame, write_coded_frames
-from twostream_ext.flow.preview import draw_clip
-from twostream_ext.flow.spool import Spool
-from twostream_ext.flow.store import (
-    CodedField,
-    CodedFields,
-    code_field,
     read_flow_clip,
+    run_estimator,
     write_coded_clip,
 )
-from twostream_ext.flow.video import Frame, OpenVideo, open_video, to_grey
+from twostream_ext.media import Frame, FrameSettings, OpenVideo, code_frame, open_video, to_grey, write_coded_frames
 
 _PAIRS = {"cpu": 16, "cuda": 64}  # at most, in a clip
 _PIXELS = {"cpu": 1 << 22, "cuda": 1 << 24}  # of all fields of a clip, at most: 32 and 128 MB in float32

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from twostream_ext.errors import FlowStoreError
-from twostream_ext.flow.container import Container, Pictures, read_pictures, write_container
-from twostream_ext.flow.directory import Store, settings_dict
-from twostream_ext.flow.store import check_codec, code_jpeg, size_of
+from twostream_ext.media.container import Container, Pictures, read_pictures, size_of, write_container
+from twostream_ext.media.directory import Store, settings_dict
+from twostream_ext.media.jpeg import check_codec, code_jpeg
 
 KIND = "frames"
 _SERIES = "frames"

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -18,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from twostream_ext.errors import ExtractionError, SettingsError, TwoStreamError, VideoError, describe
-from twostream_ext.flow.job import CodedClip, Job, Plan, Submit, make_files, run_job
+from twostream_ext.extraction.job import CodedClip, Job, Plan, Submit, make_files, run_job
 
 _AHEAD = 1024  # videos that an executor has been given and not done
 _WAIT = 0.5  # seconds between two looks at the clock
@@ -102,11 +101,6 @@ def dask_executor(address: str) -> Iterator[Executor]:
         raise SettingsError(f"scheduler {address}: cannot be reached: {describe(error)}") from error
     with client:
         yield client.get_executor(pure=False)  # each video is a task of its own, done again where its worker died
-
-
-def processors() -> int:
-    """Those this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[int]], ahead: int, progress: Progress) -> dict[Path, str]:

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Files of moving pictures: videos, coded planes and frames, and the stores that hold them."""
+
+from twostream_ext.media import container, directory, jpeg
+from twostream_ext.media.frames import (
+    FrameClip,
+    FrameSettings,
+    FrameStore,
+    code_frame,
+    write_coded_frames,
+    write_frame_clip,
+)
+from twostream_ext.media.jpeg import CODECS, check_codec
+from twostream_ext.media.mp4 import Picture, check_mp4, write_mp4
+from twostream_ext.media.video import (
+    FALLBACK_FPS,
+    VIDEO_EXTENSIONS,
+    Frame,
+    OpenVideo,
+    check_smallest_side,
+    check_step,
+    open_video,
+    read_video,
+    to_grey,
+    video_fps,
+)
+
+__all__ = [
+    "CODECS",
+    "FALLBACK_FPS",
+    "VIDEO_EXTENSIONS",
+    "Frame",
+    "FrameClip",
+    "FrameSettings",
+    "FrameStore",
+    "OpenVideo",
+    "Picture",
+    "check_codec",
+    "check_mp4",
+    "check_smallest_side",
+    "check_step",
+    "code_frame",
+    "container",
+    "directory",
+    "jpeg",
+    "open_video",
+    "read_video",
+    "to_grey",
+    "video_fps",
+    "write_coded_frames",
+    "write_frame_clip",
+    "write_mp4",
+]
