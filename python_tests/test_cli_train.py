@@ -76,6 +76,19 @@ def test_a_run_goes_on_only_when_asked_to(videos: Path, tmp_path: Path, capsys: 
     assert main(arguments(videos, tmp_path, "--resume")) == 0
 
 
+def test_the_net_to_start_from_is_not_written_over(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(videos, tmp_path / "first")) == 0
+    first = tmp_path / "first" / "model.safetensors"
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(first.read_bytes())
+    capsys.readouterr()
+    assert main(arguments(videos, tmp_path, "--init", str(model))) == 2
+    assert f"{model}: is the input {model} itself" in error_line(capsys)
+    assert model.read_bytes() == first.read_bytes()
+
+
 def test_sigterm_ends_with_143_and_the_rest_gives_the_same_bits(
     videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
