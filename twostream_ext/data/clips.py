@@ -10,7 +10,6 @@ speed, background, camera pan and distractors.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ import numpy.typing as npt
 
 from twostream_ext.errors import SettingsError, VideoError
 from twostream_ext.files import atomic_write
+from twostream_ext.settings_files import claim
 
 APPEARANCES = ("Dotted", "Marbled", "Shaded", "Striped")
 MOTIONS = ("Bobbing", "Resting", "Sliding", "Spinning")
@@ -292,21 +292,10 @@ def _check_settings(train: int, test: int, size: tuple[int, int], frames: int) -
 def _claim_folder(root: Path, settings: dict[str, int | list[int]]) -> None:
     """Note the settings in the folder, or check that it was begun with the same ones."""
     path = root / _SETTINGS_FILE
-    if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
-            raise SettingsError(f"{path}: not the settings of generated clips") from error
-        for name, value in settings.items():
-            if found.get(name) != value:
-                raise SettingsError(
-                    f"{root}: holds generated clips with {name} {found.get(name)}, not {value}; use another folder"
-                )
-        return
-    if root.exists() and any(not entry.name.startswith(".") for entry in root.iterdir()):
+    is_empty = not root.exists() or all(entry.name.startswith(".") for entry in root.iterdir())
+    if not is_empty and not path.exists():  # in this order: another process may begin a set at this moment
         raise SettingsError(f"{root}: expected an empty folder or generated clips")
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(settings) + "\n")
+    claim(path, settings, SettingsError)
 
 
 def _plan(draw: np.random.SeedSequence, per_class: int, *, first_group: int) -> list[_Clip]:
