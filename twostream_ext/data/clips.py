@@ -14,15 +14,15 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from twostream_ext.errors import SettingsError, VideoError
-from twostream_ext.files import atomic_write
+from twostream_ext.errors import SettingsError
+from twostream_ext.files import atomic_write, remove_leftovers
+from twostream_ext.media import write_mp4
 from twostream_ext.settings_files import claim
 
 APPEARANCES = ("Dotted", "Marbled", "Shaded", "Striped")
@@ -268,10 +268,10 @@ def make_clips(
     test = _plan(test_draw, test_per_class, first_group=1)
     train = _plan(train_draw, train_per_class, first_group=test_per_class + 1)
     missing = [clip for clip in train + test if not (root / _listed_name(clip)).exists()]
-    with TemporaryDirectory(dir=root, prefix=".") as scratch:
-        for clip in missing:
-            pictures = render_clip(clip.label, clip.draw, size=size, frames=frames)
-            _write_video(root / _listed_name(clip), Path(scratch), pictures, size, frames)
+    remove_leftovers(root)
+    for clip in missing:
+        pictures = render_clip(clip.label, clip.draw, size=size, frames=frames)
+        write_mp4(root / _listed_name(clip), pictures, FRAMES_PER_SECOND)
     _write_lines(root / "classInd.txt", [f"{i} {name}" for i, name in enumerate(CLASSES, 1)])
     _write_lines(root / "trainlist01.txt", [f"{_listed_name(clip)} {clip.label + 1}" for clip in train])
     _write_lines(root / "testlist01.txt", [_listed_name(clip) for clip in test])
@@ -314,21 +314,3 @@ def _listed_name(clip: _Clip) -> str:
 def _write_lines(path: Path, lines: list[str]) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text("".join(line + "\n" for line in lines))
-
-
-def _write_video(path: Path, scratch: Path, pictures: Iterator[Frame], size: tuple[int, int], frames: int) -> None:
-    # OpenCV takes the container from the file's extension and hides a full disk: hence the scratch
-    # file and the count.
-    unfinished = scratch / path.name
-    code = cv2.VideoWriter.fourcc(*"mp4v")
-    writer = cv2.VideoWriter(str(unfinished), code, FRAMES_PER_SECOND, (size[1], size[0]))
-    for picture in pictures:
-        writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    writer.release()
-    reader = cv2.VideoCapture(str(unfinished))
-    written = int(reader.get(cv2.CAP_PROP_FRAME_COUNT))
-    reader.release()
-    if written != frames:
-        raise VideoError(f"{path}: could not be written ({max(written, 0)} of {frames} frames)")
-    with atomic_write(path) as temporary:
-        unfinished.replace(temporary)
