@@ -147,11 +147,11 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Videos large enough for the demo's recipe as it is, and their flow store."""
-    from twostream_ext.data import make_clips
+    from twostream_ext.data import generate_videos
     from twostream_ext.extraction import extract
 
     root = tmp_path_factory.mktemp("clips")
-    make_clips(root, seed=5, train_per_class=1, test_per_class=1, frames=14)
+    generate_videos(root, seed=5, train_per_class=1, test_per_class=1, frames=14)
     extract(root, root / "flow", method="dis")
     return root
 

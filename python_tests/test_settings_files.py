@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from training_runs import make_lists
 
-from twostream_ext.data import make_clips
+from twostream_ext.data import generate_videos
 from twostream_ext.engine import RECIPES, run_pipeline
 from twostream_ext.errors import CheckpointError, ExtractionError, SettingsError
 from twostream_ext.media.directory import claim_directory
@@ -28,7 +28,7 @@ def claim_store(root: Path, number: int) -> None:
 
 
 def claim_generated(root: Path, number: int) -> None:
-    make_clips(root, seed=number, train_per_class=1, test_per_class=1, frames=2, size=(32, 32))
+    generate_videos(root, seed=number, train_per_class=1, test_per_class=1, frames=2, size=(32, 32))
 
 
 def claim_run(videos: Path, root: Path, number: int) -> None:
@@ -88,7 +88,7 @@ def test_damaged_settings_are_named(tmp_path: Path, text: str) -> None:
             CheckpointError,
             lambda: run_pipeline(tmp_path, tmp_path, tmp_path / "out", recipe=RECIPES["demo"]),
         ),
-        ("clips.json", SettingsError, lambda: make_clips(tmp_path / "out")),
+        ("clips.json", SettingsError, lambda: generate_videos(tmp_path / "out")),
     ):
         (tmp_path / "out" / name).write_text(text)
         with pytest.raises(damaged, match=rf"{name}: (cannot be read|does not hold settings)"):
