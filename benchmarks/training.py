@@ -28,7 +28,7 @@ from typing import Any
 import machine
 import torch
 
-from twostream_ext.data import FlowBatchItem, UCFLists, flow_batches, make_clips
+from twostream_ext.data import FlowBatchItem, UCFLists, flow_batches, generate_videos
 from twostream_ext.engine import RECIPES, TrainSettings, flow_input, train_batches
 from twostream_ext.engine.feed import Batch
 from twostream_ext.engine.training_log import LOG_FILE
@@ -136,7 +136,7 @@ def main() -> None:
         folder = Path(name)
         videos = options.data or folder / "videos"
         if options.data is None:
-            make_clips(videos, train_per_class=4, test_per_class=1, size=(128, 170))
+            generate_videos(videos, train_per_class=4, test_per_class=1, size=(128, 170))
         store = options.store or folder / "flow"
         extract(videos, store, method=RECIPE.flow_method, smallest_side=RECIPE.smallest_side)
         data = UCFLists(videos, videos, flow=store)
@@ -144,7 +144,7 @@ def main() -> None:
         record["workload"] = (
             f"temporal net, {RECIPE.input_size}x{RECIPE.input_size}, L={RECIPE.length}, batch {BATCH}; fields of "
             f"smallest side {RECIPE.smallest_side}, {store_codec(store)}, {len(data.train.videos)} videos of "
-            f"{options.data.name if options.data else 'generated clips'}"
+            f"{options.data.name if options.data else 'generated videos'}"
         )
         record["runs"] = [
             measured(data, folder, width, workers, options.rounds)

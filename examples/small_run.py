@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The pipeline from Python on generated clips, with a recipe of one's own: about a minute on two processors.
+"""The pipeline from Python on generated videos, with a recipe of one's own: about a minute on two processors.
 
 python examples/small_run.py OUT
 """
@@ -15,7 +15,7 @@ import twostream_ext as ts
 
 def main(out: Path) -> None:
     videos = out / "videos"
-    ts.data.make_clips(videos, seed=1, train_per_class=6, test_per_class=2)
+    ts.data.generate_videos(videos, seed=1, train_per_class=6, test_per_class=2)
     demo = ts.engine.RECIPES["demo"]
     recipe = replace(
         demo,

@@ -18,7 +18,7 @@ from twostream_ext.cli import main
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
-    data.make_clips(folder, seed=6, train_per_class=1, test_per_class=1, frames=12)
+    data.generate_videos(folder, seed=6, train_per_class=1, test_per_class=1, frames=12)
     return folder
 
 
@@ -120,7 +120,7 @@ def test_a_list_that_names_no_file(tmp_path, clips, capsys):
 
 def test_too_few_frames(tmp_path, capsys):
     short = tmp_path / "short"
-    data.make_clips(short, seed=6, train_per_class=1, test_per_class=1, frames=8)
+    data.generate_videos(short, seed=6, train_per_class=1, test_per_class=1, frames=8)
     assert main(run_command(short, tmp_path / "out")) != 0
     line = error_line(capsys)
     assert "11" in line

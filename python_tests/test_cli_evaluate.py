@@ -106,6 +106,14 @@ def test_what_cannot_be_evaluated(videos: Path, tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "scores.safetensors").exists()
 
 
+def test_scores_are_not_written_over_the_net(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "model.safetensors"
+    model.write_bytes((videos / "model.safetensors").read_bytes())
+    assert main(arguments(videos, model, model=str(model))) == 2
+    assert f"{model}: is the input {model} itself" in error_line(capsys)
+    assert model.read_bytes() == (videos / "model.safetensors").read_bytes()
+
+
 # ---- fuse ----------------------------------------------------------------------------------------
 
 

@@ -76,6 +76,19 @@ def test_a_run_goes_on_only_when_asked_to(videos: Path, tmp_path: Path, capsys: 
     assert main(arguments(videos, tmp_path, "--resume")) == 0
 
 
+def test_the_net_to_start_from_is_not_written_over(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(videos, tmp_path / "first")) == 0
+    first = tmp_path / "first" / "model.safetensors"
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(first.read_bytes())
+    capsys.readouterr()
+    assert main(arguments(videos, tmp_path, "--init", str(model))) == 2
+    assert f"{model}: is the input {model} itself" in error_line(capsys)
+    assert model.read_bytes() == first.read_bytes()
+
+
 def test_sigterm_ends_with_143_and_the_rest_gives_the_same_bits(
     videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,11 +147,11 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Videos large enough for the demo's recipe as it is, and their flow store."""
-    from twostream_ext.data import make_clips
+    from twostream_ext.data import generate_videos
     from twostream_ext.extraction import extract
 
     root = tmp_path_factory.mktemp("clips")
-    make_clips(root, seed=5, train_per_class=1, test_per_class=1, frames=14)
+    generate_videos(root, seed=5, train_per_class=1, test_per_class=1, frames=14)
     extract(root, root / "flow", method="dis")
     return root
 

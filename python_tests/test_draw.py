@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import colorsys
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from videos import decode, moving_frames, write_video
 
-from twostream_ext.errors import VideoError
+from twostream_ext.errors import SettingsError, VideoError
 from twostream_ext.extraction import extract
 from twostream_ext.flow import (
     FlowClip,
@@ -167,7 +168,11 @@ def test_pictures_of_another_video_than_the_clips(clip: tuple[Path, FlowClip], t
         draw_clip(other, flow)
     with pytest.raises(VideoError, match=r"out.avi: is written as .mp4"):
         write_flow_video(video, flow, tmp_path / "out.avi")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.avi", "short.avi"]
+    shutil.copy(video, tmp_path / "video.mp4")
+    with pytest.raises(SettingsError, match=r"video.mp4: is the input .*video.mp4 itself"):
+        write_flow_video(tmp_path / "video.mp4", flow, tmp_path / "video.mp4")
+    assert (tmp_path / "video.mp4").read_bytes() == video.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.avi", "short.avi", "video.mp4"]
 
 
 def test_wrong_arguments() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from twostream_ext.data import Split, UCFLists, Video, make_clips, read_ucf_lists
+from twostream_ext.data import Split, UCFLists, Video, generate_videos, read_ucf_lists
 from twostream_ext.errors import ListError, SettingsError
 from twostream_ext.extraction import extract
 
@@ -162,7 +162,7 @@ def test_real_lists(shared_data: Path) -> None:
 
 
 def test_lists_with_their_stores(tmp_path: Path) -> None:
-    make_clips(tmp_path / "videos", seed=1, train_per_class=1, test_per_class=1, frames=3, size=(32, 40))
+    generate_videos(tmp_path / "videos", seed=1, train_per_class=1, test_per_class=1, frames=3, size=(32, 40))
     flow, frames = tmp_path / "flow", tmp_path / "frames"
     extract(tmp_path / "videos", flow, smallest_side=None, frames_out=frames, progress=False)
     bare = UCFLists(tmp_path / "videos", tmp_path / "videos")

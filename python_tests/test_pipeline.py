@@ -38,7 +38,7 @@ def run(clips: Path, out: Path, **options):
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
-    data.make_clips(folder, seed=5, train_per_class=2, test_per_class=1, frames=14)
+    data.generate_videos(folder, seed=5, train_per_class=2, test_per_class=1, frames=14)
     return folder
 
 

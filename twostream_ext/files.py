@@ -3,71 +3,191 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
-import socket
-import threading
+import secrets
 import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from io import FileIO
 from pathlib import Path
 
-_LEFTOVER = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-\d+\.tmp")
+from twostream_ext.errors import SettingsError
+
+_TEMPORARY = re.compile(r"\..+\.(?P<keeper>[0-9a-f]{8})-[0-9a-f]{8}\.tmp(\.\w+)?")
+_OLD_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}-\d+-\d+\.tmp")  # of 0.1.0, which took no locks
+_NO_KEEPER = "00000000"
 _ABANDONED = 3600.0  # seconds: no file takes that long from its first byte to its last
+
+_in_work: set[FileIO] = set()
+"""Temporary files that this process is writing, open and locked."""
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`.
+def atomic_write(path: str | os.PathLike[str], *, ending: str = "") -> Iterator[Path]:
+    """Yield an empty temporary file beside `path`; on success it is flushed and renamed to `path`.
 
-    If the body raises (no space left, say), the temporary file is removed and `path` is as it was.
-    The name carries machine, process and thread, so that no two ever write into one temporary file.
+    Write into that file, and do not put another in its place: it carries a lock that tells `remove_leftovers` that it
+    is in work. If the body raises (no space left, say), the temporary file is removed and `path` is as it was. Several
+    threads and processes may write the same `path` at once; the last one's file stays.
+
+    ending: what the temporary name shall end in, ".mp4" say, for a library that chooses the format by it.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{_machine()}-{os.getpid()}-{threading.get_native_id()}.tmp")
-    try:
+    with _temporary(target, ending) as temporary:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def create_file(path: str | os.PathLike[str], text: str) -> bool:
+    """Write a text file whole, unless there is one already; return whether it was written.
+
+    Of several threads and processes that do so at once, one alone writes. (Where the file system has no hard links, two
+    that come in the same moment may both.)
+    """
+    target = Path(path)
+    if target.exists():
+        return False
+    with _temporary(target) as temporary:
+        temporary.write_text(text)
+        _flush(temporary)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        except OSError:  # no hard links here
+            temporary.replace(target)
+        return True
 
 
 def remove_leftovers(root: str | os.PathLike[str]) -> None:
-    """Remove the temporary files that killed processes left in a directory tree.
+    """Remove the temporary files that killed processes left in a directory tree; those in work stay.
 
-    Those of processes that may still live, on this machine or another, only after an hour.
+    The kernel frees a lock when its process ends, however it ends: a file of this machine whose lock can be taken is
+    nobody's. Of other machines, and where the file system has no locks, files are removed an hour after the last byte.
     """
     for folder, _, files in os.walk(root):
         for name in files:
-            if found := _LEFTOVER.fullmatch(name):
-                path = Path(folder, name)
-                dead = found["machine"] == _machine() and not _is_alive(int(found["process"]))
-                if dead or _age(path) > _ABANDONED:
-                    path.unlink(missing_ok=True)
+            if found := _TEMPORARY.fullmatch(name):
+                _remove_unlocked(Path(folder, name), found["keeper"])
+            elif _OLD_TEMPORARY.fullmatch(name):
+                _remove_abandoned(Path(folder, name))
 
 
-def _machine() -> str:
-    """Short, and the same for every process of this machine."""
-    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+def refuse_same_file(out: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> None:
+    """SettingsError, naming both, if the file to be written is one of those to be read, under whatever names.
+
+    A file that is not there, or that may not be looked at, is no other's: whoever opens it says what is wrong with it.
+    """
+    for path in inputs:
+        try:
+            same = Path(out).samefile(path)
+        except OSError:
+            continue
+        if same:
+            raise SettingsError(f"{out}: is the input {path} itself and would be overwritten; write to another file")
 
 
-def _is_alive(process: int) -> bool:
+@contextmanager
+def _temporary(target: Path, ending: str = "") -> Iterator[Path]:
+    """A new file beside `target`, locked until the end, when it is removed if it is still there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary, file = _begin(target, ending)
+    _in_work.add(file)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        yield temporary
+    finally:
+        if file in _in_work:  # not in a forked child, which has let go of it: there it is the parent's
+            temporary.unlink(missing_ok=True)
+            _in_work.remove(file)
+            file.close()
+
+
+def _begin(target: Path, ending: str) -> tuple[Path, FileIO]:
+    """Create and lock a temporary file whose name nobody else has, now or later."""
+    keeper = _keeper_of_locks(target.parent)
+    while True:
+        temporary = target.with_name(f".{target.name}.{keeper}-{secrets.token_hex(4)}.tmp{ending}")
+        file = FileIO(temporary, "x+")
+        is_locked = _lock(file)
+        # Before the lock was there, the file looked like a leftover: another process may be about to remove it.
+        if is_locked and temporary.exists():
+            return temporary, file
+        if is_locked is None and keeper == _NO_KEEPER:
+            return temporary, file
+        if is_locked is None:  # the name shall not promise a lock
+            keeper = _NO_KEEPER
+        temporary.unlink(missing_ok=True)
+        file.close()
+
+
+def _lock(file: FileIO) -> bool | None:
+    """Lock a file until it is closed; False if another holds the lock, None if the file system has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
-    except (PermissionError, OverflowError):
-        pass
+    except OSError:
+        return None
     return True
 
 
-def _age(path: Path) -> float:
-    """Seconds since a file was written to; 0 if it is gone."""
+def _remove_unlocked(path: Path, keeper: str) -> None:
+    """Remove a temporary file unless it is locked, or may be without our seeing it and is young."""
     try:
-        return time.time() - path.stat().st_mtime
+        file = FileIO(path, "r+")  # NFS locks only what is open for writing
+    except OSError:  # gone, or another user's
+        return
+    with file:
+        is_locked = _lock(file)
+        if is_locked and keeper == _keeper_of_locks(path.parent):
+            path.unlink(missing_ok=True)
+        elif is_locked is not False:
+            _remove_abandoned(path)
+
+
+def _remove_abandoned(path: Path) -> None:
+    try:
+        age = time.time() - path.stat().st_mtime
     except FileNotFoundError:
-        return 0.0
+        return
+    if age > _ABANDONED:
+        path.unlink(missing_ok=True)
+
+
+def _keeper_of_locks(folder: Path) -> str:
+    """Eight digits for who knows the locks of a folder's files: one kernel, since its start, and one mount.
+
+    A host's name would not do, as containers share it. Network file systems may be mounted so that each machine, or
+    each container, has locks of its own.
+    """
+    boot = _boot()
+    return f"{zlib.crc32(f'{boot} {folder.stat().st_dev}'.encode()):08x}" if boot else _NO_KEEPER
+
+
+@cache
+def _boot() -> str:
+    """Another for every start of every machine; empty where the kernel does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return ""
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _let_go() -> None:
+    """In a forked child: leave what the parent is writing to the parent, whose locks shall end with it."""
+    for file in _in_work:
+        file.close()
+    _in_work.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`twostream demo`: the whole pipeline on generated clips."""
+"""`twostream demo`: the whole pipeline on generated videos."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> None:
-    from twostream_ext.data import make_clips
+    from twostream_ext.data import generate_videos
     from twostream_ext.engine import RECIPES, RUN_FILE, read_run
     from twostream_ext.errors import SettingsError
 
@@ -31,5 +31,5 @@ def execute(options: argparse.Namespace) -> None:
     if (options.out / RUN_FILE).exists() and read_run(options.out)["videos"] != str(videos.resolve()):
         raise SettingsError(f"{options.out}: holds a run on other videos; use another directory")
     print(f"generated clips in {videos} ...", flush=True)
-    make_clips(videos, seed=options.seed)
+    generate_videos(videos, seed=options.seed)
     run_and_report(options, videos, videos, RECIPES["demo"], split=1)

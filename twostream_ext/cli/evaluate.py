@@ -35,9 +35,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def execute(options: argparse.Namespace) -> None:
     from twostream_ext.data import UCFLists
     from twostream_ext.engine import find_device, load_model, write_scores
+    from twostream_ext.files import refuse_same_file
     from twostream_ext.models import top1
     from twostream_ext.report import format_classes
 
+    refuse_same_file(options.out, options.model)
     device = find_device(options.device)
     data = UCFLists(options.videos, options.lists, split=options.split, flow=options.flow, frames=options.frames)
     trained = load_model(options.model, device)

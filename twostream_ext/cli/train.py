@@ -98,6 +98,7 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
         train,
     )
     from twostream_ext.errors import SettingsError
+    from twostream_ext.files import refuse_same_file
     from twostream_ext.models import freeze_backbone
 
     first = distributed.rank() == 0
@@ -106,6 +107,8 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
         raise SettingsError(f"{options.out}: holds a training run; give --resume to go on with it, or another --out")
     if options.last_layer and options.init is None:
         raise SettingsError("--last-layer needs --init FILE: the layers below it must come from a trained net")
+    if options.init is not None:
+        refuse_same_file(options.out / MODEL_FILE, options.init)
     recipe = _recipe(options, device)
     numbers: StreamRecipe = getattr(recipe, options.stream)
     settings = numbers.settings(

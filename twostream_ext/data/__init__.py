@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Videos, their lists, and training batches of them; generated clips."""
+"""Videos, their lists, and training batches of them; generated videos."""
 
 from twostream_ext.data.batches import FlowBatchItem, FrameBatchItem, flow_batches, frame_batches
-from twostream_ext.data.clips import make_clips
+from twostream_ext.data.generated import generate_videos
 from twostream_ext.data.lists import Split, Video, read_ucf_lists
 from twostream_ext.data.sampling import BatchPlan, class_uniform_draws, equally_spaced
 from twostream_ext.data.video_sets import ClipSource, UCFLists, VideoSet, join_video_sets
@@ -20,7 +20,7 @@ __all__ = [
     "equally_spaced",
     "flow_batches",
     "frame_batches",
+    "generate_videos",
     "join_video_sets",
-    "make_clips",
     "read_ucf_lists",
 ]

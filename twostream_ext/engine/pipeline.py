@@ -27,8 +27,8 @@ from twostream_ext.engine.train import train
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.extraction import extract
 from twostream_ext.files import atomic_write
-from twostream_ext.media.directory import compare_settings
 from twostream_ext.models import StreamNet, SVMFusion, fused_top1
+from twostream_ext.settings_files import claim
 
 STREAMS = ("spatial", "temporal")
 PARTS = ("train", "test")
@@ -131,12 +131,7 @@ def _claim(
         "seed": seed,
         **asdict(recipe),
     }
-    path = root / RUN_FILE
-    if path.exists():
-        compare_settings(root, read_run(root), settings)
-        return
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1) + "\n")
+    claim(root / RUN_FILE, settings, CheckpointError)
 
 
 def _extract(videos: Path, root: Path, listed: UCFLists, recipe: Recipe) -> None:

@@ -73,7 +73,7 @@ RECIPES = {
         spatial=StreamRecipe(800, 32, 1e-2, dropout=0.5),
         temporal=StreamRecipe(3000, 32, 1e-2, dropout=0.5),
     ),
-    # For the generated clips of `twostream demo`.
+    # For the generated videos of `twostream demo`.
     "demo": Recipe(
         smallest_side=72,
         input_size=64,

@@ -32,7 +32,8 @@ from twostream_ext.media import (
     check_step,
 )
 from twostream_ext.media.container import open_container
-from twostream_ext.media.directory import claim_directory, clip_path, compare_settings, settings_dict
+from twostream_ext.media.directory import claim_directory, clip_path, settings_dict
+from twostream_ext.settings_files import compare_settings
 
 _SHOWN_FAILURES = 10
 

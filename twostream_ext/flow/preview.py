@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twostream_ext.errors import VideoError
+from twostream_ext.files import refuse_same_file
 from twostream_ext.flow.clip import FlowClip
 from twostream_ext.flow.draw import draw_flow, side_by_side, typical_maximum
 from twostream_ext.media import Picture, check_mp4, open_video, write_mp4
@@ -34,9 +35,10 @@ def write_flow_video(video: str | os.PathLike[str], clip: FlowClip, out: str | o
     """Write an .mp4 with the frames on the left and their forward flow in colours, one scale for all, on the right.
 
     video: the file that the clip was made from. VideoError if it cannot be read, has fewer frames than the clip, or
-    `out` cannot be written as .mp4.
+    `out` cannot be written as .mp4; SettingsError if `out` is that file.
     """
     check_mp4(out)
+    refuse_same_file(out, video)
     chosen = np.unique(np.linspace(0, clip.length() - 1, _SAMPLES).round().astype(int))
     maximum = typical_maximum(np.stack([_field(clip, int(number)) for number in chosen]))
 

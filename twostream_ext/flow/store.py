@@ -27,8 +27,9 @@ from twostream_ext.media.container import (
     size_of,
     write_container,
 )
-from twostream_ext.media.directory import SETTINGS_FILE, Store, read_settings, settings_dict
+from twostream_ext.media.directory import SETTINGS_FILE, Store, settings_dict
 from twostream_ext.media.jpeg import check_codec, code_jpeg, decode_jpeg, largest_jpeg, most_pixels
+from twostream_ext.settings_files import read_settings
 
 FLOW_KIND = "flow"
 
@@ -109,7 +110,7 @@ class OwnFlow(Store[FlowClip]):
         super().__init__(path)
         if (self.path / SETTINGS_FILE).exists():
             try:
-                self.settings = _settings(read_settings(self.path))
+                self.settings = _settings(read_settings(self.path / SETTINGS_FILE, FlowStoreError))
             except (KeyError, TypeError) as error:
                 place = self.path / SETTINGS_FILE
                 raise FlowStoreError(f"{place}: lacks the setting {error}") from error

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from twostream_ext.errors import FlowStoreError, SettingsError
-from twostream_ext.files import atomic_write
+from twostream_ext.errors import FlowStoreError
 from twostream_ext.media.container import Container, Identity, is_unchanged, open_container
+from twostream_ext.settings_files import claim
 
 SUFFIX = ".safetensors"
 SETTINGS_FILE = "store.json"
@@ -86,50 +86,17 @@ def clip_path(root: Path, name: str) -> Path:
 
 
 def claim_directory(root: Path, kind: str, settings: Mapping[str, Any]) -> None:
-    """Note the settings of a store in its directory, or check that they are those noted.
+    """Note the settings of a store in its directory, or check that they are those noted; see `settings_files.claim`.
 
-    SettingsError, naming the directory and the setting, if they differ.
+    SettingsError, naming the directory and the setting, if they differ; FlowStoreError if what is noted is damaged.
     """
-    path = root / SETTINGS_FILE
-    if not path.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps({"kind": kind, **settings}, indent=1) + "\n")
-        return
-    noted = read_settings(root)
-    compare_settings(root, noted, {"kind": kind, **settings})
-
-
-def read_settings(root: Path) -> dict[str, Any]:
-    """What was noted in a directory; FlowStoreError if that is damaged."""
-    path = root / SETTINGS_FILE
-    try:
-        noted = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise FlowStoreError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(noted, dict):
-        raise FlowStoreError(f"{path}: does not hold the settings of a store")
-    return noted
-
-
-def compare_settings(place: Path, noted: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """SettingsError, naming the place and the setting, if something wanted is noted otherwise."""
-    for name, value in wanted.items():
-        if noted.get(name) != value:
-            raise SettingsError(
-                f"{place}: was made with {name} {_shown(noted.get(name))}, not {_shown(value)}; "
-                "use another directory or the same setting"
-            )
+    claim(root / SETTINGS_FILE, {"kind": kind, **settings}, FlowStoreError)
 
 
 def settings_dict(settings: Any) -> dict[str, Any]:
     """A settings dataclass as JSON gives it back."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     return plain
-
-
-def _shown(value: Any) -> str:
-    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def list_folders(root: Path) -> Iterator[tuple[str, list[str]]]:

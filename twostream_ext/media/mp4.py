@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -13,32 +14,33 @@ import numpy.typing as npt
 
 from twostream_ext.errors import VideoError
 from twostream_ext.files import atomic_write
+from twostream_ext.media.video import FALLBACK_FPS, quiet_opencv
+
+_LOWEST_FPS, _HIGHEST_FPS = 0.01, 65535
 
 Picture = npt.NDArray[np.uint8]
 """uint8 RGB [H, W, 3]."""
 
 
 def write_mp4(out: str | os.PathLike[str], pictures: Iterable[Picture], fps: float) -> None:
-    """Write pictures of one size, uint8 RGB [H, W, 3], as an .mp4; VideoError if that cannot be."""
+    """Write pictures of one size, uint8 RGB [H, W, 3], as an .mp4, whole or not at all.
+
+    fps: frames per second, written to five digits. One that no video can have (not a number, infinite, below 0.01 or
+    above 65535) becomes 25.
+
+    VideoError, naming `out`, if that cannot be: there is no picture, they differ in size, or the disk is full.
+    """
     check_mp4(out)
-    with atomic_write(out) as temporary:
-        named = temporary.with_suffix(".mp4")  # OpenCV chooses the container by the name's ending
-        writer = None
-        try:
-            for picture in pictures:
-                even = _even(picture)
-                if writer is None:
-                    size = (even.shape[1], even.shape[0])
-                    writer = cv2.VideoWriter(str(named), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
-                    if not writer.isOpened():
-                        raise VideoError(f"{out}: cannot be written")
-                writer.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
-            if writer is None:
+    try:
+        with atomic_write(out, ending=".mp4") as temporary:  # OpenCV chooses the container by the name's ending
+            given = _encode(temporary, pictures, fps)
+            written = _count_frames(temporary)
+            if given == 0:
                 raise VideoError(f"{out}: there are no pictures to write")
-            writer.release()
-            named.replace(temporary)
-        finally:
-            named.unlink(missing_ok=True)
+            if written != given:  # OpenCV does not tell of a disk that is full
+                raise VideoError(f"{out}: cannot be written: it would hold {written} of {given} pictures")
+    except OSError as error:
+        raise VideoError(f"{out}: cannot be written: {error.strerror}") from error
 
 
 def check_mp4(out: str | os.PathLike[str]) -> None:
@@ -47,7 +49,45 @@ def check_mp4(out: str | os.PathLike[str]) -> None:
         raise VideoError(f"{out}: is written as .mp4, give it that ending")
 
 
+def _encode(path: Path, pictures: Iterable[Picture], fps: float) -> int:
+    """Return how many pictures there were."""
+    rest = iter(pictures)
+    first = next(rest, None)
+    if first is None:
+        return 0
+    height, width = _even(first).shape[:2]
+    with quiet_opencv():
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), _writable_fps(fps), (width, height))
+    count = 0
+    try:
+        for picture in chain([first], rest):
+            writer.write(cv2.cvtColor(_even(picture), cv2.COLOR_RGB2BGR))
+            count += 1
+    finally:
+        writer.release()
+    return count
+
+
 def _even(picture: Picture) -> Picture:
     """Video codecs want even sizes: the last row and column twice where they are odd."""
     height, width = picture.shape[:2]
     return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _writable_fps(fps: float) -> float:
+    """The nearest rate that MPEG-4 can hold by way of OpenCV: up to 65535 ones, tenths, hundredths or thousandths."""
+    if not _LOWEST_FPS <= fps <= _HIGHEST_FPS:  # so is what is not a number
+        return FALLBACK_FPS
+    parts_of_one = max(each for each in (1, 10, 100, 1000) if round(fps * each) <= _HIGHEST_FPS)
+    return round(fps * parts_of_one) / parts_of_one
+
+
+def _count_frames(path: Path) -> int:
+    """How many frames can be decoded; the header may promise more."""
+    with quiet_opencv():
+        reader = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    count = 0
+    while reader.grab():
+        count += 1
+    reader.release()
+    return count

@@ -115,7 +115,7 @@ def _open_capture(path: Path) -> cv2.VideoCapture:
         name.encode()
     except UnicodeEncodeError as error:  # OpenCV would crash
         raise VideoError(f"{path!r}: the name is not UTF-8") from error
-    with _quiet_opencv():
+    with quiet_opencv():
         # One thread: extraction and data loading decode several videos at once.
         capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     if not capture.isOpened():
@@ -124,7 +124,7 @@ def _open_capture(path: Path) -> cv2.VideoCapture:
 
 
 @contextmanager
-def _quiet_opencv() -> Iterator[None]:
+def quiet_opencv() -> Iterator[None]:
     """Without OpenCV's warnings: what went wrong is in our error. The level is one per process."""
     with _opening:
         level = cv2.utils.logging.getLogLevel()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Generated clips: files, lists, determinism, and what a frame and a flow field give away."""
+"""Generated videos: files, lists, determinism, and what a frame and a flow field give away."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import cv2
@@ -11,15 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from sklearn.ensemble import ExtraTreesClassifier
+from test_mp4 import limited
 
-from twostream_ext.data.clips import APPEARANCES, CLASSES, MOTIONS, make_clips, render_clip
-from twostream_ext.errors import SettingsError
+from twostream_ext.data.generated import APPEARANCES, CLASSES, MOTIONS, generate_videos, render_video
+from twostream_ext.errors import SettingsError, VideoError
 
 SMALL = {"train_per_class": 2, "test_per_class": 1, "size": (48, 64), "frames": 12}
 
 
 def render(label: int, key: int, frames: int = 12) -> npt.NDArray[np.uint8]:
-    return np.stack(list(render_clip(label, np.random.SeedSequence(key), frames=frames)))
+    return np.stack(list(render_video(label, np.random.SeedSequence(key), frames=frames)))
 
 
 def decode(path: Path) -> list[npt.NDArray[np.uint8]]:
@@ -39,8 +41,8 @@ def digest_of_files(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clips") / "set"
-    make_clips(folder, seed=3, **SMALL)  # type: ignore[arg-type]
+    folder = tmp_path_factory.mktemp("generated") / "set"
+    generate_videos(folder, seed=3, **SMALL)  # type: ignore[arg-type]
     return folder
 
 
@@ -60,11 +62,11 @@ def test_every_video_decodes_to_the_right_frames(small_set: Path) -> None:
 
 def test_coding_keeps_the_pixels(tmp_path: Path) -> None:
     """What is decoded is what was rendered (RGB order, frame order), up to the codec's loss."""
-    make_clips(tmp_path, seed=5, train_per_class=1, test_per_class=1, frames=12)
+    generate_videos(tmp_path, seed=5, train_per_class=1, test_per_class=1, frames=12)
     test_draw = np.random.SeedSequence(5).spawn(2)[1].spawn(16)
     for label in (0, 5, 10, 15):
         decoded = np.stack(decode(tmp_path / CLASSES[label] / f"v_{CLASSES[label]}_g01_c01.mp4"))
-        rendered = np.stack(list(render_clip(label, test_draw[label], frames=12)))
+        rendered = np.stack(list(render_video(label, test_draw[label], frames=12)))
         error = np.abs(decoded.astype(np.float64) - rendered).mean()
         shifted = np.abs(decoded[1:].astype(np.float64) - rendered[:-1]).mean()
         assert error < 8
@@ -104,32 +106,53 @@ def test_no_two_videos_are_alike(small_set: Path) -> None:
 
 def test_repeating_keeps_the_files(small_set: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in small_set.glob("*/*.mp4")}
-    make_clips(small_set, seed=3, **SMALL)  # type: ignore[arg-type]
+    generate_videos(small_set, seed=3, **SMALL)  # type: ignore[arg-type]
     assert {path: path.stat().st_mtime_ns for path in small_set.glob("*/*.mp4")} == before
     assert not list(small_set.rglob(".*"))
 
 
 def test_a_broken_off_set_is_completed(small_set: Path, tmp_path: Path) -> None:
-    make_clips(tmp_path, seed=3, **SMALL)  # type: ignore[arg-type]
+    generate_videos(tmp_path, seed=3, **SMALL)  # type: ignore[arg-type]
     (tmp_path / "DottedSliding/v_DottedSliding_g02_c01.mp4").unlink()
     (tmp_path / "testlist01.txt").unlink()
-    make_clips(tmp_path, seed=3, **SMALL)  # type: ignore[arg-type]
+    generate_videos(tmp_path, seed=3, **SMALL)  # type: ignore[arg-type]
     assert digest_of_files(tmp_path) == digest_of_files(small_set)
+
+
+def test_a_set_that_the_first_version_began_is_completed(small_set: Path, tmp_path: Path) -> None:
+    noted = '{"rendering": 3, "seed": 3, "train_per_class": 2, "test_per_class": 1, "size": [48, 64], "frames": 12}\n'
+    (tmp_path / "clips.json").write_text(noted)
+    generate_videos(tmp_path, seed=3, **SMALL)  # type: ignore[arg-type]
+    assert digest_of_files(tmp_path).keys() == digest_of_files(small_set).keys()
+    with pytest.raises(SettingsError, match="seed 3, not 4"):
+        generate_videos(tmp_path, seed=4, **SMALL)  # type: ignore[arg-type]
+
+
+def test_a_full_disk_and_what_a_killed_call_left(tmp_path: Path) -> None:
+    with limited(3000), pytest.raises(VideoError, match=r"c01.mp4: cannot be written: it would hold 0 of 12"):
+        generate_videos(tmp_path / "set", **SMALL)  # type: ignore[arg-type]
+    assert [path.name for path in (tmp_path / "set").rglob("*") if path.is_file()] == ["clips.json"]
+    left = tmp_path / "set" / "DottedSliding" / ".v.mp4.00000001-00000007.tmp.mp4"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"begun")
+    os.utime(left, (0, 0))
+    generate_videos(tmp_path / "set", **SMALL)  # type: ignore[arg-type]
+    assert not list((tmp_path / "set").rglob(".*"))
 
 
 def test_settings_of_another_set_are_refused(small_set: Path) -> None:
     before = digest_of_files(small_set)
     with pytest.raises(SettingsError, match="seed 3, not 4"):
-        make_clips(small_set, seed=4, **SMALL)  # type: ignore[arg-type]
+        generate_videos(small_set, seed=4, **SMALL)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="frames 12, not 14"):
-        make_clips(small_set, seed=3, **{**SMALL, "frames": 14})  # type: ignore[arg-type]
+        generate_videos(small_set, seed=3, **{**SMALL, "frames": 14})  # type: ignore[arg-type]
     assert digest_of_files(small_set) == before
 
 
 def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.mp4").write_bytes(b"mine")
     with pytest.raises(SettingsError, match="expected an empty folder"):
-        make_clips(tmp_path)
+        generate_videos(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.mp4"]
 
 
@@ -139,13 +162,13 @@ def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
 )
 def test_impossible_settings_are_refused(tmp_path: Path, name: str, value: object) -> None:
     with pytest.raises(SettingsError, match=name):
-        make_clips(tmp_path / "set", **{name: value})  # type: ignore[arg-type]
+        generate_videos(tmp_path / "set", **{name: value})  # type: ignore[arg-type]
     assert not (tmp_path / "set").exists()
 
 
-# What a frame and what a flow tell: simple statistics and a forest, on clips nobody trained on.
+# What a frame and what a flow tell: simple statistics and a forest, on videos nobody trained on.
 
-TRAIN_CLIPS, TEST_CLIPS = 8, 5  # of each class
+TRAIN_VIDEOS, TEST_VIDEOS = 8, 5  # of each class
 
 
 def frame_statistics(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
@@ -194,14 +217,14 @@ def told() -> dict[tuple[str, str], float]:
     """Accuracy of (statistics of "frame" or "flow") telling ("appearance" or "motion")."""
     statistics: dict[str, list[npt.NDArray[np.float64]]] = {"frame": [], "flow": []}
     labels = []
-    for key in range(TRAIN_CLIPS + TEST_CLIPS):
+    for key in range(TRAIN_VIDEOS + TEST_VIDEOS):
         for label in range(16):
             pictures = render(label, 1000 + 16 * key + label)
             statistics["frame"].append(frame_statistics(pictures[6]))
             statistics["flow"].append(flow_statistics(pictures))
             labels.append(label)
     targets = {"appearance": np.array(labels) // 4, "motion": np.array(labels) % 4}
-    split = 16 * TRAIN_CLIPS
+    split = 16 * TRAIN_VIDEOS
     accuracies = {}
     for source, rows in statistics.items():
         for aim, target in targets.items():
@@ -213,7 +236,7 @@ def told() -> dict[tuple[str, str], float]:
 
 def test_a_frame_tells_the_appearance_only(told: dict[tuple[str, str], float]) -> None:
     assert told["frame", "appearance"] > 0.85
-    assert told["frame", "motion"] < 0.42  # chance is 0.25, on 80 clips
+    assert told["frame", "motion"] < 0.42  # chance is 0.25, on 80 videos
 
 
 def test_the_flow_tells_the_motion_only(told: dict[tuple[str, str], float]) -> None:

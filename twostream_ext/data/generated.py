@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Generated clips: real video files whose classes need both streams.
+"""Generated videos: real video files whose classes need both streams.
 
 A class is an appearance (the texture of one object) and a motion (how that object moves). Whatever
-its class, a clip draws the horizontal, vertical, angular and size phase of its object from the same
+its class, a video draws the horizontal, vertical, angular and size phase of its object from the same
 distributions; the motion only decides which of the four phases advances with time. So one frame
 says nothing about the motion. All else is drawn alike for every class: outline, colours, size,
 speed, background, camera pan and distractors.
@@ -10,27 +10,27 @@ speed, background, camera pan and distractors.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from twostream_ext.errors import SettingsError, VideoError
-from twostream_ext.files import atomic_write
+from twostream_ext.errors import SettingsError
+from twostream_ext.files import atomic_write, remove_leftovers
+from twostream_ext.media import write_mp4
+from twostream_ext.settings_files import claim
 
 APPEARANCES = ("Dotted", "Marbled", "Shaded", "Striped")
 MOTIONS = ("Bobbing", "Resting", "Sliding", "Spinning")
 CLASSES = tuple(appearance + motion for appearance in APPEARANCES for motion in MOTIONS)
 FRAMES_PER_SECOND = 25.0
 
-_SETTINGS_FILE = "clips.json"
+_SETTINGS_FILE = "clips.json"  # its name since 0.1.0, whose folders are still completed
 _RENDERING = 3  # to be raised whenever the same seed gives other pixels
 _SPRITE_SIDE = 64  # pixels
 _TURN = {"Spinning": (28.0, 48.0)}  # frames in which the advancing phase makes a full turn
@@ -55,18 +55,18 @@ class _Sprite(NamedTuple):
     pose: Callable[[int], _Pose]
 
 
-class _Clip(NamedTuple):
-    """One video to make: its class, its name without folder, and the key of its random draws."""
+class _Planned(NamedTuple):
+    """A video to make: its class, its name without folder, and the key of its random draws."""
 
     label: int
     name: str
     draw: np.random.SeedSequence
 
 
-def render_clip(
+def render_video(
     label: int, draw: np.random.SeedSequence, *, size: tuple[int, int] = (96, 128), frames: int = 24
 ) -> Iterator[Frame]:
-    """Yield the `frames` frames, uint8 RGB [H, W, 3], of a clip of class `CLASSES[label]`.
+    """Yield the `frames` frames, uint8 RGB [H, W, 3], of a video of class `CLASSES[label]`.
 
     Everything random comes from `draw`: the same draw gives the same pixels.
     """
@@ -231,7 +231,7 @@ def _paint(picture: Frame, sprite: _Sprite, camera: npt.NDArray[np.float64], ind
     box[:] = cv2.blendLinear(box, colour, 1 - opacity, opacity)
 
 
-def make_clips(
+def generate_videos(
     out_dir: str | os.PathLike[str],
     *,
     seed: int = 0,
@@ -267,14 +267,14 @@ def make_clips(
     train_draw, test_draw = np.random.SeedSequence(seed).spawn(2)
     test = _plan(test_draw, test_per_class, first_group=1)
     train = _plan(train_draw, train_per_class, first_group=test_per_class + 1)
-    missing = [clip for clip in train + test if not (root / _listed_name(clip)).exists()]
-    with TemporaryDirectory(dir=root, prefix=".") as scratch:
-        for clip in missing:
-            pictures = render_clip(clip.label, clip.draw, size=size, frames=frames)
-            _write_video(root / _listed_name(clip), Path(scratch), pictures, size, frames)
+    missing = [video for video in train + test if not (root / _listed_name(video)).exists()]
+    remove_leftovers(root)
+    for video in missing:
+        pictures = render_video(video.label, video.draw, size=size, frames=frames)
+        write_mp4(root / _listed_name(video), pictures, FRAMES_PER_SECOND)
     _write_lines(root / "classInd.txt", [f"{i} {name}" for i, name in enumerate(CLASSES, 1)])
-    _write_lines(root / "trainlist01.txt", [f"{_listed_name(clip)} {clip.label + 1}" for clip in train])
-    _write_lines(root / "testlist01.txt", [_listed_name(clip) for clip in test])
+    _write_lines(root / "trainlist01.txt", [f"{_listed_name(video)} {video.label + 1}" for video in train])
+    _write_lines(root / "testlist01.txt", [_listed_name(video) for video in test])
 
 
 def _check_settings(train: int, test: int, size: tuple[int, int], frames: int) -> None:
@@ -284,62 +284,33 @@ def _check_settings(train: int, test: int, size: tuple[int, int], frames: int) -
         ("frames", frames, 2),
     ):
         if value < least:
-            raise SettingsError(f"make_clips: {name} is {value}, expected at least {least}")
+            raise SettingsError(f"generate_videos: {name} is {value}, expected at least {least}")
     if min(size) < 32 or size[0] % 2 or size[1] % 2:
-        raise SettingsError(f"make_clips: size is {size}, expected even numbers of at least 32")
+        raise SettingsError(f"generate_videos: size is {size}, expected even numbers of at least 32")
 
 
 def _claim_folder(root: Path, settings: dict[str, int | list[int]]) -> None:
     """Note the settings in the folder, or check that it was begun with the same ones."""
     path = root / _SETTINGS_FILE
-    if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
-            raise SettingsError(f"{path}: not the settings of generated clips") from error
-        for name, value in settings.items():
-            if found.get(name) != value:
-                raise SettingsError(
-                    f"{root}: holds generated clips with {name} {found.get(name)}, not {value}; use another folder"
-                )
-        return
-    if root.exists() and any(not entry.name.startswith(".") for entry in root.iterdir()):
-        raise SettingsError(f"{root}: expected an empty folder or generated clips")
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(settings) + "\n")
+    is_empty = not root.exists() or all(entry.name.startswith(".") for entry in root.iterdir())
+    if not is_empty and not path.exists():  # in this order: another process may begin a set at this moment
+        raise SettingsError(f"{root}: expected an empty folder or generated videos")
+    claim(path, settings, SettingsError)
 
 
-def _plan(draw: np.random.SeedSequence, per_class: int, *, first_group: int) -> list[_Clip]:
+def _plan(draw: np.random.SeedSequence, per_class: int, *, first_group: int) -> list[_Planned]:
     draws = iter(draw.spawn(len(CLASSES) * per_class))
     return [
-        _Clip(label, f"v_{name}_g{group:02d}_c01", next(draws))
+        _Planned(label, f"v_{name}_g{group:02d}_c01", next(draws))
         for label, name in enumerate(CLASSES)
         for group in range(first_group, first_group + per_class)
     ]
 
 
-def _listed_name(clip: _Clip) -> str:
-    return f"{CLASSES[clip.label]}/{clip.name}.mp4"
+def _listed_name(video: _Planned) -> str:
+    return f"{CLASSES[video.label]}/{video.name}.mp4"
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text("".join(line + "\n" for line in lines))
-
-
-def _write_video(path: Path, scratch: Path, pictures: Iterator[Frame], size: tuple[int, int], frames: int) -> None:
-    # OpenCV takes the container from the file's extension and hides a full disk: hence the scratch
-    # file and the count.
-    unfinished = scratch / path.name
-    code = cv2.VideoWriter.fourcc(*"mp4v")
-    writer = cv2.VideoWriter(str(unfinished), code, FRAMES_PER_SECOND, (size[1], size[0]))
-    for picture in pictures:
-        writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    writer.release()
-    reader = cv2.VideoCapture(str(unfinished))
-    written = int(reader.get(cv2.CAP_PROP_FRAME_COUNT))
-    reader.release()
-    if written != frames:
-        raise VideoError(f"{path}: could not be written ({max(written, 0)} of {frames} frames)")
-    with atomic_write(path) as temporary:
-        unfinished.replace(temporary)
