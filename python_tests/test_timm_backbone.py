@@ -7,6 +7,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from twostream_ext.engine import load_model, save_model
+from twostream_ext.engine import find_recipe, load_model, new_net, save_model
 from twostream_ext.errors import SettingsError
 from twostream_ext.models import NetSettings, SpatialNet, StreamNet, TemporalNet, freeze_backbone
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
@@ -174,6 +175,13 @@ def test_an_unknown_name_and_an_absent_timm_give_one_line(
     assert re.match(r"backbone 'resnet50' is not registered.*, and timm, .*, cannot be imported \(", str(caught.value))
     assert "pip install 'twostream_ext[timm]'" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+def test_the_width_of_a_recipe_is_that_of_cnn_m_2048_alone(stream: str, stand_in: dict[str, Any]) -> None:
+    recipe = replace(find_recipe("small"), backbone="small")
+    assert recipe.width != 1
+    assert new_net(recipe, stream, 4, seed=0).settings.width == 1
 
 
 @pytest.mark.parametrize("make", [SpatialNet, TemporalNet])
