@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +79,24 @@ def test_a_finished_run_is_not_done_again(clips, finished):
 def test_other_settings_in_the_same_directory(clips, finished):
     with pytest.raises(SettingsError, match="was made with seed 0, not 1"):
         run(clips, finished, seed=1)
+
+
+def test_a_run_that_was_begun_before_backbones_were_noted_goes_on(clips, finished, tmp_path):
+    noted = json.loads((finished / "run.json").read_text())
+    assert noted.pop("backbone") == "cnn_m_2048"
+    (tmp_path / "run.json").write_text(json.dumps(noted))
+    shutil.copy(finished / "summary.json", tmp_path)
+    assert run(clips, tmp_path)["seed"] == 0
+    with pytest.raises(SettingsError, match="was made with backbone cnn_m_2048, not other"):
+        engine.run_pipeline(clips, clips, tmp_path, recipe=replace(TINY, backbone="other"))
+
+
+def test_nets_that_cannot_be_end_a_run_before_it_begins(clips, tmp_path, capsys):
+    out = tmp_path / "out"
+    sources = ["--videos", str(clips), "--lists", str(clips), "--out", str(out)]
+    assert main(["run", *sources, "--recipe", "small", "--backbone", "no such net"]) == 2
+    assert "backbone 'no such net' is not registered" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_killed_runs_go_on_and_end_alike(clips, finished, tmp_path):

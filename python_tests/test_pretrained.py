@@ -165,7 +165,6 @@ def test_a_net_with_a_mean_image_survives_its_own_files(
     torch.testing.assert_close(again(x), net(x), rtol=1e-5, atol=1e-4)  # in a file, tensors are aligned otherwise
     load_pretrained(again, write(tmp_path / "colour.mat", blobs))
     assert again.backbone.mean_image is None
-    assert not again.settings.mean_image
 
 
 @pytest.mark.parametrize("name", ["weights.mat", "layers.caffemodel"])
@@ -304,11 +303,11 @@ def test_a_blob_with_too_few_values_is_refused(blobs: released.Blobs, tmp_path: 
 @pytest.mark.parametrize(
     ("net", "options", "message"),
     [
-        (small_net, {"cross_modality": True}, "cross_modality is for temporal nets"),
+        (small_net, {"cross_modality": True}, "cross_modality is for nets that take flow"),
         (
             lambda: TemporalNet(2, width=WIDTH),
             {"cross_modality": True, "mean_file": "mean"},
-            "mean_file is of frames, a temporal net has no use for it",
+            "mean_file is of frames, a net for flow has no use for it",
         ),
     ],
 )

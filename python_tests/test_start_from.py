@@ -182,7 +182,7 @@ def test_a_stopped_run_goes_on_without_the_file_and_ends_with_the_same_bits(
     assert main(arguments(videos, "spatial", tmp_path / "stopped", *more, "--resume")) == 0
     whole, stopped = (load_model(tmp_path / name / "model.safetensors").net for name in ("whole", "stopped"))
     assert whole.settings == stopped.settings
-    assert whole.settings.mean_image
+    assert whole.backbone.mean_image is not None
     assert parts_that_moved(stopped, whole) == set()
     assert len(learning_rates(tmp_path / "stopped")) == 4
 

@@ -29,7 +29,6 @@ from twostream_ext.engine.training_log import TrainingLog
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow import FlowStore, write_flow_clip
 from twostream_ext.models import SpatialNet, TemporalNet, freeze_backbone
-from twostream_ext.models.streams import set_mean_image
 from twostream_ext.ops import QuantizedFlow
 
 LENGTH = 2
@@ -163,7 +162,7 @@ def go_on_with_mean_image(folder: Path) -> SpatialNet:
     out = folder / f"mean{distributed.rank()}"
     if distributed.rank() == 0:
         begun = SpatialNet(3, width=0.05, input_size=SIDE, dropout=0.0)
-        set_mean_image(begun, torch.full((3, SIDE, SIDE), 0.5))
+        begun.backbone.mean_image = torch.full((3, SIDE, SIDE), 0.5)
         save_checkpoint(out / CHECKPOINT_FILE, begun, torch.optim.SGD(begun.parameters()), SETTINGS, 3)
 
     def batches(start: int) -> Iterator[int]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twostream_ext.cli.options import add_lists, add_out, add_run_options, add_stores, positive_number
+from twostream_ext.cli.options import add_backbone, add_lists, add_out, add_run_options, add_stores, positive_number
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +45,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--last-layer", action="store_true", help="train the last layer alone; needs --init")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one")
     parser.add_argument("--recipe", choices=_RECIPES, default="auto", help="auto: paper on a GPU, small without (auto)")
+    add_backbone(parser)
     parser.add_argument("--iterations", type=positive_number)
     parser.add_argument("--batch-size", type=positive_number, metavar="N", help="of all processes together")
     parser.add_argument("--lr", type=float, dest="learning_rate", metavar="RATE", help="learning rate at the start")
@@ -154,7 +155,11 @@ def _recipe(options: argparse.Namespace, device: torch.device) -> Recipe:
         numbers = numbers.fine_tuned(last_layer=options.last_layer)
     given = {name: getattr(options, name) for name in ("iterations", "batch_size", "learning_rate", "dropout")}
     numbers = replace(numbers, **{name: value for name, value in given.items() if value is not None})
-    changed: dict[str, Any] = {options.stream: numbers, "length": options.length or recipe.length}
+    changed: dict[str, Any] = {
+        options.stream: numbers,
+        "length": options.length or recipe.length,
+        "backbone": options.backbone or recipe.backbone,
+    }
     return replace(recipe, **changed)
 
 

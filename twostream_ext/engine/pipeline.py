@@ -75,6 +75,8 @@ def run_pipeline(
     listed = UCFLists(videos, lists, split=split)
     if len(listed.classes) < 2:
         raise SettingsError(f"{lists}: a classifier needs at least 2 classes, got {listed.classes}")
+    if not (root / RUN_FILE).exists():
+        _check_nets(recipe, len(listed.classes))
     _claim(root, videos, lists, split, seed, recipe)
     if (root / SUMMARY_FILE).exists():
         return read_summary(root)
@@ -131,7 +133,8 @@ def _claim(
         "seed": seed,
         **asdict(recipe),
     }
-    claim(root / RUN_FILE, settings, CheckpointError)
+    # 0.1.0 knew one backbone and did not note it.
+    claim(root / RUN_FILE, settings, CheckpointError, unnoted={"backbone": Recipe.backbone})
 
 
 def _extract(videos: Path, root: Path, listed: UCFLists, recipe: Recipe) -> None:
@@ -144,6 +147,12 @@ def _extract(videos: Path, root: Path, listed: UCFLists, recipe: Recipe) -> None
         names=[video.path for video in (*listed.train.videos, *listed.test.videos)],
         frames_out=root / "frames",
     )
+
+
+def _check_nets(recipe: Recipe, classes: int) -> None:
+    """Before hours of extraction: the nets can be made."""
+    for stream in STREAMS:
+        new_net(recipe, stream, classes, seed=0)
 
 
 def _check_clips(data: UCFLists, recipe: Recipe) -> None:

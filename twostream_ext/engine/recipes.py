@@ -10,7 +10,7 @@ import torch
 
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.errors import SettingsError
-from twostream_ext.models import SpatialNet, StreamNet, TemporalNet
+from twostream_ext.models import CNN_M_2048, SpatialNet, StreamNet, TemporalNet
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Recipe:
 
     smallest_side: int  # of frames and flow fields, in pixels
     input_size: int  # side of the nets' square input, in pixels
-    width: float  # of CNN-M-2048; 1 is the paper's
+    width: float  # of CNN-M-2048; 1 is the paper's; no other backbone is told of it
     length: int  # L, flow fields in a stack
     spatial: StreamRecipe
     temporal: StreamRecipe
@@ -52,6 +52,7 @@ class Recipe:
     crops: int = 10  # of each
     flow_method: str = "tvl1"
     jpeg_quality: int = 90
+    backbone: str = CNN_M_2048  # of both nets; see `register_backbone`
 
 
 RECIPES = {
@@ -97,8 +98,9 @@ def new_net(recipe: Recipe, stream: str, classes: int, *, seed: int, bidirection
     """The net of one stream, with first weights that the seed decides; the caller's random state is left alone."""
     numbers: StreamRecipe = getattr(recipe, stream)
     common: dict[str, Any] = {
+        "backbone": recipe.backbone,
         "dropout": numbers.dropout,
-        "width": recipe.width,
+        "width": recipe.width if recipe.backbone == CNN_M_2048 else 1.0,
         "input_size": recipe.input_size,
     }
     with torch.random.fork_rng(devices=[]):

@@ -204,7 +204,6 @@ def train_batches(
 def _check_processes_agree(net: StreamNet, settings: TrainSettings) -> None:
     """SettingsError where processes, perhaps on several machines, were not started alike: they would train nonsense."""
     facts = asdict(net.settings) | asdict(settings) | {"trained_parameters": trained_parameters(net)}
-    del facts["mean_image"]  # all get the first one's
     distributed.check_same(facts)
 
 
