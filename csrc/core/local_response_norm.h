@@ -23,10 +23,6 @@ struct ResponseNorm {
   TWOSTREAM_HD bool holds(int64_t channel) const { return channel >= 0 && channel < channels; }
 };
 
-inline bool valid_response(const twostream_response_shape& shape, const twostream_response_constants& constants) {
-  return shape.samples >= 0 && shape.channels >= 0 && shape.pixels >= 0 && constants.size >= 1 && is_float(shape.dtype);
-}
-
 inline bool is_empty(const twostream_response_shape& shape) {
   return shape.samples == 0 || shape.channels == 0 || shape.pixels == 0;
 }

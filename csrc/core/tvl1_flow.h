@@ -16,7 +16,6 @@ namespace twostream {
 
 constexpr int tvl1_most_scales = 64;
 constexpr int32_t tvl1_smallest_side = 16;
-constexpr int32_t tvl1_largest_side = 1 << 30;  // places a little beyond the border are int32 too
 
 struct Tvl1Level {
   int32_t height;
@@ -48,18 +47,6 @@ inline Tvl1Pyramid tvl1_pyramid(const twostream_tvl1_flow_args& args) {
     pyramid.levels[pyramid.count++] = level;
   }
   return pyramid;
-}
-
-inline bool valid_tvl1(const twostream_tvl1_flow_args& args) {
-  const bool dtype = args.frames.dtype == TWOSTREAM_UINT8 || args.frames.dtype == TWOSTREAM_FLOAT32;
-  const bool frames = args.frames.count >= 1 || args.pair_count == 0;
-  const bool largest = args.frames.height <= tvl1_largest_side && args.frames.width <= tvl1_largest_side;
-  const bool sizes = args.frames.height >= 1 && args.frames.width >= 1 && largest && args.pair_count >= 0 && frames;
-  const bool weights = args.tau > 0.0f && args.lambda > 0.0f && args.theta > 0.0f && args.epsilon >= 0.0f;
-  const bool levels = args.scales >= 1 && args.scale_step >= 0.1f && args.scale_step < 1.0f;
-  const bool loops = args.warps >= 1 && args.iterations >= 1 && args.concurrent_pairs >= 1;
-  const bool median = args.median == 0 || ((args.median == 3 || args.median == 5) && args.median_every >= 1);
-  return dtype && sizes && weights && levels && loops && median;
 }
 
 // The two pixels between which a linear resize reads, and the weight of the second. Pixels are squares: their centres

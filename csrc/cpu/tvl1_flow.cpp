@@ -16,6 +16,7 @@
 #endif
 
 #include "core/tvl1_flow.h"
+#include "core/validate.h"
 #include "cpu/isa.h"
 #include "cpu/lanes.h"
 #include "cpu/parallel.h"
@@ -574,7 +575,7 @@ void solve_pair(const twostream_tvl1_flow_args& args, const Tvl1Pyramid& pyramid
 }  // namespace
 
 int64_t TWOSTREAM_CPU(tvl1_flow_workspace)(const twostream_tvl1_flow_args* args) {
-  if (!valid_tvl1(*args)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
   const Tvl1Pyramid pyramid = tvl1_pyramid(*args);
@@ -584,7 +585,7 @@ int64_t TWOSTREAM_CPU(tvl1_flow_workspace)(const twostream_tvl1_flow_args* args)
 }
 
 int TWOSTREAM_CPU(tvl1_flow)(const twostream_tvl1_flow_args* args) {
-  if (!valid_tvl1(*args)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
   const Tvl1Pyramid pyramid = tvl1_pyramid(*args);

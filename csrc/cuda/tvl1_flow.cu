@@ -14,6 +14,7 @@
 #include <algorithm>
 
 #include "core/tvl1_flow.h"
+#include "core/validate.h"
 #include "cuda/launch.h"
 #include "cuda/tvl1_iterate.cuh"
 #include "cuda/tvl1_slots.cuh"
@@ -348,7 +349,7 @@ void solve_pairs(Work& work, float* frames) {
 }  // namespace
 
 int64_t twostream_tvl1_flow_workspace_cuda(const twostream_tvl1_flow_args* args) {
-  if (!valid_tvl1(*args)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
   const Tvl1Pyramid pyramid = tvl1_pyramid(*args);
@@ -357,7 +358,7 @@ int64_t twostream_tvl1_flow_workspace_cuda(const twostream_tvl1_flow_args* args)
 }
 
 int twostream_tvl1_flow_cuda(const twostream_tvl1_flow_args* args, int device, void* stream) {
-  if (!valid_tvl1(*args)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
   const DeviceGuard guard(device);
