@@ -162,7 +162,7 @@ class _FrameReader:
             torch.from_numpy(clip.read(_scale(position, len(clip))))
             for clip, (_, position) in zip(clips, draws, strict=True)
         ]
-        labels = torch.tensor([video.label for video, _ in draws], dtype=torch.int64)
+        labels = torch.tensor([video.label for video, _ in draws], dtype=torch.int64, device="cpu")
         return _pack([labels, *frames])
 
 
@@ -184,7 +184,7 @@ def _items(
 def _pack(tensors: Sequence[Tensor]) -> _Packed:
     parts = [(tensor.dtype, tuple(tensor.shape)) for tensor in tensors]
     spans = _spans(parts)
-    buffer = torch.empty(spans[-1][1], dtype=torch.uint8)
+    buffer = torch.empty(spans[-1][1], dtype=torch.uint8, device="cpu")
     for tensor, (begin, end) in zip(tensors, spans, strict=True):
         buffer[begin:end] = tensor.contiguous().flatten().view(torch.uint8)
     return _Packed(buffer, parts)
@@ -210,7 +210,7 @@ def _spans(parts: Sequence[tuple[torch.dtype, tuple[int, ...]]]) -> list[tuple[i
 
 def _flow_item(stacks: _Stacks, device: str | torch.device) -> FlowBatchItem:
     flow = stacks.flow.to(device, non_blocking=True)
-    return FlowBatchItem(flow.fields, *flow_tables(flow), torch.tensor(stacks.labels, dtype=torch.int64))
+    return FlowBatchItem(flow.fields, *flow_tables(flow), torch.tensor(stacks.labels, dtype=torch.int64, device="cpu"))
 
 
 def _frame_item(packed: _Packed, device: str | torch.device) -> FrameBatchItem:

@@ -50,7 +50,7 @@ def read_ahead(
         collate_fn=_unchanged,
         worker_init_fn=_leave_signals_to_parent,
         multiprocessing_context=START_METHOD if workers else None,
-        generator=torch.Generator(),  # else it would draw from the caller's
+        generator=torch.Generator("cpu"),  # else it would draw from the caller's
     )
     return _results(loader)
 
@@ -69,7 +69,10 @@ def _start(loader: DataLoader[Read | TwoStreamError]) -> Iterator[Read | TwoStre
         resource_tracker.ensure_running()  # the others start it where it does not run, which unblocks the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        return iter(loader)
+        with torch.device(
+            "cpu"
+        ):  # whatever the program's default is: the loader draws a seed by a generator on the CPU
+            return iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -153,7 +153,7 @@ def _pair_by_pair(estimate: _Pair, frames: Tensor, backward: bool) -> ClipFlow:
     grey = frames.numpy()
 
     def fields(pairs: list[tuple[int, int]]) -> Tensor:
-        flow = torch.empty(count - 1, height, width, 2)
+        flow = torch.empty(count - 1, height, width, 2, dtype=torch.float32, device="cpu")
         for field, (one, other) in zip(flow.numpy(), pairs, strict=True):
             field[:] = estimate(grey[one], grey[other])
         return flow
