@@ -132,7 +132,7 @@ def test_pictures_of_odd_sizes(size: tuple[int, int]) -> None:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FlowClip]:
     folder = tmp_path_factory.mktemp("clip")
     video = write_video(folder / "videos" / "v.avi", moving_frames(9, size=(48, 64), step=(2, 0)), fps=10.0)
-    return video, extract(video.parent, folder / "flow", smallest_side=47, step=2)["v"]
+    return video, extract(video.parent, folder / "flow", smallest_side=47, frame_step=2)["v"]
 
 
 def test_the_picture_of_a_clip_is_of_its_middle(clip: tuple[Path, FlowClip]) -> None:

@@ -159,7 +159,7 @@ def test_second_call_makes_what_is_missing(videos: Path, tmp_path: Path) -> None
         ({"method": "farneback"}, "was made with method dis, not farneback"),
         ({"backward": True}, "was made with directions forward, not forward and backward"),
         ({"bound": 20.0}, "was made with bound None, not 20.0"),
-        ({"step": 2}, "was made with frame_step 1, not 2"),
+        ({"frame_step": 2}, "was made with frame_step 1, not 2"),
         ({"codec": "raw"}, "was made with codec jpeg, not raw"),
         ({"estimator": "estimators:constant"}, "was made with method dis, not estimators:constant"),
     ],
@@ -232,7 +232,7 @@ def test_devices_that_are_not_there(videos: Path, tmp_path: Path, monkeypatch: p
         seen.append(device.type)
         return ClipFlow(torch.zeros(len(frames) - 1, *frames.shape[1:], 2), None)
 
-    monkeypatch.setitem(METHODS, "still", Method(still, {}, runs_on_cuda=True))
+    monkeypatch.setitem(METHODS, "still", Method(still, "nothing moves", {}, runs_on_cuda=True))
     with pytest.raises(SettingsError, match=r"device is 'cuda:0', but (torch finds no GPU|.* without CUDA)"):
         quiet_extract(videos, tmp_path / "flow", method="still", device="cuda:0")
     quiet_extract(videos, tmp_path / "flow", method="still")
@@ -278,7 +278,7 @@ def test_two_videos_of_one_name(videos: Path, tmp_path: Path) -> None:
         ({"quality": 0}, "quality is 0, expected a number from 1 to 100"),
         ({"smallest_side": 0}, "smallest_side is 0"),
         ({"workers": 0}, "workers is 0, expected at least 1"),
-        ({"step": 0}, "step is 0, expected a positive number"),
+        ({"frame_step": 0}, "frame_step is 0, expected a positive number"),
         ({"bound": -1.0}, "bound is -1.0, expected a positive number of pixels"),
         ({"bound": float("nan")}, "bound is nan"),
         ({"codec": "png"}, "codec is 'png', expected one of jpeg, raw"),
@@ -303,7 +303,7 @@ def test_wrong_options(videos: Path, tmp_path: Path, option: dict[str, Any], mes
 def test_every_nth_frame(videos: Path, tmp_path: Path) -> None:
     """9 frames at step 3 are a video of frames 0, 3 and 6 at a third of the frames per second."""
     file = videos / "B/v_e.AVI"
-    store = quiet_extract(videos, tmp_path / "flow", step=3, frames_out=tmp_path / "frames", names=["B/v_e.AVI"])
+    store = quiet_extract(videos, tmp_path / "flow", frame_step=3, frames_out=tmp_path / "frames", names=["B/v_e.AVI"])
     clip, frames = store["B/v_e"], FrameStore.open(tmp_path / "frames")["B/v_e"]
     assert (clip.frame_count, len(frames)) == (3, 3)
     assert clip.fps == frames.fps == pytest.approx(25 / 3)
@@ -314,8 +314,8 @@ def test_every_nth_frame(videos: Path, tmp_path: Path) -> None:
     for index, pair in enumerate(pairwise(greys)):
         np.testing.assert_allclose(fields.lo[index], dis_flow(*pair).min((0, 1)), rtol=1e-5, atol=1e-6)
         assert np.abs(frames.read(index).astype(float) - scaled[index][..., ::-1]).mean() < 12
-    with pytest.raises(ExtractionError, match=r"v_e.AVI: has 1 frame at step 9, flow needs at least 2"):
-        quiet_extract(videos, tmp_path / "none", step=9, names=["B/v_e.AVI"])
+    with pytest.raises(ExtractionError, match=r"v_e.AVI: has 1 frame at a frame step of 9, flow needs at least 2"):
+        quiet_extract(videos, tmp_path / "none", frame_step=9, names=["B/v_e.AVI"])
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "raw"])
@@ -371,7 +371,7 @@ def test_a_method_gets_overlapping_clips_whose_size_follows_from_the_frames(
         seen.append(frames)
         return ClipFlow(frames[:-1, :, :, None].expand(-1, -1, -1, 2).float(), None)
 
-    monkeypatch.setitem(METHODS, "numbered", Method(numbered, {"of": "a test"}))
+    monkeypatch.setitem(METHODS, "numbered", Method(numbered, "brightness", {"of": "a test"}))
     grey_levels = [np.full((*size, 3), 40 + 5 * index, np.uint8) for index in range(21)]
     file = write_video(tmp_path / "videos" / "v.avi", grey_levels)
     store = extract(file.parent, tmp_path / "flow", method="numbered", smallest_side=None, workers=1)
@@ -392,7 +392,7 @@ def test_threads_share_a_single_video(tmp_path: Path, monkeypatch: pytest.Monkey
         meeting.wait(timeout=30)
         return ClipFlow(torch.zeros(len(frames) - 1, *frames.shape[1:], 2), None)
 
-    monkeypatch.setitem(METHODS, "waiting", Method(waiting, {}))
+    monkeypatch.setitem(METHODS, "waiting", Method(waiting, "of a test", {}))
     file = write_video(tmp_path / "videos" / "v.avi", moving_frames(49))
     assert quiet_extract(file.parent, tmp_path / "flow", method="waiting", workers=3)["v"].length() == 48
 

@@ -13,12 +13,13 @@ import termios
 from pathlib import Path
 
 import pytest
+import torch
 from test_extract import assert_same_files
 from videos import moving_frames, write_video
 
 from twostream_ext.cli import main
 from twostream_ext.extraction import extract
-from twostream_ext.flow import METHODS, FlowSettings, FlowStore
+from twostream_ext.flow import METHODS, ClipFlow, FlowSettings, FlowStore, Method, register_method
 from twostream_ext.media import FrameStore
 
 
@@ -44,7 +45,7 @@ def test_options_reach_the_store(videos: Path, tmp_path: Path, capsys: pytest.Ca
         tmp_path / "python",
         method="farneback",
         backward=True,
-        step=2,
+        frame_step=2,
         smallest_side=40,
         bound=8,
         quality=70,
@@ -113,12 +114,49 @@ def test_wrong_usage(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert options[0] in capsys.readouterr().err
 
 
-def test_help_names_every_method(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+def test_a_method_that_is_registered_is_one_like_ours(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The help has a line for it, it extracts, and the store notes it."""
+
+    def still(frames: torch.Tensor, device: torch.device, backward: bool) -> ClipFlow:
+        flow = torch.zeros(len(frames) - 1, *frames.shape[1:], 2, dtype=torch.float32, device=device)
+        return ClipFlow(flow, flow if backward else None)
+
+    monkeypatch.setitem(METHODS, "still", METHODS["dis"])  # so that the table is as it was afterwards
+    register_method("still", Method(still, "nothing moves", {"by": 0}))
+    with pytest.raises(SystemExit) as stopped:
         main(["extract", "--help"])
-    shown = capsys.readouterr().out
-    (line,) = (line for line in shown.splitlines() if line.strip().startswith("--method") and "how" in line)
-    assert all(method in line for method in METHODS)
+    assert stopped.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = lines[lines.index("methods:") + 1 :][: len(METHODS) + 1]
+    assert [line.split()[:1] for line in listed] == [*([name] for name in METHODS), []]
+    assert listed[-2] == "  still      nothing moves; on the CPU"
+    assert listed[0].endswith("; on the CPU or a GPU")
+    assert main(["extract", str(videos), str(tmp_path / "flow"), "--method", "still"]) == 0
+    store = FlowStore.open(tmp_path / "flow")
+    assert store.settings.method == "still"
+    assert store["A/one"].metadata["parameters"] == {"by": 0}
+    assert not store["A/one"].read(0, 1).lo.any()
+    capsys.readouterr()
+    assert main(["extract", str(videos), str(tmp_path / "other"), "--method", "moving"]) == 2
+    assert "expected one of tvl1, dis, farneback, still" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["extract", "--step", "0"]])
+def test_what_lists_no_methods_imports_no_opencv(tmp_path: Path, arguments: list[str]) -> None:
+    script = f"""
+import sys
+from twostream_ext.cli import main
+try:
+    main({arguments})
+except SystemExit:
+    assert not {{"cv2", "torch"}} & sys.modules.keys()
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, stdout=-3, stderr=-3, timeout=60
+    )
 
 
 ESTIMATOR = """

@@ -112,13 +112,13 @@ def test_frames_behind_a_damaged_one_are_not_lost(clip: Path, tmp_path: Path) ->
     assert len(found) == 8
     for frame, expected in zip(found, whole[:4] + whole[5:], strict=True):
         np.testing.assert_array_equal(frame, expected)
-    every_third = list(open_video(damaged, smallest_side=None, step=3).frames)
+    every_third = list(open_video(damaged, smallest_side=None, frame_step=3).frames)
     np.testing.assert_array_equal(every_third, [whole[0], whole[3], whole[7]])
 
 
 @pytest.mark.parametrize("step", [1, 2, 4, 9, 20])
 def test_every_nth_frame(clip: Path, step: int) -> None:
-    video = open_video(clip, smallest_side=30, step=step)
+    video = open_video(clip, smallest_side=30, frame_step=step)
     whole = list(read_video(clip, smallest_side=30))
     np.testing.assert_array_equal(list(video.frames), whole[::step])
     assert video.fps == pytest.approx(24 / step)
@@ -126,8 +126,8 @@ def test_every_nth_frame(clip: Path, step: int) -> None:
 
 @pytest.mark.parametrize("step", [0, -1, 1.5])
 def test_wrong_step(clip: Path, step: object) -> None:
-    with pytest.raises(SettingsError, match="step is"):
-        open_video(clip, step=step)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="frame_step is"):
+        open_video(clip, frame_step=step)  # type: ignore[arg-type]
 
 
 def test_frames_that_claim_to_be_enormous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,25 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the processes that read batches do when they are told to stop."""
+"""What the processes that read batches do when they are told to stop, however they were started."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import training_runs
 
-from twostream_ext.data import flow_batches
+from twostream_ext.cli import main
+from twostream_ext.data import flow_batches, readers
+from twostream_ext.engine import CHECKPOINT_FILE, RECIPES
+
+METHODS = ["fork", "forkserver", "spawn"]
 
 
 def batches(store: Path):  # type: ignore[no-untyped-def]
@@ -20,12 +27,46 @@ def batches(store: Path):  # type: ignore[no-untyped-def]
     return flow_batches(videos.flow_store(), videos.videos, length=2, batch_size=2, iterations=1000, seed=0, workers=1)
 
 
-def test_only_the_parent_ends_a_reader(tmp_path: Path) -> None:
+def in_a_group_of_its_own(script: str, folder: Path) -> subprocess.Popen[str]:
+    """A program whose process group is its own; the readers that it starts are in that, too."""
+    path = os.pathsep.join([str(Path(__file__).parent), *(each for each in sys.path if each)])
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import pathlib, time, test_workers; folder = pathlib.Path({str(folder)!r}); {script}"],
+        cwd=folder,  # not from a bare checkout
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+
+
+def is_gone(group: int) -> bool:
+    """Whether no process of a group is left, after some seconds."""
+    for _ in range(200):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    os.killpg(group, signal.SIGKILL)
+    return False
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How readers are started."""
+    monkeypatch.setattr(readers, "START_METHOD", request.param)
+    return request.param
+
+
+def test_only_the_parent_ends_a_reader(tmp_path: Path, method: str) -> None:
     """A scheduler sends SIGTERM to all processes of a job; the one that trains then still saves."""
     items = batches(training_runs.make_store(tmp_path))
     next(items)
     (reader,) = multiprocessing.active_children()
     subprocess.run(["kill", "-TERM", str(reader.pid)], check=True)
+    subprocess.run(["kill", "-INT", str(reader.pid)], check=True)
     time.sleep(0.3)
     assert reader.is_alive()
     for _ in range(5):
@@ -36,10 +77,79 @@ def test_only_the_parent_ends_a_reader(tmp_path: Path) -> None:
     items.close()
 
 
-def test_a_program_that_leaves_batches_unread_ends(tmp_path: Path) -> None:
+class StoppedEarly:
+    """Is sent the signals while it comes out of its pickle, before a reader has run any line of ours."""
+
+    def __call__(self, number: int) -> int:
+        return number + 1
+
+    def __setstate__(self, state: object) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            subprocess.run(["kill", f"-{int(each)}", str(os.getpid())], check=True)
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"some": 1}
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"], indirect=True)
+def test_signals_do_not_end_a_reader_that_is_being_started(method: str) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert list(readers.read_ahead(StoppedEarly(), range(3), 1)) == [1, 2, 3]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def train(folder: Path, method: str) -> None:
+    """The command, with a net small enough to see many batches a second, until it is stopped."""
+    multiprocessing.set_start_method(method)
+    readers.START_METHOD = method
+    RECIPES["demo"] = replace(RECIPES["demo"], input_size=training_runs.SIDE, width=0.05)
+    sources = ["--videos", str(folder), "--lists", str(folder), "--flow", str(folder / "flow")]
+    numbers = ["--recipe", "demo", "--iterations", "100000", "--batch-size", "8", "--length", "2", "--workers", "2"]
+    sys.exit(main(["train", "temporal", *sources, "--out", str(folder / "out"), *numbers]))
+
+
+@pytest.mark.parametrize("how", METHODS)
+def test_a_training_whose_process_group_is_told_to_stop_saves(tmp_path: Path, how: str) -> None:
+    training_runs.make_store(tmp_path / "flow")
+    training_runs.make_lists(tmp_path)
+    log = tmp_path / "out" / "log.csv"
+    with in_a_group_of_its_own(f"test_workers.train(folder, {how!r})", tmp_path) as program:
+        while not (log.exists() and log.read_text().count("\n") > 20):
+            assert program.poll() is None, program.communicate()
+            time.sleep(0.05)
+        os.killpg(program.pid, signal.SIGTERM)
+        errors = program.communicate(timeout=100)[1]
+    assert program.returncode == 143, errors
+    assert errors.startswith(f"twostream: stopped by SIGTERM; {tmp_path / 'out' / CHECKPOINT_FILE} goes on from")
+    assert "Traceback" not in errors
+    assert (tmp_path / "out" / CHECKPOINT_FILE).exists()
+    assert is_gone(program.pid)
+
+
+def read_for_ever(folder: Path, method: str) -> None:
+    readers.START_METHOD = method
+    items = batches(folder)
+    next(items)
+    print("ready", flush=True)
+    time.sleep(1000)
+
+
+@pytest.mark.parametrize("how", ["fork", "forkserver"])
+def test_readers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path, how: str) -> None:
     training_runs.make_store(tmp_path)
-    script = f"import pathlib, test_workers; items = test_workers.batches(pathlib.Path({str(tmp_path)!r})); next(items)"
-    path = os.pathsep.join([str(Path(__file__).parent), *(each for each in sys.path if each)])
-    command = [sys.executable, "-c", script + "; keep = [items]; keep.append(keep)"]
-    environment = {**os.environ, "PYTHONPATH": path}
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=100)  # not from a bare checkout
+    with in_a_group_of_its_own(f"test_workers.read_for_ever(folder, {how!r})", tmp_path) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        program.send_signal(signal.SIGKILL)
+        program.wait(10)
+        assert is_gone(program.pid)
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_a_program_that_leaves_batches_unread_ends(tmp_path: Path, how: str) -> None:
+    training_runs.make_store(tmp_path)
+    script = f"test_workers.readers.START_METHOD = {how!r}; items = test_workers.batches(folder); next(items)"
+    with in_a_group_of_its_own(script + "; keep = [items]; keep.append(keep)", tmp_path) as program:
+        assert program.communicate(timeout=100) == ("", "")
+    assert program.returncode == 0
+    assert is_gone(program.pid)

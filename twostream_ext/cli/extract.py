@@ -34,14 +34,15 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "extract",
         help="optical flow of all videos of a folder, to a store",
         description=_DESCRIPTION,
-        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
+    parser.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help message and exit")
     parser.add_argument("videos", metavar="VIDEOS", type=Path, help="directory of videos, in folders or not")
     parser.add_argument("out", metavar="OUT", type=Path, help="directory of the flow store")
     flow = parser.add_argument_group("flow")
     whose = flow.add_mutually_exclusive_group()
-    whose.add_argument("--method", default="tvl1", help="how it is estimated: tvl1, dis, farneback (tvl1)")
+    whose.add_argument("--method", default="tvl1", metavar="NAME", help="how it is estimated, see below (tvl1)")
     whose.add_argument("--estimator", metavar="MODULE:FUNCTION", help="a flow of your own, see below")
     flow.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N; the CPU is all that some methods know"
@@ -93,7 +94,7 @@ def execute(options: argparse.Namespace) -> None:
                 estimator=options.estimator,
                 device=options.device,
                 backward=options.backward,
-                step=options.step,
+                frame_step=options.step,
                 smallest_side=options.size,
                 bound=options.bound,
                 codec=options.codec,
@@ -110,6 +111,26 @@ def execute(options: argparse.Namespace) -> None:
             print("\n".join(error.failures), file=sys.stderr)
             raise ExtractionError(f"{len(error.failures)} videos could not be extracted, see above") from error
     print(f"{len(store)} videos in {options.out}")
+
+
+class _Help(argparse.Action):
+    """Shows the help with the methods that there are. To ask for them takes imports that no other command shall pay."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.epilog = f"{_list_methods()}\n\n{_EPILOG}"
+        parser.print_help()
+        parser.exit()
+
+
+def _list_methods() -> str:
+    from twostream_ext.flow import METHODS
+
+    width = max(map(len, METHODS))
+    lines = [
+        f"  {name:{width}}  {method.summary}; on {'the CPU or a GPU' if method.runs_on_cuda else 'the CPU'}"
+        for name, method in METHODS.items()
+    ]
+    return "\n".join(["methods:", *lines])
 
 
 @contextmanager

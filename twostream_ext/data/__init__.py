@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Videos, their lists, and training batches of them; generated videos."""
 
+from twostream_ext.data import readers
 from twostream_ext.data.batches import FlowBatchItem, FrameBatchItem, flow_batches, frame_batches
 from twostream_ext.data.generated import generate_videos
 from twostream_ext.data.lists import Split, Video, read_ucf_lists
@@ -23,4 +24,5 @@ __all__ = [
     "generate_videos",
     "join_video_sets",
     "read_ucf_lists",
+    "readers",
 ]

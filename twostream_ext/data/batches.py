@@ -3,23 +3,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from twostream_ext.data.lists import Video
+from twostream_ext.data.readers import read_ahead
 from twostream_ext.data.sampling import BatchPlan, class_uniform_draws
 from twostream_ext.data.video_sets import ClipSource
 from twostream_ext.devices import processors
-from twostream_ext.errors import SettingsError, TwoStreamError
+from twostream_ext.errors import SettingsError
 from twostream_ext.flow import FlowClip, flow_tables, read_flow_batch
 from twostream_ext.media import FrameClip
 from twostream_ext.ops import FlowBatch
@@ -89,7 +86,7 @@ def flow_batches(
         _check_flow(store.peek(video.name), length, bidirectional)
     threads = max(1, processors() // max(1, workers))
     read = _FlowReader(store, videos, plan, length, bidirectional, threads)
-    return _items(_loader(read, plan.pieces(start_iteration, iterations), workers, device), _flow_item, device)
+    return _items(read_ahead(read, plan.pieces(start_iteration, iterations), workers, device), _flow_item, device)
 
 
 def frame_batches(
@@ -116,7 +113,7 @@ def frame_batches(
     for video in videos:
         store.peek(video.name)
     read = _FrameReader(store, videos, plan)
-    return _items(_loader(read, plan.pieces(start_iteration, iterations), workers, device), _frame_item, device)
+    return _items(read_ahead(read, plan.pieces(start_iteration, iterations), workers, device), _frame_item, device)
 
 
 class _Stacks(NamedTuple):
@@ -165,7 +162,7 @@ class _FrameReader:
             torch.from_numpy(clip.read(_scale(position, len(clip))))
             for clip, (_, position) in zip(clips, draws, strict=True)
         ]
-        labels = torch.tensor([video.label for video, _ in draws], dtype=torch.int64)
+        labels = torch.tensor([video.label for video, _ in draws], dtype=torch.int64, device="cpu")
         return _pack([labels, *frames])
 
 
@@ -176,69 +173,18 @@ class _Packed(NamedTuple):
     parts: list[tuple[torch.dtype, tuple[int, ...]]]
 
 
-class _Pieces(Dataset[Any], Generic[Read]):
-    """The pieces by number. An error is handed over, as the loader would wrap it in traces."""
-
-    def __init__(self, read: Callable[[int], Read]) -> None:
-        self._read = read
-
-    def __getitem__(self, number: int) -> Read | TwoStreamError:
-        try:
-            return self._read(number)
-        except TwoStreamError as error:
-            return error
-
-
-def _loader(
-    read: Callable[[int], Read], numbers: range, workers: int, device: str | torch.device
-) -> DataLoader[Read | TwoStreamError]:
-    if workers < 0:
-        raise SettingsError(f"workers is {workers}, expected at least 0")
-    return DataLoader(
-        _Pieces(read),
-        batch_size=None,
-        sampler=numbers,
-        num_workers=workers,
-        pin_memory=torch.device(device).type == "cuda",
-        collate_fn=_unchanged,
-        worker_init_fn=_leave_signals_to_parent,
-        generator=torch.Generator(),  # else it would draw from the caller's
-    )
-
-
 def _items(
-    loader: DataLoader[Read | TwoStreamError],
-    item: Callable[[Read, str | torch.device], Item],
-    device: str | torch.device,
+    pieces: Iterator[Read], item: Callable[[Read, str | torch.device], Item], device: str | torch.device
 ) -> Iterator[Item]:
-    """When it ends or is closed, the loader's iterator goes and takes the workers with it."""
-    for read in loader:
-        if isinstance(read, TwoStreamError):
-            raise read
+    """When it ends or is closed, so do the pieces, and the processes that read them."""
+    for read in pieces:
         yield item(read, device)
-
-
-def _unchanged(packed: Any) -> Any:
-    return packed
-
-
-def _leave_signals_to_parent(worker: int) -> None:
-    """Go on when a whole group of processes is told to stop: the parent still needs batches until it has saved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_when_parent_says, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_when_parent_says(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)
 
 
 def _pack(tensors: Sequence[Tensor]) -> _Packed:
     parts = [(tensor.dtype, tuple(tensor.shape)) for tensor in tensors]
     spans = _spans(parts)
-    buffer = torch.empty(spans[-1][1], dtype=torch.uint8)
+    buffer = torch.empty(spans[-1][1], dtype=torch.uint8, device="cpu")
     for tensor, (begin, end) in zip(tensors, spans, strict=True):
         buffer[begin:end] = tensor.contiguous().flatten().view(torch.uint8)
     return _Packed(buffer, parts)
@@ -264,7 +210,7 @@ def _spans(parts: Sequence[tuple[torch.dtype, tuple[int, ...]]]) -> list[tuple[i
 
 def _flow_item(stacks: _Stacks, device: str | torch.device) -> FlowBatchItem:
     flow = stacks.flow.to(device, non_blocking=True)
-    return FlowBatchItem(flow.fields, *flow_tables(flow), torch.tensor(stacks.labels, dtype=torch.int64))
+    return FlowBatchItem(flow.fields, *flow_tables(flow), torch.tensor(stacks.labels, dtype=torch.int64, device="cpu"))
 
 
 def _frame_item(packed: _Packed, device: str | torch.device) -> FrameBatchItem:

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from twostream_ext.errors import ExtractionError, SettingsError, TwoStreamError, VideoError, describe
-from twostream_ext.extraction.job import CodedClip, Job, Plan, Submit, make_files, run_job
+from twostream_ext.extraction.job import CodedStretch, Job, Plan, Submit, make_files, run_job
 
 _AHEAD = 1024  # videos that an executor has been given and not done
 _WAIT = 0.5  # seconds between two looks at the clock
@@ -70,7 +70,7 @@ def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Prog
 
         def make(job: Job) -> int:
             make_files(job, plan, submit)
-            return 0  # the clips are counted one by one
+            return 0  # the stretches are counted one by one
 
         try:
             return _run(jobs, lambda job: decoders.submit(make, job), workers, progress)
@@ -146,10 +146,10 @@ def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[int]], ahead: int, 
 
 
 def _bounded(pool: Executor, most: int, stop: threading.Event, progress: Progress) -> Submit:
-    """Submit to a pool, waiting while `most` clips are waiting or in work, and count what is done."""
+    """Submit to a pool, waiting while `most` stretches are waiting or in work, and count what is done."""
     slots = threading.BoundedSemaphore(most)
 
-    def submit(call: Callable[[], CodedClip]) -> Future[CodedClip]:
+    def submit(call: Callable[[], CodedStretch]) -> Future[CodedStretch]:
         slots.acquire()
         if stop.is_set():
             slots.release()
@@ -161,7 +161,7 @@ def _bounded(pool: Executor, most: int, stop: threading.Event, progress: Progres
     return submit
 
 
-def _counted(call: Callable[[], CodedClip], progress: Progress) -> CodedClip:
+def _counted(call: Callable[[], CodedStretch], progress: Progress) -> CodedStretch:
     coded = call()
     progress.add_pairs(coded.pairs)
     return coded
@@ -169,7 +169,7 @@ def _counted(call: Callable[[], CodedClip], progress: Progress) -> CodedClip:
 
 @contextmanager
 def _single_threads() -> Iterator[None]:
-    """OpenCV and torch with one thread per call: the videos and clips are what is shared out."""
+    """OpenCV and torch with one thread per call: the videos and their stretches are what is shared out."""
     opencv, ours = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
     try:

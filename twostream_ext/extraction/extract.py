@@ -28,8 +28,8 @@ from twostream_ext.media import (
     FrameSettings,
     FrameStore,
     check_codec,
+    check_frame_step,
     check_smallest_side,
-    check_step,
 )
 from twostream_ext.media.container import open_container
 from twostream_ext.media.directory import claim_directory, clip_path, settings_dict
@@ -48,7 +48,7 @@ def extract(
     estimator: Estimator | str | None = None,
     device: str = "auto",
     backward: bool = False,
-    step: int = 1,
+    frame_step: int = 1,
     smallest_side: int | None = 256,
     bound: float | None = None,
     codec: str = "jpeg",
@@ -74,8 +74,8 @@ def extract(
         device: where the method computes: "auto" (a GPU, if there is one and the method can use it), "cpu", "cuda" or
             "cuda:N". An estimator sees to that itself.
         backward: also flow from each frame to the one before.
-        step: keep frames 0, step, 2 * step, ... alone, as if the video had no others: flow is between those kept, and
-            the number of frames and frames per second are theirs.
+        frame_step: keep frames 0, frame_step, 2 * frame_step, ... alone, as if the video had no others: flow is between
+            those kept, and the number of frames and frames per second are theirs.
         smallest_side: the shorter side in pixels to which frames are rescaled first, which are also the pixels flow is
             measured in; None keeps the size of the file.
         bound: clip displacements at +- bound pixels, as TSN and its heirs do (bound 20); None lets each component of
@@ -110,9 +110,9 @@ def extract(
         quality=quality if codec == "jpeg" else None,
         directions=DIRECTIONS if backward else DIRECTIONS[:1],
         bound=None if bound is None else float(bound),
-        frame_step=step,
+        frame_step=frame_step,
     )
-    plan = Plan(flow_settings, FrameSettings(smallest_side, quality, step), estimator, device)
+    plan = Plan(flow_settings, FrameSettings(smallest_side, quality, frame_step), estimator, device)
     if executor is not None and workers is not None:
         raise SettingsError(f"workers is {workers}, but the executor has workers of its own")
     workers = processors() if workers is None else workers
@@ -146,7 +146,7 @@ def _check_settings(plan: Plan, workers: int, *, is_here: bool) -> None:
     settings = plan.flow
     _check_device(plan, is_here)
     check_smallest_side(settings.smallest_side)
-    check_step(settings.frame_step)
+    check_frame_step(settings.frame_step)
     check_codec(settings.codec, settings.quality)
     check_codec("jpeg", plan.frames.quality)
     if settings.bound is not None and not 0 < settings.bound < float("inf"):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One video to its files: decoded, cut into short clips, their flow estimated and coded, written.
+"""One video to its files: decoded, cut into short stretches, their flow estimated and coded, written.
 
-Clips overlap by one frame and are coded by themselves, so that several threads, or a GPU and the processors, share one
-video, and memory stays flat however long it is. Where they are cut follows from the frames' size alone: who does the
-work does not change a byte.
+Stretches overlap by one frame and are coded by themselves, so that several threads, or a GPU and the processors, share
+one video, and memory stays flat however long it is. Where they are cut follows from the frames' size alone: who does
+the work does not change a byte.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from twostream_ext.flow import (
 )
 from twostream_ext.media import Frame, FrameSettings, OpenVideo, code_frame, open_video, to_grey, write_coded_frames
 
-_PAIRS = {"cpu": 16, "cuda": 64}  # at most, in a clip
-_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 24}  # of all fields of a clip, at most: 32 and 128 MB in float32
+_PAIRS = {"cpu": 16, "cuda": 64}  # at most, in a stretch
+_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 24}  # of all fields of a stretch, at most: 32 and 128 MB in float32
 
-# Memory of the device for two clips: one computes while the codes of the other come back.
+# Memory of the device for two stretches: one computes while the codes of the other come back.
 _device_turns = threading.BoundedSemaphore(2)
 
 _IMPORTED_BY = os.getpid()
@@ -78,8 +78,8 @@ class Job(NamedTuple):
     has_flow: bool  # it is there
 
 
-class CodedClip(NamedTuple):
-    """What becomes of a clip."""
+class CodedStretch(NamedTuple):
+    """What becomes of a stretch of a video."""
 
     frames: list[bytes]
     fields: dict[str, list[CodedField]]  # by direction
@@ -89,8 +89,8 @@ class CodedClip(NamedTuple):
         return len(self.fields.get("forward", ()))
 
 
-Submit = Callable[[Callable[[], CodedClip]], "Future[CodedClip]"]
-"""Has a clip worked on, at once or by other threads."""
+Submit = Callable[[Callable[[], CodedStretch]], "Future[CodedStretch]"]
+"""Has a stretch worked on, at once or by other threads."""
 
 
 class _Field(NamedTuple):
@@ -117,14 +117,14 @@ def run_job(job: Job, plan: Plan) -> int:
         torch.set_num_threads(threads)
 
 
-def _at_once(call: Callable[[], CodedClip]) -> Future[CodedClip]:
-    future: Future[CodedClip] = Future()
+def _at_once(call: Callable[[], CodedStretch]) -> Future[CodedStretch]:
+    future: Future[CodedStretch] = Future()
     future.set_result(call())
     return future
 
 
 def make_files(job: Job, plan: Plan, submit: Submit) -> int:
-    """`run_job` with clips that are worked on by `submit`."""
+    """`run_job` with stretches that are worked on by `submit`."""
     try:
         pairs = 0
         if job.frames or not job.has_flow:
@@ -141,9 +141,10 @@ def make_files(job: Job, plan: Plan, submit: Submit) -> int:
 def _extract(job: Job, plan: Plan, submit: Submit) -> int:
     settings = plan.flow
     device = _device(plan)
-    video = open_video(job.video, smallest_side=settings.smallest_side, step=settings.frame_step)
+    video = open_video(job.video, smallest_side=settings.smallest_side, frame_step=settings.frame_step)
     calls = (
-        partial(_code_clip, job, plan, device, clip, index == 0) for index, clip in enumerate(_clips(video, device))
+        partial(_code_stretch, job, plan, device, frames, index == 0)
+        for index, frames in enumerate(_stretches(video, device))
     )
     with ExitStack() as stack, writing(job.flow):
         planes = {direction: stack.enter_context(Spool(job.flow.parent)) for direction in settings.directions}
@@ -182,7 +183,7 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> int:
 
 
 def _at_step(settings: FlowSettings) -> str:
-    return f" at step {settings.frame_step}" if settings.frame_step > 1 else ""
+    return f" at a frame step of {settings.frame_step}" if settings.frame_step > 1 else ""
 
 
 def _device(plan: Plan) -> torch.device:
@@ -192,25 +193,25 @@ def _device(plan: Plan) -> torch.device:
     return find_device(plan.device)
 
 
-def _clips(video: OpenVideo, device: torch.device) -> Iterator[list[Frame]]:
-    """All frames, the last of each clip being the first of the next."""
+def _stretches(video: OpenVideo, device: torch.device) -> Iterator[list[Frame]]:
+    """All frames, the last of each stretch being the first of the next."""
     height, width = video.size
     pairs = max(1, min(_PAIRS[device.type], _PIXELS[device.type] // (height * width)))
-    clip: list[Frame] = []
+    stretch: list[Frame] = []
     is_first = True
     for frame in video.frames:
-        clip.append(frame)
-        if len(clip) > pairs:
-            yield clip
-            clip = [frame]
+        stretch.append(frame)
+        if len(stretch) > pairs:
+            yield stretch
+            stretch = [frame]
             is_first = False
-    if is_first or len(clip) > 1:
-        yield clip
+    if is_first or len(stretch) > 1:
+        yield stretch
 
 
-def _in_order(calls: Iterable[Callable[[], CodedClip]], submit: Submit) -> Iterator[CodedClip]:
+def _in_order(calls: Iterable[Callable[[], CodedStretch]], submit: Submit) -> Iterator[CodedStretch]:
     """Results in the order of the calls; `submit` decides how many are under way."""
-    waiting: deque[Future[CodedClip]] = deque()
+    waiting: deque[Future[CodedStretch]] = deque()
     try:
         for call in calls:
             waiting.append(submit(call))
@@ -223,17 +224,17 @@ def _in_order(calls: Iterable[Callable[[], CodedClip]], submit: Submit) -> Itera
             future.cancel()
 
 
-def _code_clip(job: Job, plan: Plan, device: torch.device, clip: list[Frame], is_first: bool) -> CodedClip:
+def _code_stretch(job: Job, plan: Plan, device: torch.device, frames: list[Frame], is_first: bool) -> CodedStretch:
     pictures = []
     if job.frames:
-        pictures = [code_frame(frame, plan.frames.quality) for frame in (clip if is_first else clip[1:])]
-    if job.has_flow or len(clip) < 2:
-        return CodedClip(pictures, {})
+        pictures = [code_frame(frame, plan.frames.quality) for frame in (frames if is_first else frames[1:])]
+    if job.has_flow or len(frames) < 2:
+        return CodedStretch(pictures, {})
     settings = plan.flow
     turn = _device_turns if device.type == "cuda" else nullcontext()
     with turn:
         try:
-            flow = _estimate(clip, plan, device)
+            flow = _estimate(frames, plan, device)
         except VideoError as error:
             raise VideoError(f"{job.video}: {error}") from error
         quantized = {
@@ -248,14 +249,14 @@ def _code_clip(job: Job, plan: Plan, device: torch.device, clip: list[Frame], is
         ]
         for direction, parts in quantized.items()
     }
-    return CodedClip(pictures, fields)
+    return CodedStretch(pictures, fields)
 
 
-def _estimate(clip: list[Frame], plan: Plan, device: torch.device) -> ClipFlow:
+def _estimate(frames: list[Frame], plan: Plan, device: torch.device) -> ClipFlow:
     backward = "backward" in plan.flow.directions
     if plan.estimator:
-        return run_estimator(load_estimator(plan.estimator), np.stack(clip), backward)
-    grey = torch.from_numpy(np.stack([to_grey(frame) for frame in clip]))
+        return run_estimator(load_estimator(plan.estimator), np.stack(frames), backward)
+    grey = torch.from_numpy(np.stack([to_grey(frame) for frame in frames]))
     return estimate_clip_flow(grey, plan.flow.method, device=device, backward=backward)
 
 

@@ -9,19 +9,17 @@ from twostream_ext.flow.draw import (
     flow_to_colour,
     flow_to_planes,
 )
-from twostream_ext.flow.estimate import (
+from twostream_ext.flow.estimators import Estimator, estimator_name, load_estimator, run_estimator
+from twostream_ext.flow.flow_store import FlowStore
+from twostream_ext.flow.methods import (
     METHODS,
     ClipFlow,
-    Estimator,
     Method,
     estimate_clip_flow,
     estimate_flow,
-    estimator_name,
     find_method,
-    load_estimator,
-    run_estimator,
+    register_method,
 )
-from twostream_ext.flow.flow_store import FlowStore
 from twostream_ext.flow.preview import draw_clip, write_flow_video
 from twostream_ext.flow.store import (
     FLOW_KIND,
@@ -61,6 +59,7 @@ __all__ = [
     "load_estimator",
     "read_flow_batch",
     "read_flow_clip",
+    "register_method",
     "run_estimator",
     "write_coded_clip",
     "write_flow_clip",

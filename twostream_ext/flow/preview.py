@@ -55,7 +55,7 @@ def write_flow_video(video: str | os.PathLike[str], clip: FlowClip, out: str | o
 
 def _frames(video: str | os.PathLike[str], clip: FlowClip) -> Iterator[Picture]:
     settings = clip.settings
-    opened = open_video(video, smallest_side=settings.smallest_side, step=settings.frame_step)
+    opened = open_video(video, smallest_side=settings.smallest_side, frame_step=settings.frame_step)
     if opened.size != clip.size:
         raise VideoError(f"{video}: has frames of another size than its flow")
     return opened.frames

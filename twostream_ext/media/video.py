@@ -39,28 +39,28 @@ Frame = npt.NDArray[np.uint8]
 
 
 class OpenVideo(NamedTuple):
-    fps: float  # of `frames`, which may be every step-th of the file's
+    fps: float  # of `frames`, which may be every frame_step-th of the file's
     source_size: tuple[int, int]  # (height, width) in the file, in pixels
     size: tuple[int, int]  # (height, width) of the frames, after rescaling
     frames: Iterator[Frame]  # uint8 RGB [H, W, 3]
 
 
-def open_video(path: str | os.PathLike[str], *, smallest_side: int | None = 256, step: int = 1) -> OpenVideo:
+def open_video(path: str | os.PathLike[str], *, smallest_side: int | None = 256, frame_step: int = 1) -> OpenVideo:
     """Open a video and decode its first frame; the others are decoded as they are asked for.
 
     smallest_side: the shorter side of the frames in pixels after rescaling with the aspect kept
     (the paper's 256, section 5), by area averaging when they shrink and bilinearly when they grow;
-    None keeps the file's size. step: frames 0, step, 2 * step, ... alone are given.
+    None keeps the file's size. frame_step: frames 0, frame_step, 2 * frame_step, ... alone are given.
 
     The number of frames in the header is never believed: frames come until the file ends. Those that
     are damaged beyond decoding are left out. If the size changes on the way, they are rescaled to that
     of the first.
 
     VideoError if the file is missing, is no video, has no frame that can be decoded or absurdly large
-    ones; SettingsError if `smallest_side` or `step` is not a positive number.
+    ones; SettingsError if `smallest_side` or `frame_step` is not a positive number.
     """
     check_smallest_side(smallest_side)
-    check_step(step)
+    check_frame_step(frame_step)
     path = Path(path)
     capture = _open_capture(path)
     first: cv2.typing.MatLike | None = capture.retrieve()[1] if _advance(capture) else None
@@ -72,10 +72,10 @@ def open_video(path: str | os.PathLike[str], *, smallest_side: int | None = 256,
         raise VideoError(f"{path}: frames of {source_size[1]}x{source_size[0]} pixels are too large")
     fps = capture.get(cv2.CAP_PROP_FPS)
     return OpenVideo(
-        fps=(fps if math.isfinite(fps) and fps > 0 else FALLBACK_FPS) / step,
+        fps=(fps if math.isfinite(fps) and fps > 0 else FALLBACK_FPS) / frame_step,
         source_size=source_size,
         size=size,
-        frames=_frames(capture, first, size, step),
+        frames=_frames(capture, first, size, frame_step),
     )
 
 
@@ -101,10 +101,10 @@ def check_smallest_side(smallest_side: int | None) -> None:
         raise SettingsError(f"smallest_side is {smallest_side!r}, expected a positive number or None")
 
 
-def check_step(step: int) -> None:
+def check_frame_step(frame_step: int) -> None:
     """SettingsError unless it is a positive whole number."""
-    if not isinstance(step, int) or step < 1:
-        raise SettingsError(f"step is {step!r}, expected a positive number")
+    if not isinstance(frame_step, int) or frame_step < 1:
+        raise SettingsError(f"frame_step is {frame_step!r}, expected a positive number")
 
 
 def _open_capture(path: Path) -> cv2.VideoCapture:
@@ -135,11 +135,13 @@ def quiet_opencv() -> Iterator[None]:
             cv2.utils.logging.setLogLevel(level)
 
 
-def _frames(capture: cv2.VideoCapture, first: cv2.typing.MatLike, size: tuple[int, int], step: int) -> Iterator[Frame]:
+def _frames(
+    capture: cv2.VideoCapture, first: cv2.typing.MatLike, size: tuple[int, int], frame_step: int
+) -> Iterator[Frame]:
     frame: cv2.typing.MatLike | None = first
     while frame is not None:
         yield np.asarray(cv2.cvtColor(_rescale(frame, size), cv2.COLOR_BGR2RGB), dtype=np.uint8)
-        if not all(_advance(capture) for _ in range(step)):
+        if not all(_advance(capture) for _ in range(frame_step)):
             return
         frame = capture.retrieve()[1]
 

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Estimating optical flow: of a clip by any method of a table, or by a function of the user's own."""
+"""Estimating optical flow by any method of a table, to which a user can add."""
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections.abc import Callable
-from functools import reduce
 from typing import Any, NamedTuple
 
 import cv2
@@ -16,11 +14,7 @@ import torch
 from torch import Tensor
 
 from twostream_ext import ops
-from twostream_ext.errors import SettingsError, VideoError, describe
-
-Estimator = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
-"""A user's own flow: frames uint8 RGB [T, H, W, 3], T >= 2, to fields float32 [T - 1, H, W, 2], (x, y) in pixels, field
-t from frame t to frame t + 1. Backward flow is its flow of the reversed clip. Two threads never call it at once."""
+from twostream_ext.errors import SettingsError, VideoError
 
 
 class ClipFlow(NamedTuple):
@@ -31,15 +25,53 @@ class ClipFlow(NamedTuple):
 
 
 class Method(NamedTuple):
-    """One way to estimate flow."""
+    """One way to estimate flow; see `register_method`."""
 
     estimate: Callable[[Tensor, torch.device, bool], ClipFlow]
     """Takes grey frames uint8 [T, H, W] on the CPU, T >= 2, the device to compute on, and whether backward flow is
-    wanted too. May be called from many threads at once. A field may depend on its two frames alone, so that it does not
-    matter where a long clip is cut. cv2.error means that the frames are too small."""
+    wanted too."""
+    summary: str
+    """What it is, in some words, for the command's help."""
     parameters: dict[str, Any]
-    """The settings it runs with, noted in the files made with it."""
+    """The settings it runs with, as JSON can hold them; noted in the files made with it."""
     runs_on_cuda: bool = False
+    """Whether the device may be a GPU."""
+
+
+def register_method(name: str, method: Method) -> None:
+    """Let flow be estimated by a method of your own: `extract(..., method=name)`, `twostream extract --method`.
+
+    ```python
+    def still(frames, device, backward):
+        flow = torch.zeros(len(frames) - 1, *frames.shape[1:], 2, dtype=torch.float32, device=device)
+        return ClipFlow(flow, flow if backward else None)
+
+    twostream_ext.flow.register_method("still", Method(still, "nothing moves", {}, runs_on_cuda=True))
+    ```
+
+    What estimates must
+
+    - return float32 fields [T - 1, H, W, 2] on the device, (x, y) in pixels: see `ClipFlow`;
+    - make each field of its two frames alone, so that it does not matter where a long video is cut;
+    - bear to be called from many threads at once;
+    - raise VideoError, in which the video need not be named, for frames that it cannot take: too small, say. (An error
+      of OpenCV is taken for that.)
+
+    A store notes the name, so whoever goes on with one must have registered it before, and so must the worker processes
+    of an executor. A name registered again stands for the newer method. SettingsError for the names of our own methods,
+    and for one with a colon, which would be taken for a user's estimator (see `extract`).
+    """
+    if name in _OURS or ":" in name:
+        why = "holds a colon" if ":" in name else "is one of the package's own methods"
+        raise SettingsError(f"register_method: the name {name!r} {why}; take another")
+    METHODS[name] = method
+
+
+def find_method(name: str) -> Method:
+    """SettingsError if there is no such method."""
+    if name not in METHODS:
+        raise SettingsError(f"method is {name!r}, expected one of {', '.join(METHODS)}")
+    return METHODS[name]
 
 
 def estimate_flow(
@@ -81,70 +113,6 @@ def estimate_clip_flow(
         raise VideoError(f"frames of {width}x{height} pixels are too small for {method}") from error
 
 
-def find_method(name: str) -> Method:
-    """SettingsError if there is no such method."""
-    if name not in METHODS:
-        raise SettingsError(f"method is {name!r}, expected one of {', '.join(METHODS)}")
-    return METHODS[name]
-
-
-def estimator_name(estimator: Estimator | str) -> str:
-    """What is noted of a user's estimator: "module:function"."""
-    if isinstance(estimator, str):
-        return estimator
-    named: Any = estimator if hasattr(estimator, "__qualname__") else type(estimator)
-    return f"{named.__module__}:{named.__qualname__}"
-
-
-def load_estimator(estimator: Estimator | str) -> Estimator:
-    """The function of a name "module:function"; SettingsError if there is none."""
-    if not isinstance(estimator, str):
-        return estimator
-    module, colon, function = estimator.partition(":")
-    if not (module and colon and function):
-        raise SettingsError(f"estimator is {estimator!r}, expected module:function")
-    try:
-        found: Any = reduce(getattr, function.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(f"estimator {estimator}: {error}") from error
-    if not callable(found):
-        raise SettingsError(f"estimator {estimator}: is not a function")
-    named: Estimator = found
-    return named
-
-
-_turn = threading.Lock()
-
-
-def run_estimator(estimator: Estimator, frames: npt.NDArray[np.uint8], backward: bool) -> ClipFlow:
-    """Flow of a clip, uint8 RGB [T, H, W, 3], by a user's estimator.
-
-    VideoError if it raises, or returns something else than finite float32 [T - 1, H, W, 2].
-    """
-    with _turn:
-        forward = _checked(estimator, frames)
-        if not backward:
-            return ClipFlow(forward, None)
-        reverse = _checked(estimator, np.ascontiguousarray(frames[::-1]))
-        return ClipFlow(forward, reverse.flip(0))
-
-
-def _checked(estimator: Estimator, frames: npt.NDArray[np.uint8]) -> Tensor:
-    name = estimator_name(estimator)
-    try:
-        fields = np.asarray(estimator(frames))
-    except Exception as error:
-        raise VideoError(f"estimator {name} failed: {describe(error)}") from error
-    expected = (len(frames) - 1, *frames.shape[1:3], 2)
-    if fields.dtype != np.float32 or fields.shape != expected:
-        raise VideoError(
-            f"estimator {name} returned {fields.dtype} {list(fields.shape)}, expected float32 {list(expected)}"
-        )
-    if not np.isfinite(fields).all():
-        raise VideoError(f"estimator {name} returned values that are not finite")
-    return torch.from_numpy(np.ascontiguousarray(fields))
-
-
 _Pair = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.uint8]], cv2.typing.MatLike]
 
 
@@ -153,7 +121,7 @@ def _pair_by_pair(estimate: _Pair, frames: Tensor, backward: bool) -> ClipFlow:
     grey = frames.numpy()
 
     def fields(pairs: list[tuple[int, int]]) -> Tensor:
-        flow = torch.empty(count - 1, height, width, 2)
+        flow = torch.empty(count - 1, height, width, 2, dtype=torch.float32, device="cpu")
         for field, (one, other) in zip(flow.numpy(), pairs, strict=True):
             field[:] = estimate(grey[one], grey[other])
         return flow
@@ -221,8 +189,10 @@ def _tvl1(frames: Tensor, device: torch.device, backward: bool) -> ClipFlow:
 
 
 METHODS: dict[str, Method] = {
-    "tvl1": Method(_tvl1, _TVL1, runs_on_cuda=True),
-    "dis": Method(_dis, {"preset": "medium"}),
-    "farneback": Method(_farneback, _FARNEBACK),
+    "tvl1": Method(_tvl1, "TV-L1 (Zach, Pock and Bischof, 2007), by our own kernels", _TVL1, runs_on_cuda=True),
+    "dis": Method(_dis, "dense inverse search (Kroeger et al., 2016), by OpenCV", {"preset": "medium"}),
+    "farneback": Method(_farneback, "polynomial expansion (Farneback, 2003), by OpenCV", _FARNEBACK),
 }
-"""The methods by name: TV-L1 (Zach et al., 2007), dense inverse search (Kroeger et al., 2016), Farneback's (2003)."""
+"""The methods by name; `register_method` adds to them."""
+
+_OURS = frozenset(METHODS)

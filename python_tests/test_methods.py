@@ -16,8 +16,8 @@ import torch
 from videos import moving_frames, texture
 
 from twostream_ext.errors import SettingsError, VideoError
-from twostream_ext.flow import METHODS, estimate_clip_flow, estimate_flow
-from twostream_ext.flow.estimate import estimator_name, load_estimator, run_estimator
+from twostream_ext.flow import METHODS, Method, estimate_clip_flow, estimate_flow, register_method
+from twostream_ext.flow.estimators import estimator_name, load_estimator, run_estimator
 
 
 def grey(frame: np.ndarray) -> np.ndarray:
@@ -129,3 +129,11 @@ def test_frames_too_small_for_dis(size: tuple[int, int]) -> None:
     frame = np.zeros(size, np.uint8)
     with pytest.raises(VideoError, match=f"{size[1]}x{size[0]} pixels are too small for dis"):
         estimate_flow(frame, frame, "dis")
+
+
+@pytest.mark.parametrize(("name", "why"), [("tvl1", "is one of the package's own"), ("mine:still", "holds a colon")])
+def test_names_that_a_method_of_ones_own_cannot_have(name: str, why: str) -> None:
+    before = dict(METHODS)
+    with pytest.raises(SettingsError, match=f"the name '{name}' {why}"):
+        register_method(name, Method(METHODS["dis"].estimate, "a user's", {}))
+    assert before == METHODS
