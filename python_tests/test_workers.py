@@ -12,12 +12,13 @@ from pathlib import Path
 
 import training_runs
 
-from twostream_ext.data import flow_batches
+from twostream_ext.data import FlowStacks, read_batches
 
 
 def batches(store: Path):  # type: ignore[no-untyped-def]
     videos = training_runs.video_set(store)
-    return flow_batches(videos.flow_store(), videos.videos, length=2, batch_size=2, iterations=1000, seed=0, workers=1)
+    store = videos.flow_store()
+    return read_batches(store, videos.videos, FlowStacks(2), batch_size=2, iterations=1000, seed=0, workers=1)
 
 
 def test_only_the_parent_ends_a_reader(tmp_path: Path) -> None:

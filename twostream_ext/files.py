@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from twostream_ext.errors import SettingsError
+
 _LEFTOVER = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-\d+\.tmp")
 _ABANDONED = 3600.0  # seconds: no file takes that long from its first byte to its last
 
@@ -48,6 +50,20 @@ def remove_leftovers(root: str | os.PathLike[str]) -> None:
                 dead = found["machine"] == _machine() and not _is_alive(int(found["process"]))
                 if dead or _age(path) > _ABANDONED:
                     path.unlink(missing_ok=True)
+
+
+def refuse_same_file(out: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> None:
+    """SettingsError, naming both, if the file to be written is one of those to be read, under whatever names.
+
+    A file that is not there, or that may not be looked at, is no other's: whoever opens it says what is wrong with it.
+    """
+    for path in inputs:
+        try:
+            same = Path(out).samefile(path)
+        except OSError:
+            continue
+        if same:
+            raise SettingsError(f"{out}: is the input {path} itself and would be overwritten; write to another file")
 
 
 def _machine() -> str:

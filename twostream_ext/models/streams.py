@@ -37,6 +37,8 @@ class NetSettings:
     length: int = 0  # flow fields in one input; 0 for the spatial net
     bidirectional: bool = False
     mean_image: bool = False  # the backbone subtracts one, see `load_pretrained`
+    channels: int = 0  # of the input
+    takes_flow: bool = False  # the input is flow and not RGB
 
 
 class StreamNet(nn.Module):
@@ -162,6 +164,8 @@ def build_net(settings: NetSettings) -> StreamNet:
             input_size=settings.input_size,
             bidirectional=settings.bidirectional,
         )
+    if settings.channels:
+        return StreamNet(settings, in_channels=settings.channels, pretrained=False)
     raise SettingsError(f"stream must be spatial or temporal, got {settings.stream!r}")
 
 
