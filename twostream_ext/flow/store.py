@@ -113,7 +113,7 @@ def code_flow(flow: QuantizedFlow, *, codec: str = "jpeg", quality: int | None =
     check_codec(codec, quality)
     codes = np.asarray(flow.codes)
     if codes.dtype != np.uint8 or codes.ndim != 4 or codes.shape[3] != 2:
-        raise ValueError(f"code_flow: codes are {codes.dtype} {list(codes.shape)}, expected uint8 [L, H, W, 2]")
+        raise ValueError(f"a field's codes are {codes.dtype} {list(codes.shape[1:])}, expected uint8 [H, W, 2]")
     planes = [np.ascontiguousarray(field[..., component]) for field in codes for component in (0, 1)]
     coded = [plane.tobytes() if codec == "raw" else code_jpeg(plane, quality) for plane in planes]
     ranges = np.stack([np.asarray(part, np.float32) for part in (flow.lo, flow.step, flow.mean)], axis=1)
