@@ -31,6 +31,8 @@ from typing import Any, NamedTuple
 import machine
 import torch
 
+from twostream_ext.data import generate_videos
+
 KERNELS = (
     *("flow_stack", "trajectory_stack", "crop_frames", "mean_flow", "quantize_flow", "dequantize_flow"),
     *("local_response_norm", "random_windows", "ten_crop_windows", "overhead", "tvl1_flow"),
@@ -297,7 +299,7 @@ def commands(
     if not names:
         return []
     videos, real = folder / "videos", folder / "real"
-    generate_videos(videos)
+    generate_videos(videos, train_per_class=4, test_per_class=2)
     real.mkdir()
     for name in ("carphone_pristine.mp4", "carphone_distorted.mp4"):
         shutil.copy(_real_clips() / name, real)
@@ -313,12 +315,6 @@ def commands(
         results.append({"command": name, **_compared(samples)})
         print(name, json.dumps(results[-1]["ratio"]), flush=True)
     return results
-
-
-def generate_videos(videos: Path) -> None:
-    from twostream_ext.data import make_clips
-
-    make_clips(videos, train_per_class=4, test_per_class=2)
 
 
 def _real_clips() -> Path:

@@ -28,8 +28,8 @@ SIDE, WIDTH = training_runs.SIDE, 0.05
 def small_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo's with a smaller net and fewer iterations, dropout as the paper's recipe has it."""
     demo = RECIPES["demo"]
-    numbers = {name: replace(getattr(demo, name), iterations=16, dropout=0.9) for name in ("spatial", "temporal")}
-    monkeypatch.setitem(RECIPES, "demo", replace(demo, input_size=SIDE, width=WIDTH, **numbers))
+    streams = {name: replace(numbers, iterations=16, dropout=0.9) for name, numbers in demo.streams.items()}
+    monkeypatch.setitem(RECIPES, "demo", replace(demo, input_size=SIDE, width=WIDTH, streams=streams))
 
 
 @pytest.fixture(scope="module")

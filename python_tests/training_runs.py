@@ -25,6 +25,7 @@ import torch
 from twostream_ext.data import Video, VideoSet, join_video_sets
 from twostream_ext.engine import CHECKPOINT_FILE, TrainSettings, distributed, train, train_batches
 from twostream_ext.engine.checkpoint import save_checkpoint
+from twostream_ext.engine.streams import TemporalStream
 from twostream_ext.engine.training_log import TrainingLog
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow import FlowStore, write_flow_clip
@@ -82,21 +83,20 @@ def new_net(classes: int | dict[str, int] = 3, dropout: float = 0.0) -> Temporal
 
 def noted_run(net: TemporalNet, videos: VideoSet, out: Path, **options: Any) -> list[list[float]]:
     """Train; give of each sample its number, label, coding and the sum of what the net saw of it."""
-    module = sys.modules["twostream_ext.engine.train"]
-    inner = module.flow_input
+    inner = TemporalStream.training_input
     noted: list[list[float]] = []
 
-    def noting(item: Any, *, offset: int, **more: Any) -> Any:
-        inputs, labels = inner(item, offset=offset, **more)
-        sums = inputs.double().sum((1, 2, 3))
-        noted.extend([offset + n, int(labels[n]), *item.lo[n, 0].tolist(), sums[n].item()] for n in range(len(labels)))
+    def noting(stream: TemporalStream, item: Any, *, offset: int, **more: Any) -> Any:
+        inputs, labels = inner(stream, item, offset=offset, **more)
+        lo, sums = item[0].lo, inputs.double().sum((1, 2, 3))
+        noted.extend([offset + n, int(labels[n]), *lo[n, 0].tolist(), sums[n].item()] for n in range(len(labels)))
         return inputs, labels
 
-    module.flow_input = noting
+    TemporalStream.training_input = noting  # type: ignore[method-assign]
     try:
         train(net, videos, settings=SETTINGS, out_dir=out, workers=0, progress=False, **options)
     finally:
-        module.flow_input = inner
+        TemporalStream.training_input = inner  # type: ignore[method-assign]
     return noted
 
 
