@@ -210,12 +210,12 @@ def test_a_file_that_is_cleaned_before_it_is_locked_is_begun_again(
 
     monkeypatch.setattr(fcntl, "flock", late)
     with atomic_write(tmp_path / "file") as temporary:
+        assert next(moments, None) is None
+        os.close(held[0])
         temporary.write_text("whole")
         assert temporaries(tmp_path) == [temporary]
         remove_leftovers(tmp_path)
-    assert next(moments, None) is None
     assert (tmp_path / "file").read_text() == "whole"
-    os.close(held[0])
 
 
 def test_without_locks_files_in_work_stay_and_leftovers_go_after_an_hour(
