@@ -59,15 +59,20 @@ def cpu_model() -> str:
 
 
 def commit() -> str:
-    """The commit of the checkout, `+changes` where files differ from it."""
+    """The commit of this checkout, `+changes` where files differ from it."""
+    return commit_of(ROOT)
+
+
+def commit_of(checkout: Path) -> str:
+    """The same of any checkout."""
     try:
-        head = _git("rev-parse", "HEAD")
-        return head + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+        head = _git(checkout, "rev-parse", "HEAD")
+        return head + ("+changes" if _git(checkout, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
-def _git(*arguments: str) -> str:
+def _git(checkout: Path, *arguments: str) -> str:
     return subprocess.run(
-        ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+        ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=True
     ).stdout.strip()

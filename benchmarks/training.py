@@ -28,17 +28,18 @@ from typing import Any
 import machine
 import torch
 
-from twostream_ext.data import FlowBatchItem, UCFLists, flow_batches, generate_videos
-from twostream_ext.engine import RECIPES, TrainSettings, flow_input, train_batches
+from twostream_ext.data import FlowStacks, UCFLists, generate_videos, read_batches
+from twostream_ext.engine import RECIPES, TrainSettings, find_stream, train_batches
 from twostream_ext.engine.feed import Batch
 from twostream_ext.engine.training_log import LOG_FILE
 from twostream_ext.extraction import extract
 from twostream_ext.files import atomic_write
 from twostream_ext.flow import FlowStore
 from twostream_ext.models import TemporalNet
+from twostream_ext.ops import FlowBatch
 
 RECIPE = RECIPES["small"]
-BATCH = RECIPE.temporal.batch_size
+BATCH = RECIPE.numbers("temporal").batch_size
 SKIPPED = 8  # iterations: the readers began before the first, and are some batches ahead
 COUNTED = 20
 
@@ -64,13 +65,13 @@ def measured(data: UCFLists, folder: Path, width: float, workers: int, rounds: i
     """Speed from the store and from memory, each round's ratio, and where the processors' time went."""
     settings = TrainSettings(iterations=SKIPPED + COUNTED + 1, batch_size=BATCH, checkpoint_every=1000)
     net = TemporalNet(len(data.classes), length=RECIPE.length, width=width, input_size=RECIPE.input_size, dropout=0.5)
-    prepare = partial(flow_input, size=RECIPE.input_size)
+    prepare = partial(find_stream("temporal").training_input, size=RECIPE.input_size)
 
-    def from_store(start: int, workers: int = workers) -> Iterator[FlowBatchItem]:
-        return flow_batches(
+    def from_store(start: int, workers: int = workers) -> Iterator[tuple[FlowBatch, torch.Tensor]]:
+        return read_batches(
             data.train.flow_store(),
             data.train.videos,
-            length=RECIPE.length,
+            FlowStacks(RECIPE.length),
             batch_size=BATCH,
             iterations=settings.iterations,
             start_iteration=start,

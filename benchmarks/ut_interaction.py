@@ -32,22 +32,22 @@ from twostream_ext.flow import FlowStore
 from twostream_ext.models import TemporalNet, top1
 
 RECIPE = find_recipe("small")
+NUMBERS = RECIPE.numbers("temporal")
 
 
 def trained_net(data: UCFLists, seed: int, iterations: int, folder: Path) -> TemporalNet:
-    numbers = RECIPE.temporal
     torch.manual_seed(seed)
     net = TemporalNet(
         len(data.classes),
         length=RECIPE.length,
-        dropout=numbers.dropout,
+        dropout=NUMBERS.dropout,
         width=RECIPE.width,
         input_size=RECIPE.input_size,
     )
     settings = TrainSettings(
         iterations=iterations,
-        batch_size=numbers.batch_size,
-        learning_rate=numbers.learning_rate,
+        batch_size=NUMBERS.batch_size,
+        learning_rate=NUMBERS.learning_rate,
         seed=seed,
         checkpoint_every=500,
     )
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="directory for the nets")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--splits", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--iterations", type=int, default=RECIPE.temporal.iterations)
+    parser.add_argument("--iterations", type=int, default=NUMBERS.iterations)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--out", type=Path, default=machine.ROOT / "benchmarks" / "results" / "ut_interaction_temporal.json"
@@ -102,7 +102,7 @@ def main() -> None:
     record: dict[str, Any] = machine.facts(torch.device("cpu"), options.threads)
     record["workload"] = {
         "net": f"temporal, CNN-M-2048 at {RECIPE.width} of its width, L={RECIPE.length}, crops of {RECIPE.input_size}",
-        "training": f"from scratch, {options.iterations} batches of {RECIPE.temporal.batch_size}, rate 1e-2",
+        "training": f"from scratch, {options.iterations} batches of {NUMBERS.batch_size}, rate 1e-2",
         "test": f"{RECIPE.frames} stacks of {RECIPE.crops} crops a video",
         "flow": asdict(store.peek(next(iter(store))).settings),
     }

@@ -17,12 +17,8 @@ def main(out: Path) -> None:
     videos = out / "videos"
     ts.data.generate_videos(videos, seed=1, train_per_class=6, test_per_class=2)
     demo = ts.engine.RECIPES["demo"]
-    recipe = replace(
-        demo,
-        spatial=replace(demo.spatial, iterations=60),
-        temporal=replace(demo.temporal, iterations=60),
-        frames=3,
-    )
+    streams = {name: replace(numbers, iterations=60) for name, numbers in demo.streams.items()}
+    recipe = replace(demo, streams=streams, frames=3)
     summary = ts.engine.run_pipeline(videos, videos, out, recipe=recipe)
     print(ts.report.format_table(summary))
     print(ts.report.write_report(out))

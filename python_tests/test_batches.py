@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from twostream_ext.data import BatchPlan, Video, class_uniform_draws, flow_batches, frame_batches
-from twostream_ext.data.batches import FlowBatchItem, FrameBatchItem
+from twostream_ext.data import BatchPlan, FlowStacks, FrameRuns, Video, class_uniform_draws, read_batches
 from twostream_ext.errors import FlowStoreError, SettingsError
 from twostream_ext.flow import FlowStore, write_flow_clip
-from twostream_ext.media import FrameStore, write_frame_clip
-from twostream_ext.ops import QuantizedFlow
+from twostream_ext.media import FrameBatch, FrameStore, write_frame_clip
+from twostream_ext.ops import FlowBatch, QuantizedFlow
 
 SIZES = {"a/0": (16, 24), "a/1": (20, 16), "b/2": (17, 31), "c/3": (16, 16)}
 FRAMES = {"a/0": 7, "a/1": 9, "b/2": 20, "c/3": 8}
@@ -56,19 +55,30 @@ def frame_store(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
     return FrameStore.open(root)
 
 
-def same(one: FlowBatchItem | FrameBatchItem, other: FlowBatchItem | FrameBatchItem) -> bool:
-    tensors = ([t for part in item for t in (part if isinstance(part, list) else [part])] for item in (one, other))
-    return all(torch.equal(a, b) for a, b in zip(*tensors, strict=True))
+FlowItem = tuple[FlowBatch, torch.Tensor]
+FrameItem = tuple[FrameBatch, torch.Tensor]
+
+
+def same(one: FlowItem | FrameItem, other: FlowItem | FrameItem) -> bool:
+    (batch, labels), (other_batch, other_labels) = one, other
+    alike = batch.sizes == other_batch.sizes and torch.equal(labels, other_labels)
+    return alike and torch.equal(contents(batch), contents(other_batch))
+
+
+def contents(batch: FlowBatch | FrameBatch) -> torch.Tensor:
+    """All bytes of a batch but those between its parts."""
+    parts = [*batch.fields, batch.lo, batch.step, batch.mean] if isinstance(batch, FlowBatch) else batch.frames
+    return torch.cat([part.contiguous().flatten().view(torch.uint8) for part in parts])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_stacks_are_the_fields_drawn(flow_store: FlowStore, workers: int) -> None:
     length = 4
     batches = list(
-        flow_batches(
+        read_batches(
             flow_store,
             VIDEOS,
-            length=length,
+            FlowStacks(length),
             batch_size=5,
             iterations=12,
             start_iteration=2,
@@ -77,16 +87,16 @@ def test_stacks_are_the_fields_drawn(flow_store: FlowStore, workers: int) -> Non
         )
     )
     assert len(batches) == 10
-    for iteration, item in enumerate(batches, 2):
+    for iteration, (item, labels) in enumerate(batches, 2):
         draws = class_uniform_draws([video.label for video in VIDEOS], 3, iteration, 5)
-        assert item.labels.dtype == torch.int64
-        assert item.labels.tolist() == [VIDEOS[video].label for video, _ in draws]
+        assert labels.dtype == torch.int64
+        assert labels.tolist() == [VIDEOS[video].label for video, _ in draws]
         assert item.lo.shape == item.step.shape == item.mean.shape == (5, length, 2)
         for sample, (video, position) in enumerate(draws):
             name = VIDEOS[video].name
             start = int(position * (FRAMES[name] - length))
             numbers = list(range(start, start + length))
-            flow = item.flow[sample]
+            flow = item.fields[sample]
             assert flow.dtype == torch.uint8
             assert flow.shape == (length, *SIZES[name], 2)
             assert flow.permute(0, 3, 1, 2).is_contiguous()
@@ -101,18 +111,9 @@ def test_stacks_are_the_fields_drawn(flow_store: FlowStore, workers: int) -> Non
 def test_bidirectional_stacks(flow_store: FlowStore) -> None:
     """d_tau, d_tau+1, d_tau+2, then b_tau, b_tau-1, b_tau-2 (nearest first)."""
     seen = set()
-    batches = flow_batches(
-        flow_store,
-        VIDEOS[:1],
-        length=6,
-        batch_size=4,
-        iterations=3,
-        seed=0,
-        workers=0,
-        bidirectional=True,
-    )
-    for item in batches:
-        for flow, lo in zip(item.flow, item.lo, strict=True):
+    stacks = FlowStacks(6, bidirectional=True)
+    for item, _ in read_batches(flow_store, VIDEOS[:1], stacks, batch_size=4, iterations=3, seed=0, workers=0):
+        for flow, lo in zip(item.fields, item.lo, strict=True):
             tau = int(lo[0, 0])
             assert lo[:, 0].tolist() == [tau, tau + 1, tau + 2, tau, tau - 1, tau - 2]
             assert lo[:, 1].tolist() == [0, 0, 0, 10, 10, 10]
@@ -125,26 +126,19 @@ def test_bidirectional_stacks(flow_store: FlowStore) -> None:
 def test_every_start_is_drawn(flow_store: FlowStore) -> None:
     for bidirectional, expected in ((False, set(range(5))), (True, set(range(2, 7)))):
         starts = set()
-        for item in flow_batches(
-            flow_store,
-            VIDEOS[1:2],
-            length=4,
-            batch_size=16,
-            iterations=6,
-            seed=1,
-            workers=0,
-            bidirectional=bidirectional,
-        ):
+        stacks = FlowStacks(4, bidirectional)
+        for item, _ in read_batches(flow_store, VIDEOS[1:2], stacks, batch_size=16, iterations=6, seed=1, workers=0):
             starts |= {int(lo[0, 0]) for lo in item.lo}
         assert starts == expected
 
 
 def test_frames(frame_store: FrameStore) -> None:
-    batches = list(frame_batches(frame_store, VIDEOS, batch_size=6, iterations=8, start_iteration=1, seed=4, workers=1))
+    numbers = {"batch_size": 6, "iterations": 8, "start_iteration": 1, "seed": 4, "workers": 1}
+    batches = list(read_batches(frame_store, VIDEOS, FrameRuns(), **numbers))
     assert len(batches) == 7
-    for iteration, item in enumerate(batches, 1):
+    for iteration, (item, labels) in enumerate(batches, 1):
         draws = class_uniform_draws([video.label for video in VIDEOS], 4, iteration, 6)
-        assert item.labels.tolist() == [VIDEOS[video].label for video, _ in draws]
+        assert labels.tolist() == [VIDEOS[video].label for video, _ in draws]
         for frame, (video, position) in zip(item.frames, draws, strict=True):
             name = VIDEOS[video].name
             assert frame.dtype == torch.uint8
@@ -153,13 +147,26 @@ def test_frames(frame_store: FrameStore) -> None:
             assert np.abs(frame.numpy().astype(int) - colour).max() <= 4
 
 
+def test_runs_of_frames(frame_store: FrameStore) -> None:
+    starts = set()
+    for item, _ in read_batches(frame_store, VIDEOS[:1], FrameRuns(5), batch_size=8, iterations=3, seed=4, workers=1):
+        assert item.sizes == (SIZES["a/0"],) * 8
+        for sample in range(8):
+            colours = [round(frame[..., 0].double().mean().item() / 10) for frame in item.frames[5 * sample :][:5]]
+            assert colours == list(range(colours[0], colours[0] + 5))
+            starts.add(colours[0])
+    assert starts == {0, 1, 2}  # of 7 frames
+    with pytest.raises(SettingsError, match="a/0: has 7 frames, expected at least 8"):
+        read_batches(frame_store, VIDEOS, FrameRuns(8), batch_size=1, iterations=1, seed=0, workers=0)
+
+
 def test_batches_depend_on_seed_and_iteration_alone(flow_store: FlowStore, frame_store: FrameStore) -> None:
-    def flow(workers: int, seed: int = 7, start: int = 0) -> list[FlowBatchItem]:
+    def flow(workers: int, seed: int = 7, start: int = 0) -> list[FlowItem]:
         return list(
-            flow_batches(
+            read_batches(
                 flow_store,
                 VIDEOS,
-                length=5,
+                FlowStacks(5),
                 batch_size=3,
                 iterations=6,
                 start_iteration=start,
@@ -168,8 +175,8 @@ def test_batches_depend_on_seed_and_iteration_alone(flow_store: FlowStore, frame
             )
         )
 
-    def frames(workers: int) -> list[FrameBatchItem]:
-        return list(frame_batches(frame_store, VIDEOS, batch_size=3, iterations=6, seed=7, workers=workers))
+    def frames(workers: int) -> list[FrameItem]:
+        return list(read_batches(frame_store, VIDEOS, FrameRuns(), batch_size=3, iterations=6, seed=7, workers=workers))
 
     torch.manual_seed(1)
     state = torch.random.get_rng_state()
@@ -191,9 +198,9 @@ def test_callers_random_state_is_left(flow_store: FlowStore) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def stream(store: FlowStore, **changes: int) -> Generator[FlowBatchItem]:
-    options = {"length": 4, "batch_size": 2, "iterations": 1000, "seed": 0, "workers": 0}
-    return flow_batches(store, VIDEOS, **{**options, **changes})  # type: ignore[arg-type,return-value]
+def stream(store: FlowStore, *, length: int = 4, bidirectional: bool = False, **changes: int) -> Generator[FlowItem]:
+    options = {"batch_size": 2, "iterations": 1000, "seed": 0, "workers": 0, **changes}
+    return read_batches(store, VIDEOS, FlowStacks(length, bidirectional), **options)  # type: ignore[arg-type,return-value]
 
 
 def test_early_end_leaves_no_process(flow_store: FlowStore) -> None:
@@ -214,7 +221,7 @@ def test_a_worker_needs_few_open_files(flow_store: FlowStore) -> None:
     next(batches)
     held = [next(batches) for _ in range(5)]
     assert len(list(Path("/proc/self/fd").iterdir())) < 200
-    assert len({flow.untyped_storage().data_ptr() for flow in held[0].flow}) == 1
+    assert len({flow.untyped_storage().data_ptr() for flow in held[0][0].fields}) == 1
 
 
 def test_no_iterations_left(flow_store: FlowStore) -> None:
@@ -227,20 +234,20 @@ def test_stores_of_jpegs_are_read_by_workers_after_the_parent(tmp_path: Path) ->
     size = (128, 176)
     write_flow_clip(tmp_path / "a/0.safetensors", forward=[field(0, 0, number, size) for number in range(8)])
     store = FlowStore.open(tmp_path)
-    options = {"length": 4, "batch_size": 4, "iterations": 4, "seed": 0}
-    alone = list(flow_batches(store, VIDEOS[:1], workers=0, **options))  # type: ignore[arg-type]
-    others = list(flow_batches(store, VIDEOS[:1], workers=2, **options))  # type: ignore[arg-type]
+    options = {"batch_size": 4, "iterations": 4, "seed": 0}
+    alone = list(read_batches(store, VIDEOS[:1], FlowStacks(4), workers=0, **options))  # type: ignore[arg-type]
+    others = list(read_batches(store, VIDEOS[:1], FlowStacks(4), workers=2, **options))  # type: ignore[arg-type]
     assert all(map(same, alone, others))
 
 
 def test_readers_can_be_sent_to_spawned_processes(flow_store: FlowStore) -> None:
-    from twostream_ext.data.batches import _FlowReader
+    from twostream_ext.data.batches import _PieceReader
 
-    read = _FlowReader(flow_store, VIDEOS, BatchPlan(2, 0), 4, False, threads=2)
+    read = _PieceReader(flow_store, VIDEOS, BatchPlan(2, 0), FlowStacks(4), threads=2)
     copy = pickle.loads(pickle.dumps(read))
-    one, other = read(3), copy(3)
-    assert one.labels == other.labels
-    assert all(torch.equal(a, b) for a, b in zip(one.flow.fields, other.flow.fields, strict=True))
+    (one, labels), (other, same_labels) = read(3), copy(3)
+    assert labels == same_labels
+    assert all(torch.equal(a, b) for a, b in zip(one.fields, other.fields, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -261,20 +268,19 @@ def test_wrong_settings(flow_store: FlowStore, changes: dict[str, int], message:
 
 def test_no_videos_and_no_backward_flow(flow_store: FlowStore, frame_store: FrameStore, tmp_path: Path) -> None:
     with pytest.raises(FlowStoreError, match="holds no video 'z/9'"):
-        frame_batches(frame_store, [Video("", "z/9", 0)], batch_size=1, iterations=1, seed=0, workers=0)
+        read_batches(frame_store, [Video("", "z/9", 0)], FrameRuns(), batch_size=1, iterations=1, seed=0, workers=0)
     with pytest.raises(SettingsError, match="no videos"):
-        next(flow_batches(flow_store, [], length=4, batch_size=1, iterations=1, seed=0, workers=0))
+        next(read_batches(flow_store, [], FlowStacks(4), batch_size=1, iterations=1, seed=0, workers=0))
     write_flow_clip(tmp_path / "x.safetensors", forward=[field(0, 0, n, (16, 16)) for n in range(9)])
     with pytest.raises(SettingsError, match=r"x.safetensors: has no backward flow"):
-        flow_batches(
+        read_batches(
             FlowStore.open(tmp_path),
             [Video("", "x", 0)],
-            length=4,
+            FlowStacks(4, bidirectional=True),
             batch_size=1,
             iterations=1,
             seed=0,
             workers=0,
-            bidirectional=True,
         )
 
 
@@ -293,7 +299,7 @@ def test_damage_found_by_a_worker_is_one_line(tmp_path: Path, workers: int) -> N
     assert "\n" not in str(caught.value)
 
 
-def stream_of_one(store: FlowStore, workers: int) -> Generator[FlowBatchItem]:
-    return flow_batches(  # type: ignore[return-value]
-        store, VIDEOS[:1], length=4, batch_size=2, iterations=9, seed=0, workers=workers
+def stream_of_one(store: FlowStore, workers: int) -> Generator[FlowItem]:
+    return read_batches(  # type: ignore[return-value]
+        store, VIDEOS[:1], FlowStacks(4), batch_size=2, iterations=9, seed=0, workers=workers
     )

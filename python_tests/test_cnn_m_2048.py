@@ -192,6 +192,33 @@ def test_a_mean_image_is_subtracted_from_the_input() -> None:
     assert torch.equal(net.state_dict()["mean_image"], image)
 
 
+def test_weights_bring_their_mean_image_and_take_away_another() -> None:
+    def new() -> CNNM2048:
+        return CNNM2048(3, width=0.03, input_size=64)
+
+    plain, with_image = new(), new()
+    with_image.mean_image = torch.randn(3, 64, 64)
+    net = new()
+    net.load_state_dict(with_image.state_dict())
+    assert torch.equal(net.mean_image, with_image.mean_image)
+    assert net.mean_image is not with_image.mean_image
+    net.load_state_dict({"fc7.bias": plain.fc7.bias}, strict=False)  # says nothing of the first layer
+    assert net.mean_image is not None
+    net.load_state_dict(plain.state_dict())
+    assert net.mean_image is None
+    with torch.device("meta"):
+        unfilled = new()
+    unfilled.load_state_dict(with_image.state_dict(), assign=True)
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(unfilled.eval()(x), with_image.eval()(x))
+
+
+def test_a_mean_image_of_another_size_is_no_part_of_the_net() -> None:
+    other = {**CNNM2048(3, width=0.03, input_size=64).state_dict(), "mean_image": torch.zeros(3, 70, 70)}
+    with pytest.raises(RuntimeError, match="size mismatch for mean_image"):
+        CNNM2048(3, width=0.03, input_size=64).load_state_dict(other)
+
+
 def test_norm2_can_be_dropped() -> None:
     net = CNNM2048(20, width=0.03, norm2=False)
     assert not hasattr(net, "norm2")

@@ -13,24 +13,22 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from twostream_ext.data.batches import FlowBatchItem, flow_batches
-from twostream_ext.data.lists import Video
-from twostream_ext.data.video_sets import VideoSet
+from twostream_ext.data import FlowStacks, Video, VideoSet, read_batches
 from twostream_ext.engine import (
     TrainSettings,
     evaluate,
-    flow_input,
+    find_stream,
     load_scores,
     save_scores,
     train,
     train_batches,
     video_scores,
 )
-from twostream_ext.engine.inputs import RGB_MEAN, RGB_STD
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.flow import FlowClip, FlowStore, write_flow_clip
 from twostream_ext.media.frames import FrameStore, write_frame_clip
-from twostream_ext.models import SpatialNet, StreamNet, TemporalNet, top1
+from twostream_ext.models import RGB_MEAN, RGB_STD, SpatialNet, StreamNet, TemporalNet, top1
+from twostream_ext.ops import FlowBatch
 
 SIDE = 57  # the smallest input
 SIZE = (58, 61)  # of the generated fields and frames
@@ -223,6 +221,17 @@ def test_the_net_is_left_in_its_mode_and_scores_are_ordinary_tensors(
         assert not scores.requires_grad
 
 
+def test_an_error_leaves_the_net_in_its_mode(frame_store: FrameStore) -> None:
+    net = spatial_net().train()
+    del net.fc8["default"]
+    net.fc8["default"] = torch.nn.Linear(1, 4)  # of another size than what comes into it
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="shapes"):
+            video_scores(net, frame_store["Run/v_a"], frames=2)
+        assert net.training
+        assert net.backbone.training
+
+
 def test_what_cannot_be_scored_names_the_video(flow_store: FlowStore, frame_store: FrameStore) -> None:
     long = TemporalNet(4, length=8, width=0.05, input_size=SIDE)
     with pytest.raises(SettingsError, match=r"Run/v_b: has 5 frames.* 8 flow fields needs 9"):
@@ -230,9 +239,9 @@ def test_what_cannot_be_scored_names_the_video(flow_store: FlowStore, frame_stor
     large = TemporalNet(4, length=4, width=0.05, input_size=64)
     with pytest.raises(SettingsError, match=r"Run/v_a: .*61x58 pixels.*smaller.*64x64"):
         video_scores(large, flow_store["Run/v_a"])
-    with pytest.raises(SettingsError, match="Run/v_a: a spatial net needs a frame store"):
+    with pytest.raises(SettingsError, match="Run/v_a: the spatial net reads frames, got a clip of flow"):
         video_scores(spatial_net(), flow_store["Run/v_a"])
-    with pytest.raises(SettingsError, match="Run/v_a: a temporal net needs a flow store"):
+    with pytest.raises(SettingsError, match="Run/v_a: the temporal net reads flow, got a clip of frames"):
         video_scores(temporal_net(), frame_store["Run/v_a"])
     with pytest.raises(SettingsError, match="there are no videos"):
         evaluate(temporal_net(), VideoSet([], flow=flow_store))
@@ -279,20 +288,19 @@ def test_from_a_store_through_a_broken_training_to_scores(
     data = VideoSet(videos, flow=motion_store)
 
     def run(net: StreamNet, name: str, end: int) -> None:
-        def batches(start: int) -> Iterator[FlowBatchItem]:
-            return flow_batches(
+        def batches(start: int) -> Iterator[tuple[FlowBatch, torch.Tensor]]:
+            return read_batches(
                 motion_store,
                 videos,
-                length=4,
+                FlowStacks(4, bidirectional),
                 batch_size=settings.batch_size,
                 iterations=end,
                 start_iteration=start,
                 seed=settings.seed,
                 workers=1,
-                bidirectional=bidirectional,
             )
 
-        prepare = partial(flow_input, size=SIDE)
+        prepare = partial(find_stream("temporal").training_input, size=SIDE)
         train_batches(net, batches, prepare=prepare, settings=settings, out_dir=tmp_path / name)
 
     whole, broken, resumed = new_net(), new_net(), new_net()

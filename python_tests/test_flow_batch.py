@@ -58,6 +58,21 @@ def test_the_planes_are_views_of_one_buffer_on_whole_cache_lines():
     assert len(batch) == 3
 
 
+def test_a_part_is_a_batch_on_the_same_buffer(device):
+    fields, (lo, step, mean) = ragged()
+    batch = ops.FlowBatch.pack(fields, lo=lo, step=step, mean=mean).to(device)
+    whole = ops.flow_stack(batch, WINDOWS.to(device), 5, subtract_mean=True)
+    for first, last in ((0, 1), (1, 3), (2, 9)):
+        part = batch.part(first, last)
+        assert part.buffer is batch.buffer
+        assert part.sizes == tuple(SIZES[first:last])
+        stacks = ops.flow_stack(part, WINDOWS[first:last].to(device), 5, subtract_mean=True)
+        assert torch.equal(stacks, whole[first:last])
+    inner = pickle.loads(pickle.dumps(batch.part(1, 3))).part(1, 2)
+    assert torch.equal(inner.fields[0].cpu(), fields[2])
+    assert torch.equal(inner.lo.cpu(), lo[2:])
+
+
 def test_a_batch_is_pickled_as_one_buffer():
     fields, (lo, step, mean) = ragged()
     batch = ops.FlowBatch.pack(fields, lo=lo, step=step, mean=mean)

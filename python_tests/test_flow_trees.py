@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from twostream_ext import ops
-from twostream_ext.data import UCFLists, Video, flow_batches
+from twostream_ext.data import FlowStacks, UCFLists, Video, read_batches
 from twostream_ext.errors import FlowStoreError, SettingsError
 from twostream_ext.flow import FlowClip, FlowStore, read_flow_batch, write_flow_clip
 from twostream_ext.flow.trees import find_tree
@@ -361,12 +361,12 @@ def test_training_batches_of_a_tree(tmp_path: Path, workers: int) -> None:
             write_flow_x(tmp_path / "flow" / video, random_flow(8, size=size, seed=number), start=1, images=8)
             videos.append(Video(f"{name}/{video}.avi", f"{name}/{video}", label))
     store = FlowStore.open(tmp_path / "flow")
-    batches = list(flow_batches(store, videos, length=4, batch_size=3, iterations=3, seed=0, workers=workers))
+    batches = list(read_batches(store, videos, FlowStacks(4), batch_size=3, iterations=3, seed=0, workers=workers))
     assert len(batches) == 3
-    for item in batches:
+    for item, _ in batches:
         assert item.lo.shape == item.step.shape == item.mean.shape == (3, 4, 2)
-        assert {tuple(flow.shape) for flow in item.flow} <= {(4, 24, 40, 2), (4, 32, 24, 2)}
-        fields = ops.dequantize_flow(item.flow, item.lo, item.step)
+        assert {tuple(flow.shape) for flow in item.fields} <= {(4, 24, 40, 2), (4, 32, 24, 2)}
+        fields = ops.dequantize_flow(item.fields, item.lo, item.step)
         for field, mean in zip(fields, item.mean, strict=True):
             torch.testing.assert_close(field.mean((1, 2)), mean, atol=1e-4, rtol=0)
 

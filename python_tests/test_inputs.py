@@ -10,44 +10,38 @@ import pytest
 import torch
 from torch import Tensor
 
-from twostream_ext.data.batches import FlowBatchItem, FrameBatchItem
-from twostream_ext.engine.inputs import (
-    RGB_MEAN,
-    RGB_STD,
-    colour_jitter,
-    flow_input,
-    flow_views,
-    frame_input,
-    frame_views,
-)
+from twostream_ext.engine import find_stream
+from twostream_ext.engine.streams.spatial import colour_jitter
 from twostream_ext.errors import SettingsError
+from twostream_ext.media import FrameBatch
+from twostream_ext.models import RGB_MEAN, RGB_STD
+from twostream_ext.ops import FlowBatch
 
 SIZES = [(9, 12), (8, 8), (11, 9)]
 SIZE = 7
 LENGTH = 3
+LABELS = torch.tensor([4, 0, 2])
+SPATIAL, TEMPORAL = find_stream("spatial"), find_stream("temporal")
 
 
-def flow_item() -> FlowBatchItem:
+def flow_batch() -> FlowBatch:
     random = np.random.default_rng(0)
     flow = [random.integers(0, 256, (LENGTH, *size, 2), dtype=np.uint8) for size in SIZES]
     shape = (len(SIZES), LENGTH, 2)
     lo = random.uniform(-20, 0, shape).astype(np.float32)
     step = random.uniform(0.01, 0.2, shape).astype(np.float32)
     mean = np.stack([lo[n] + step[n] * flow[n].mean((1, 2)) for n in range(len(SIZES))])
-    labels = torch.tensor([4, 0, 2])
-    return FlowBatchItem(
+    return FlowBatch.pack(
         [torch.from_numpy(f) for f in flow],
-        torch.from_numpy(lo),
-        torch.from_numpy(step),
-        torch.from_numpy(mean.astype(np.float32)),
-        labels,
+        lo=torch.from_numpy(lo),
+        step=torch.from_numpy(step),
+        mean=torch.from_numpy(mean.astype(np.float32)),
     )
 
 
-def frame_item() -> FrameBatchItem:
+def frame_batch() -> FrameBatch:
     random = np.random.default_rng(1)
-    frames = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
-    return FrameBatchItem([torch.from_numpy(f) for f in frames], torch.tensor([1, 3, 5]))
+    return FrameBatch.pack([random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES])
 
 
 def all_windows(height: int, width: int) -> list[tuple[int, int, int]]:
@@ -55,12 +49,11 @@ def all_windows(height: int, width: int) -> list[tuple[int, int, int]]:
     return list(itertools.product(tops, lefts, (0, 1)))
 
 
-def flow_reference(item: FlowBatchItem, sample: int, window: tuple[int, int, int]) -> np.ndarray:
+def flow_reference(item: FlowBatch, sample: int, window: tuple[int, int, int]) -> np.ndarray:
     """Paper, equation 1: x and y by turns; minus the mean of the whole field; a flip negates x."""
     top, left, flip = window
-    pixels = (
-        item.lo[sample, :, None, None].double() + item.step[sample, :, None, None].double() * item.flow[sample].double()
-    ).numpy()
+    lo, step = item.lo[sample, :, None, None].double(), item.step[sample, :, None, None].double()
+    pixels = (lo + step * item.fields[sample].double()).numpy()
     pixels = pixels - pixels.mean((1, 2), keepdims=True)
     pixels = pixels[:, top : top + SIZE, left : left + SIZE]
     if flip:
@@ -68,7 +61,7 @@ def flow_reference(item: FlowBatchItem, sample: int, window: tuple[int, int, int
     return pixels.transpose(0, 3, 1, 2).reshape(2 * LENGTH, SIZE, SIZE)
 
 
-def frame_reference(item: FrameBatchItem, sample: int, window: tuple[int, int, int]) -> np.ndarray:
+def frame_reference(item: FrameBatch, sample: int, window: tuple[int, int, int]) -> np.ndarray:
     top, left, flip = window
     pixels = item.frames[sample].numpy().astype(np.float64)
     pixels = pixels[top : top + SIZE, left : left + SIZE]
@@ -76,7 +69,7 @@ def frame_reference(item: FrameBatchItem, sample: int, window: tuple[int, int, i
     return ((pixels - RGB_MEAN) / RGB_STD).transpose(2, 0, 1)
 
 
-def found_window(item: FlowBatchItem, sample: int, result: Tensor) -> tuple[int, int, int]:
+def found_window(item: FlowBatch, sample: int, result: Tensor) -> tuple[int, int, int]:
     """The one window of the sample that gives this result."""
     matches = [
         window
@@ -88,13 +81,13 @@ def found_window(item: FlowBatchItem, sample: int, result: Tensor) -> tuple[int,
 
 
 def test_flow_for_training_is_a_random_window_of_the_whole_field() -> None:
-    item = flow_item()
+    item = flow_batch()
     seen = []
     for iteration in range(150):
-        inputs, labels = flow_input(item, size=SIZE, seed=5, offset=3 * iteration)
+        inputs, labels = TEMPORAL.training_input((item, LABELS), size=SIZE, seed=5, offset=3 * iteration)
         assert inputs.shape == (3, 2 * LENGTH, SIZE, SIZE)
         assert inputs.dtype == torch.float32
-        assert torch.equal(labels, item.labels)
+        assert torch.equal(labels, LABELS)
         seen.append(found_window(item, 1, inputs[1]))
         if iteration < 3:
             found_window(item, 0, inputs[0])
@@ -103,41 +96,27 @@ def test_flow_for_training_is_a_random_window_of_the_whole_field() -> None:
 
 
 def test_the_same_seed_and_offset_give_the_same_inputs() -> None:
-    item, frames = flow_item(), frame_item()
-    for make, batch in ((flow_input, item), (frame_input, frames)):
-        first = make(batch, size=SIZE, seed=1, offset=2)[0]  # type: ignore[operator]
-        assert torch.equal(first, make(batch, size=SIZE, seed=1, offset=2)[0])  # type: ignore[operator]
-        assert not torch.equal(first, make(batch, size=SIZE, seed=1, offset=3)[0])  # type: ignore[operator]
-        assert not torch.equal(first, make(batch, size=SIZE, seed=2, offset=2)[0])  # type: ignore[operator]
+    item, frames = flow_batch(), frame_batch()
+    for stream, batch in ((TEMPORAL, item), (SPATIAL, frames)):
+        first = stream.training_input((batch, LABELS), size=SIZE, seed=1, offset=2)[0]
+        assert torch.equal(first, stream.training_input((batch, LABELS), size=SIZE, seed=1, offset=2)[0])
+        assert not torch.equal(first, stream.training_input((batch, LABELS), size=SIZE, seed=1, offset=3)[0])
+        assert not torch.equal(first, stream.training_input((batch, LABELS), size=SIZE, seed=2, offset=2)[0])
 
 
 def test_inputs_do_not_depend_on_how_a_batch_is_split() -> None:
-    flow, frames = flow_item(), frame_item()
-    first = FlowBatchItem(flow.flow[:1], flow.lo[:1], flow.step[:1], flow.mean[:1], flow.labels[:1])
-    rest = FlowBatchItem(flow.flow[1:], flow.lo[1:], flow.step[1:], flow.mean[1:], flow.labels[1:])
-    whole = flow_input(flow, size=SIZE, seed=1, offset=30)[0]
-    split = [flow_input(item, size=SIZE, seed=1, offset=at)[0] for item, at in ((first, 30), (rest, 31))]
-    assert torch.equal(torch.cat(split), whole)
-    images = frame_input(frames, size=SIZE, seed=1, offset=30)[0]
-    pieces = [FrameBatchItem(frames.frames[n : n + 1], frames.labels[n : n + 1]) for n in range(3)]
-    split = [frame_input(item, size=SIZE, seed=1, offset=30 + n)[0] for n, item in enumerate(pieces)]
-    assert torch.equal(torch.cat(split), images)
-
-
-def test_without_training_the_centre_is_taken() -> None:
-    item, frames = flow_item(), frame_item()
-    stacks, _ = flow_input(item, size=SIZE, seed=0, offset=0, train=False)
-    images, labels = frame_input(frames, size=SIZE, seed=0, offset=0, train=False)
-    assert torch.equal(labels, frames.labels)
-    for n, (height, width) in enumerate(SIZES):
-        centre = ((height - SIZE) // 2, (width - SIZE) // 2, 0)
-        np.testing.assert_allclose(stacks[n], flow_reference(item, n, centre), atol=1e-4)
-        np.testing.assert_allclose(images[n], frame_reference(frames, n, centre), atol=1e-5)
+    for stream, batch in ((TEMPORAL, flow_batch()), (SPATIAL, frame_batch())):
+        whole = stream.training_input((batch, LABELS), size=SIZE, seed=1, offset=30)[0]
+        split = [
+            stream.training_input((batch.part(first, last), LABELS), size=SIZE, seed=1, offset=30 + first)[0]
+            for first, last in ((0, 1), (1, 3))
+        ]
+        assert torch.equal(torch.cat(split), whole)
 
 
 def test_frames_for_training_are_cropped_and_shifted_in_colour() -> None:
-    item = frame_item()
-    inputs, _ = frame_input(item, size=SIZE, seed=3, offset=8)
+    item = frame_batch()
+    inputs, _ = SPATIAL.training_input((item, LABELS), size=SIZE, seed=3, offset=8)
     shift = colour_jitter(3, seed=3, offset=8).numpy() / np.array(RGB_STD)
     for n, size in enumerate(SIZES):
         matches = [
@@ -160,9 +139,8 @@ def test_colour_jitter_has_the_covariance_of_the_principal_components() -> None:
 
 
 def test_flow_views_are_corners_centre_and_their_flips() -> None:
-    item = flow_item()
-    ten = flow_views(item.flow, item.lo, item.step, item.mean, size=SIZE, crops=10)
-    one = flow_views(item.flow, item.lo, item.step, item.mean, size=SIZE, crops=1)
+    item = flow_batch()
+    ten, one = (TEMPORAL.views(item, size=SIZE, crops=crops) for crops in (10, 1))
     assert ten.shape == (3, 10, 2 * LENGTH, SIZE, SIZE)
     assert one.shape == (3, 1, 2 * LENGTH, SIZE, SIZE)
     for n, (height, width) in enumerate(SIZES):
@@ -175,9 +153,8 @@ def test_flow_views_are_corners_centre_and_their_flips() -> None:
 
 
 def test_frame_views_are_corners_centre_and_their_flips() -> None:
-    item = frame_item()
-    ten = frame_views(item.frames, size=SIZE, crops=10)
-    one = frame_views(item.frames, size=SIZE, crops=1)
+    item = frame_batch()
+    ten, one = (SPATIAL.views(item, size=SIZE, crops=crops) for crops in (10, 1))
     assert ten.shape == (3, 10, 3, SIZE, SIZE)
     bottom, right = SIZES[2][0] - SIZE, SIZES[2][1] - SIZE
     np.testing.assert_allclose(ten[2, 8], frame_reference(item, 2, (bottom, right, 1)), atol=1e-5)
@@ -185,10 +162,9 @@ def test_frame_views_are_corners_centre_and_their_flips() -> None:
 
 
 def test_what_does_not_fit_is_named() -> None:
-    item = flow_item()
     with pytest.raises(SettingsError, match="input size 9 is larger than a frame of 8x8 pixels"):
-        flow_input(item, size=9, seed=0, offset=0)
+        TEMPORAL.training_input((flow_batch(), LABELS), size=9, seed=0, offset=0)
     with pytest.raises(SettingsError, match="input size 10 is larger than a frame of 12x9"):
-        frame_views(frame_item().frames, size=10, crops=1)
+        SPATIAL.views(frame_batch(), size=10, crops=1)
     with pytest.raises(SettingsError, match="crops must be 1 or 10, got 5"):
-        flow_views(item.flow, item.lo, item.step, item.mean, size=SIZE, crops=5)
+        TEMPORAL.views(flow_batch(), size=SIZE, crops=5)

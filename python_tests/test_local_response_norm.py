@@ -106,7 +106,7 @@ def test_every_size_of_window(device, size, channels):
         (1, 6, 2500),  # several tiles
         (2, 1100, 2),  # more channels than a row holds
         (1, 96, 16),  # whole vectors
-        (1, 70, 3, 3),  # several segments, and an odd plane
+        (1, 70, 3, 3),  # channels that do not fill the last run, and an odd plane
         (3, 9, 1, 1),
     ],
 )
@@ -121,6 +121,15 @@ def test_shapes_of_every_path(device, shape, dtype):
             expected, expected_gradient = torch_gradient(x, gradient, chosen)
             assert_near(result, expected, dtype)
             assert_near(got, expected_gradient, dtype)
+
+
+@pytest.mark.parametrize("layout", [torch.Tensor.contiguous, channels_last])
+def test_bases_too_small_for_approximate_roots(device, layout):
+    x = layout(random(2, 12, 3, 5) * 1e-19)
+    chosen = (*CNN_M[:3], 0.0)
+    result = ops.local_response_norm(x.to(device), *chosen)
+    expected = functional.local_response_norm(x.double(), *chosen)
+    torch.testing.assert_close(result.double().cpu(), expected, rtol=1e-3, atol=0)  # such floats have few digits
 
 
 @pytest.mark.parametrize(("channels", "pixels"), [(1100, 3), (8200, 1)])

@@ -10,7 +10,7 @@ import pytest
 import torch
 import training_runs
 
-from twostream_ext.data import Video, VideoSet, flow_batches, join_video_sets
+from twostream_ext.data import FlowStacks, Video, VideoSet, join_video_sets, read_batches
 from twostream_ext.engine import TrainSettings, evaluate, summed_loss, train
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow import FlowStore
@@ -69,8 +69,9 @@ def test_joined_sets_read_from_their_own_stores_and_count_classes_through(store:
     ]
     clip = joined.flow_store()["large/c2/b"]
     assert torch.equal(clip.read(1, 2).codes, FlowStore.open(other)["c2/b"].read(1, 2).codes)
-    batches = flow_batches(joined.flow_store(), joined.videos, length=2, batch_size=9, iterations=3, seed=0, workers=1)
-    assert {int(label) for item in batches for label in item.labels} == {0, 1, 4}
+    store = joined.flow_store()
+    batches = read_batches(store, joined.videos, FlowStacks(2), batch_size=9, iterations=3, seed=0, workers=1)
+    assert {int(label) for _, labels in batches for label in labels} == {0, 1, 4}
     with pytest.raises(SettingsError, match="no frame store was given"):
         joined.frame_store()
 

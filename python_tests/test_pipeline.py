@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,20 +20,20 @@ import torch
 from twostream_ext import data, engine, media, report
 from twostream_ext.cli import main
 from twostream_ext.errors import CheckpointError, SettingsError, VideoError
+from twostream_ext.flow import METHODS
 
 DEMO = engine.RECIPES["demo"]
 TINY = replace(
     DEMO,
     width=0.125,
-    spatial=replace(DEMO.spatial, iterations=12, batch_size=8),
-    temporal=replace(DEMO.temporal, iterations=12, batch_size=8),
+    streams={name: replace(numbers, iterations=12, batch_size=8) for name, numbers in DEMO.streams.items()},
     frames=2,
     crops=1,
 )
 
 
-def run(clips: Path, out: Path, **options):
-    return engine.run_pipeline(clips, clips, out, recipe=TINY, workers=0, say=lambda _: None, **options)
+def run(clips: Path, out: Path, recipe: engine.Recipe = TINY, **options):
+    return engine.run_pipeline(clips, clips, out, recipe=recipe, workers=0, say=lambda _: None, **options)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,24 @@ def test_a_finished_run_is_not_done_again(clips, finished):
 def test_other_settings_in_the_same_directory(clips, finished):
     with pytest.raises(SettingsError, match="was made with seed 0, not 1"):
         run(clips, finished, seed=1)
+
+
+def test_a_run_that_was_begun_before_backbones_were_noted_goes_on(clips, finished, tmp_path):
+    noted = json.loads((finished / "run.json").read_text())
+    assert noted.pop("backbone") == "cnn_m_2048"
+    (tmp_path / "run.json").write_text(json.dumps(noted))
+    shutil.copy(finished / "summary.json", tmp_path)
+    assert run(clips, tmp_path)["seed"] == 0
+    with pytest.raises(SettingsError, match="was made with backbone cnn_m_2048, not other"):
+        engine.run_pipeline(clips, clips, tmp_path, recipe=replace(TINY, backbone="other"))
+
+
+def test_nets_that_cannot_be_end_a_run_before_it_begins(clips, tmp_path, capsys):
+    out = tmp_path / "out"
+    sources = ["--videos", str(clips), "--lists", str(clips), "--out", str(out)]
+    assert main(["run", *sources, "--recipe", "small", "--backbone", "no such net"]) == 2
+    assert "backbone 'no such net' is not registered" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_killed_runs_go_on_and_end_alike(clips, finished, tmp_path):
@@ -157,24 +176,111 @@ def test_predict_agrees_with_the_run(clips, finished):
     scores = engine.load_scores(finished / "scores" / "temporal_test.safetensors")
     prediction = engine.predict_video(clips / f"{scores.names[0]}.mp4", finished)
     # The training data went through the store with the same settings: the scores are the same.
-    torch.testing.assert_close(prediction.temporal, scores.scores[0], rtol=1e-5, atol=1e-6)
-    assert prediction.average.sum().item() == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(prediction.scores["temporal"], scores.scores[0], rtol=1e-5, atol=1e-6)
+    assert prediction.scores["average"].sum().item() == pytest.approx(1, abs=1e-5)
     assert 0 <= prediction.svm < 16
 
 
-def test_predict_on_real_video(real_clips, finished, tmp_path):
+def test_predict_on_real_video(real_clips, finished, tmp_path, monkeypatch, capsys):
+    """With a video of it: what the nets saw, at their size, for which no flow is computed again."""
     video = real_clips / "carphone_pristine.mp4"
-    prediction = engine.predict_video(video, finished)
-    assert len(prediction.average) == 16
+    method = METHODS["tvl1"]
+    pairs = []
+
+    def counting(frames, device, backward):
+        pairs.append(len(frames) - 1)
+        return method.estimate(frames, device, backward)
+
+    monkeypatch.setitem(METHODS, "tvl1", method._replace(estimate=counting))
     out = tmp_path / "annotated.mp4"
-    report.write_annotated_video(video, out, ["DottedBobbing 0.5"], smallest_side=72)
+    assert main(["predict", str(video), "--model", str(finished), "--top", "2", "--annotated", str(out)]) == 0
+    assert sum(pairs) == 119
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["average", "spatial", "temporal"]
+    assert len(lines) == 5
+    assert lines[3].startswith("SVM: ")
     frames = list(media.read_video(out, smallest_side=None))
     assert len(frames) == 119  # a flow field less than frames
-    assert frames[0].shape[1] >= 2 * 88
+    assert frames[0].shape == (72 + 3 * 18, 2 * 88, 3)  # two lines of text and a margin
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_wrong_videos(finished, tmp_path):
+def test_a_video_is_not_overwritten_by_the_one_made_of_it(clips, finished, tmp_path, capsys):
+    video = tmp_path / "video.mp4"
+    video.write_bytes(next(clips.rglob("*.mp4")).read_bytes())
+    (tmp_path / "link.mp4").symlink_to(video)
+    before = video.read_bytes()
+    for out in (video, tmp_path / "link.mp4"):
+        assert main(["predict", str(video), "--model", str(finished), "--annotated", str(out)]) == 2
+        assert "is the input" in capsys.readouterr().err
+        assert video.read_bytes() == before
+
+
+class StopError(Exception):
+    """In place of what a test need not do."""
+
+
+@pytest.mark.parametrize(
+    ("method", "device", "expected"),
+    [("tvl1", "cpu", "cpu"), ("tvl1", "cuda:1", "cuda:1"), ("dis", "cuda:1", "cpu"), ("farneback", "cuda", "cpu")],
+)
+def test_flow_is_computed_on_the_device_that_was_asked_for(
+    clips, finished, tmp_path, monkeypatch, method, device, expected
+):
+    """Or on the CPU, where that is all that the method knows."""
+    devices = []
+
+    def extract(*_, method, device=None, **__):
+        devices.append((method, device))
+        raise StopError
+
+    monkeypatch.setattr("twostream_ext.engine.pipeline.extract", extract)
+    with pytest.raises(StopError):
+        run(clips, tmp_path / "run", device=device, recipe=replace(TINY, flow_method=method))
+    monkeypatch.setattr("twostream_ext.engine.predict.extract", extract)
+    monkeypatch.setattr("twostream_ext.engine.predict.load_model", lambda path, _: engine.load_model(path))
+    other = tmp_path / "finished"
+    shutil.copytree(finished, other, ignore=shutil.ignore_patterns("flow", "frames"))
+    (other / "run.json").write_text(json.dumps({**engine.read_run(other), "flow_method": method}))
+    with pytest.raises(StopError):
+        engine.predict_video(next(clips.rglob("*.mp4")), other, device=device)
+    assert devices == [(method, expected)] * 2
+
+
+def test_a_run_that_0_1_0_began_goes_on(clips, tmp_path, monkeypatch):
+    """Its settings as it noted them, with a recipe of two fields for two streams."""
+    numbers = {"iterations": 12, "batch_size": 8, "learning_rate": 0.01, "dropout": 0.5}
+    noted = {
+        "videos": str(clips),
+        "lists": str(clips),
+        "split": 1,
+        "seed": 0,
+        "smallest_side": 72,
+        "input_size": 64,
+        "width": 0.125,
+        "length": 10,
+        "spatial": numbers,
+        "temporal": numbers,
+        "frames": 2,
+        "crops": 1,
+        "flow_method": "tvl1",
+        "jpeg_quality": 90,
+    }
+
+    def extract(*_, **__):
+        raise StopError
+
+    monkeypatch.setattr("twostream_ext.engine.pipeline.extract", extract)
+    (tmp_path / "run.json").write_text(json.dumps(noted))
+    with pytest.raises(StopError):
+        run(clips, tmp_path)
+    noted["temporal"] = numbers | {"iterations": 13}
+    (tmp_path / "run.json").write_text(json.dumps(noted))
+    with pytest.raises(SettingsError, match="was made with temporal"):
+        run(clips, tmp_path)
+
+
+def test_wrong_videos(finished, tmp_path, capsys):
     with pytest.raises(VideoError, match="no such file"):
         engine.predict_video(tmp_path / "none.mp4", finished)
     (tmp_path / "text.mp4").write_text("not a video")
@@ -182,5 +288,5 @@ def test_wrong_videos(finished, tmp_path):
         engine.predict_video(tmp_path / "text.mp4", finished)
     with pytest.raises(CheckpointError, match="holds no run"):
         engine.predict_video(tmp_path / "text.mp4", tmp_path)
-    with pytest.raises(VideoError, match=r"written as \.mp4"):
-        report.write_annotated_video(tmp_path / "text.mp4", tmp_path / "out.avi", [])
+    assert main(["predict", "text.mp4", "--model", str(finished), "--annotated", str(tmp_path / "out.avi")]) == 1
+    assert "is written as .mp4" in capsys.readouterr().err

@@ -14,9 +14,9 @@ import scipy.io
 import torch
 
 from twostream_ext import ops
-from twostream_ext.engine import load_model, save_model
-from twostream_ext.engine.inputs import frame_views
+from twostream_ext.engine import find_stream, load_model, save_model
 from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.media import FrameBatch
 from twostream_ext.models import SpatialNet, StreamNet, TemporalNet, load_pretrained
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
 
@@ -24,6 +24,10 @@ CLASSES, WIDTH = 12, 0.05
 CROPS = [1, 4, 8]  # a corner, the centre, a flipped corner
 FORMATS = ["filters.mat", "weights.mat", "layers.caffemodel", "layer.caffemodel"]
 COLOUR = np.array([103.932, 116.766, 123.659], dtype=np.float32)  # BGR, of the released mean image
+
+
+def frame_views(frame: torch.Tensor, *, size: int, crops: int) -> torch.Tensor:
+    return find_stream("spatial").views(FrameBatch.pack([frame]), size=size, crops=crops)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +96,7 @@ def test_a_loaded_net_computes_what_the_file_s_net_computes_in_its_own_conventio
     assert loaded.taken == ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8.default")
     assert loaded.kept == ()
     with torch.no_grad():
-        scores = net(frame_views([frame], size=224, crops=10)[0, CROPS])
+        scores = net(frame_views(frame, size=224, crops=10)[0, CROPS])
     wanted = torch.from_numpy(np.stack(expected))
     assert 1 < wanted.std() < 20  # of that size, so that 1e-4 means something
     torch.testing.assert_close(scores.double(), wanted, rtol=1e-4, atol=1e-4)
@@ -159,13 +163,12 @@ def test_a_net_with_a_mean_image_survives_its_own_files(
     load_pretrained(net, write(tmp_path / "weights.mat", blobs, released.mean_image()))
     save_model(tmp_path / "model.safetensors", net, [str(number) for number in range(CLASSES)])
     again = load_model(tmp_path / "model.safetensors").net
-    x = frame_views([frame], size=224, crops=1)[0]
+    x = frame_views(frame, size=224, crops=1)[0]
     assert again.settings == net.settings
     assert same_weights(again, net)
     torch.testing.assert_close(again(x), net(x), rtol=1e-5, atol=1e-4)  # in a file, tensors are aligned otherwise
     load_pretrained(again, write(tmp_path / "colour.mat", blobs))
     assert again.backbone.mean_image is None
-    assert not again.settings.mean_image
 
 
 @pytest.mark.parametrize("name", ["weights.mat", "layers.caffemodel"])
@@ -304,11 +307,11 @@ def test_a_blob_with_too_few_values_is_refused(blobs: released.Blobs, tmp_path: 
 @pytest.mark.parametrize(
     ("net", "options", "message"),
     [
-        (small_net, {"cross_modality": True}, "cross_modality is for temporal nets"),
+        (small_net, {"cross_modality": True}, "cross_modality is for nets that take flow"),
         (
             lambda: TemporalNet(2, width=WIDTH),
             {"cross_modality": True, "mean_file": "mean"},
-            "mean_file is of frames, a temporal net has no use for it",
+            "mean_file is of frames, a net for flow has no use for it",
         ),
     ],
 )
@@ -329,12 +332,12 @@ def test_files_of_the_released_size_load(name: str, frame: torch.Tensor, tmp_pat
     load_pretrained(net, path)
     expected = released.run_caffe(blobs, frame.numpy()[3:227, 18:242], COLOUR.reshape(3, 1, 1))
     with torch.no_grad():
-        scores = net(frame_views([frame], size=224, crops=1)[0])
+        scores = net(frame_views(frame, size=224, crops=1)[0])
     torch.testing.assert_close(scores[0].double(), torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_inputs_are_normalised_as_the_weights_are_folded() -> None:
     """The one place where the two could part: a frame of the mean colour is an input of zeros."""
     frame = torch.full((57, 57, 3), 124, dtype=torch.uint8)
-    values = frame_views([frame], size=57, crops=1)[0, 0, :, 0, 0]
+    values = frame_views(frame, size=57, crops=1)[0, 0, :, 0, 0]
     torch.testing.assert_close(values, (124 - torch.tensor(RGB_MEAN)) / torch.tensor(RGB_STD))

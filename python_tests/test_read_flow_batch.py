@@ -19,6 +19,7 @@ from stores import Field, write_store
 from twostream_ext import ops
 from twostream_ext.errors import FlowStoreError, SettingsError
 from twostream_ext.flow import FlowStore, read_flow_batch
+from twostream_ext.flow.clip import FieldSlots
 from twostream_ext.media import jpeg
 from twostream_ext.ops import FlowBatch
 
@@ -94,7 +95,8 @@ def test_any_stack_that_is_there_is_read_and_no_other(
     fields = [each for _, start in picks for each in numbers(start, length, direction)]
     there = all(FIRST[way] <= number < FIRST[way] + 6 for way, number in fields)
     there &= length % 2 == 0 or direction != "bidirectional"
-    clips, starts = [store[name] for name, _ in picks], [start for _, start in picks]
+    opened = {name: store[name] for name in NAMES}  # stacks of one clip may share fields
+    clips, starts = [opened[name] for name, _ in picks], [start for _, start in picks]
     if there:
         batch = read_flow_batch(clips, starts, length, direction=direction, threads=threads)
         check(batch, written, None, picks, length, direction)
@@ -108,6 +110,32 @@ def raw_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[FlowStore, dict
     root = tmp_path_factory.mktemp("raw")
     written = write_store(root, NAMES, sizes=SIZES)
     return FlowStore.open(root), written
+
+
+@pytest.mark.parametrize(
+    ("direction", "starts", "decoded"),
+    [
+        ("forward", [0, 1, 1, 3], 5),  # 0 1, 2, -, 3 4
+        ("forward", [2, 1, 0], 4),
+        ("backward", [1, 4, 5], 5),  # 1 2, 4 5, 6
+        ("bidirectional", [2, 3, 3], 4),  # 2 and 2, 3 and 3
+    ],
+)
+def test_what_stacks_of_a_clip_share_with_the_one_before_is_decoded_once(
+    raw_store: tuple[FlowStore, dict[str, dict[str, list[Field]]]], direction: str, starts: list[int], decoded: int
+) -> None:
+    store, written = raw_store
+    clip, counts = store["a/0"], []
+    load = clip.load
+
+    def counting(direction: str, first: int, slots: FieldSlots) -> None:
+        counts.append(len(slots.planes))
+        load(direction, first, slots)
+
+    clip.load = counting
+    batch = read_flow_batch([clip] * len(starts), starts, 2, direction=direction, threads=1)
+    check(batch, written, None, [("a/0", start) for start in starts], 2, direction)
+    assert sum(counts) == decoded
 
 
 def test_a_kernel_takes_the_batch_as_it_is(raw_store: tuple[FlowStore, dict[str, dict[str, list[Field]]]]) -> None:

@@ -28,8 +28,8 @@ SIDE, WIDTH = training_runs.SIDE, 0.05
 def small_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo's with a smaller net and fewer iterations, dropout as the paper's recipe has it."""
     demo = RECIPES["demo"]
-    numbers = {name: replace(getattr(demo, name), iterations=16, dropout=0.9) for name in ("spatial", "temporal")}
-    monkeypatch.setitem(RECIPES, "demo", replace(demo, input_size=SIDE, width=WIDTH, **numbers))
+    streams = {name: replace(numbers, iterations=16, dropout=0.9) for name, numbers in demo.streams.items()}
+    monkeypatch.setitem(RECIPES, "demo", replace(demo, input_size=SIDE, width=WIDTH, streams=streams))
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_a_stopped_run_goes_on_without_the_file_and_ends_with_the_same_bits(
     assert main(arguments(videos, "spatial", tmp_path / "stopped", *more, "--resume")) == 0
     whole, stopped = (load_model(tmp_path / name / "model.safetensors").net for name in ("whole", "stopped"))
     assert whole.settings == stopped.settings
-    assert whole.settings.mean_image
+    assert whole.backbone.mean_image is not None
     assert parts_that_moved(stopped, whole) == set()
     assert len(learning_rates(tmp_path / "stopped")) == 4
 

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from twostream_ext.engine import load_model, save_model
+from twostream_ext.engine import find_recipe, load_model, new_net, save_model
 from twostream_ext.errors import SettingsError
 from twostream_ext.models import NetSettings, SpatialNet, StreamNet, TemporalNet, freeze_backbone
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
@@ -63,7 +65,7 @@ def trained() -> StandIn:
 
 def test_a_spatial_net_is_the_features_and_a_head(stand_in: dict[str, Any]) -> None:
     net = SpatialNet({"a": 4, "b": 5}, backbone="small", pretrained=True, input_size=32).eval()
-    assert net.settings == NetSettings("spatial", {"a": 4, "b": 5}, "small", 0.5, 1.0, 32)
+    assert net.settings == NetSettings("spatial", {"a": 4, "b": 5}, "small", 0.5, 1.0, 32, 3, False)
     assert net.fc8["a"].in_features == 6
     x = torch.randn(2, 3, 32, 32)
     head = net.fc8["b"]
@@ -159,14 +161,27 @@ def test_inputs_of_another_size_are_refused(stand_in: dict[str, Any]) -> None:
 def test_an_unknown_name_and_an_absent_timm_give_one_line(
     stand_in: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SettingsError, match=r"backbone 'nonsense': timm cannot make it: Unknown model \(nonsense\)$"):
+    with pytest.raises(
+        SettingsError, match=r"backbone 'nonsense' is not registered.*cannot make it: Unknown model"
+    ) as caught:
         SpatialNet(4, backbone="nonsense")
+    assert str(caught.value) == (
+        "backbone 'nonsense' is not registered (registered: cnn_m_2048), and timm, which is asked for all others, "
+        "cannot make it: Unknown model (nonsense); for a net of your own, call register_backbone('nonsense', ...) first"
+    )
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(SettingsError) as caught:
         SpatialNet(4, backbone="resnet50")
-    assert str(caught.value).startswith("backbone must be cnn_m_2048 or a net of timm, got 'resnet50', and timm cannot")
+    assert re.match(r"backbone 'resnet50' is not registered.*, and timm, .*, cannot be imported \(", str(caught.value))
     assert "pip install 'twostream_ext[timm]'" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+def test_the_width_of_a_recipe_is_that_of_cnn_m_2048_alone(stream: str, stand_in: dict[str, Any]) -> None:
+    recipe = replace(find_recipe("small"), backbone="small")
+    assert recipe.width != 1
+    assert new_net(recipe, stream, 4, seed=0).settings.width == 1
 
 
 @pytest.mark.parametrize("make", [SpatialNet, TemporalNet])
@@ -227,7 +242,7 @@ def test_the_interface_that_the_stand_in_has_is_that_of_timm(timm: ModuleType) -
     assert net.backbone.scale is not None  # this one was trained on mean and deviation 0.5
     with pytest.raises(SettingsError, match="'vit_tiny_patch16_224': input_size must be 224, got 112"):
         SpatialNet(3, backbone="vit_tiny_patch16_224", input_size=112)
-    with pytest.raises(SettingsError, match="'vgg': timm cannot make it: Unknown model"):
+    with pytest.raises(SettingsError, match=r"'vgg' is not registered.*cannot make it: Unknown model"):
         SpatialNet(3, backbone="vgg")
 
 

@@ -16,7 +16,7 @@ import pytest
 import training_runs
 
 from twostream_ext.cli import main
-from twostream_ext.data import flow_batches, readers
+from twostream_ext.data import FlowStacks, read_batches, readers
 from twostream_ext.engine import CHECKPOINT_FILE, RECIPES
 
 METHODS = ["fork", "forkserver", "spawn"]
@@ -24,7 +24,8 @@ METHODS = ["fork", "forkserver", "spawn"]
 
 def batches(store: Path):  # type: ignore[no-untyped-def]
     videos = training_runs.video_set(store)
-    return flow_batches(videos.flow_store(), videos.videos, length=2, batch_size=2, iterations=1000, seed=0, workers=1)
+    store = videos.flow_store()
+    return read_batches(store, videos.videos, FlowStacks(2), batch_size=2, iterations=1000, seed=0, workers=1)
 
 
 def in_a_group_of_its_own(script: str, folder: Path) -> subprocess.Popen[str]:

@@ -25,11 +25,11 @@ import torch
 from twostream_ext.data import Video, VideoSet, join_video_sets
 from twostream_ext.engine import CHECKPOINT_FILE, TrainSettings, distributed, train, train_batches
 from twostream_ext.engine.checkpoint import save_checkpoint
+from twostream_ext.engine.streams import TemporalStream
 from twostream_ext.engine.training_log import TrainingLog
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow import FlowStore, write_flow_clip
 from twostream_ext.models import SpatialNet, TemporalNet, freeze_backbone
-from twostream_ext.models.streams import set_mean_image
 from twostream_ext.ops import QuantizedFlow
 
 LENGTH = 2
@@ -83,21 +83,20 @@ def new_net(classes: int | dict[str, int] = 3, dropout: float = 0.0) -> Temporal
 
 def noted_run(net: TemporalNet, videos: VideoSet, out: Path, **options: Any) -> list[list[float]]:
     """Train; give of each sample its number, label, coding and the sum of what the net saw of it."""
-    module = sys.modules["twostream_ext.engine.train"]
-    inner = module.flow_input
+    inner = TemporalStream.training_input
     noted: list[list[float]] = []
 
-    def noting(item: Any, *, offset: int, **more: Any) -> Any:
-        inputs, labels = inner(item, offset=offset, **more)
-        sums = inputs.double().sum((1, 2, 3))
-        noted.extend([offset + n, int(labels[n]), *item.lo[n, 0].tolist(), sums[n].item()] for n in range(len(labels)))
+    def noting(stream: TemporalStream, item: Any, *, offset: int, **more: Any) -> Any:
+        inputs, labels = inner(stream, item, offset=offset, **more)
+        lo, sums = item[0].lo, inputs.double().sum((1, 2, 3))
+        noted.extend([offset + n, int(labels[n]), *lo[n, 0].tolist(), sums[n].item()] for n in range(len(labels)))
         return inputs, labels
 
-    module.flow_input = noting
+    TemporalStream.training_input = noting  # type: ignore[method-assign]
     try:
         train(net, videos, settings=SETTINGS, out_dir=out, workers=0, progress=False, **options)
     finally:
-        module.flow_input = inner
+        TemporalStream.training_input = inner  # type: ignore[method-assign]
     return noted
 
 
@@ -163,7 +162,7 @@ def go_on_with_mean_image(folder: Path) -> SpatialNet:
     out = folder / f"mean{distributed.rank()}"
     if distributed.rank() == 0:
         begun = SpatialNet(3, width=0.05, input_size=SIDE, dropout=0.0)
-        set_mean_image(begun, torch.full((3, SIDE, SIDE), 0.5))
+        begun.backbone.mean_image = torch.full((3, SIDE, SIDE), 0.5)
         save_checkpoint(out / CHECKPOINT_FILE, begun, torch.optim.SGD(begun.parameters()), SETTINGS, 3)
 
     def batches(start: int) -> Iterator[int]:

@@ -6,23 +6,31 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from twostream_ext.errors import SettingsError, TwoStreamError
 from twostream_ext.files import create_file
 
 
-def claim(path: Path, settings: Mapping[str, Any], damaged: type[TwoStreamError]) -> None:
+def claim(
+    path: Path,
+    settings: Mapping[str, Any],
+    damaged: type[TwoStreamError],
+    *,
+    unnoted: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     """Note settings in a file of a directory, made where it is missing, or check that they are those noted there.
 
-    Of several processes that come at once with different settings, one has its way.
+    Of several processes that come at once with different settings, one has its way. unnoted: settings that earlier
+    versions did not note, with the values they had then.
 
     SettingsError, naming the directory and the setting, if they differ; `damaged`, naming the file, if it cannot be
     read; OSError if it cannot be written.
     """
     text = json.dumps(settings, indent=1) + "\n"
     if not create_file(path, text):
-        compare_settings(path.parent, read_settings(path, damaged), json.loads(text))
+        compare_settings(path.parent, {**unnoted, **read_settings(path, damaged)}, json.loads(text))
 
 
 def read_settings(path: Path, damaged: type[TwoStreamError]) -> dict[str, Any]:

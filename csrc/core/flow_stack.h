@@ -32,7 +32,9 @@ struct FlowGradients {
   TWOSTREAM_HD float factor(int component, bool flip) const { return flip && component == 0 ? -1.0f : 1.0f; }
 };
 
-inline FlowChannels flow_channels(const twostream_flow_stack_args& args) {
+// Of flow_stack or trajectory_stack: what belongs to codes is left out where the fields are displacements.
+template <typename Args>
+FlowChannels flow_channels(const Args& args) {
   const bool coded = args.flow.dtype == TWOSTREAM_UINT8;
   return {coded ? args.lo : nullptr, coded ? args.step : nullptr, args.mean,
           args.flow.length * FlowChannels::components};

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "core/host_device.h"
-#include "core/validate.h"
+#include "core/types.h"
 #include "twostream/local_response_norm.h"
 
 namespace twostream {
@@ -16,19 +16,28 @@ struct ResponseNorm {
   int64_t below;
   int64_t above;
   float scale;  // alpha / size
+  float beta;
   float k;
   float gradient_factor;  // 2 alpha beta / size
 
   TWOSTREAM_HD float base(float squares) const { return fmaf(scale, squares, k); }
-  TWOSTREAM_HD bool holds(int64_t channel) const { return channel >= 0 && channel < channels; }
 };
 
-inline bool valid_response(const twostream_response_shape& shape, const twostream_response_constants& constants) {
-  return shape.samples >= 0 && shape.channels >= 0 && shape.pixels >= 0 && constants.size >= 1 && is_float(shape.dtype);
+// base^beta; 0.75, the power of AlexNet and CNN-M, by roots, which take a fraction of the time.
+TWOSTREAM_HD float power_of(float base, float beta) {
+  if (beta == 0.75f) {
+    const float root = sqrtf(base);
+    return root * sqrtf(root);
+  }
+  return powf(base, beta);
 }
 
-inline bool is_empty(const twostream_response_shape& shape) {
-  return shape.samples == 0 || shape.channels == 0 || shape.pixels == 0;
+// The window and the power of AlexNet and CNN-M: both backends have loops for them, and plain ones for all others.
+constexpr int64_t usual_size = 5;
+constexpr int usual_reach = 2;  // of the window, to both sides
+
+inline bool is_usual(const twostream_response_constants& constants) {
+  return constants.size == usual_size && constants.beta == 0.75f;
 }
 
 inline ResponseNorm response_norm(const twostream_response_shape& shape,
@@ -41,51 +50,28 @@ inline ResponseNorm response_norm(const twostream_response_shape& shape,
           below < most ? below : most,
           above < most ? above : most,
           static_cast<float>(scale),
+          constants.beta,
           constants.k,
           static_cast<float>(2.0 * scale * static_cast<double>(constants.beta))};
 }
 
-// value / base^beta. The device takes the roots of its special-function unit, whose error is two units in the last
-// place: exact roots and a division would take longer than the memory.
-struct ThreeQuarters {
-  TWOSTREAM_HD float divide(float value, float base) const {
-#if defined(__CUDA_ARCH__)
-    const float inverse_root = rsqrtf(base);
-    float inverse_fourth_root;
-    asm("sqrt.approx.f32 %0, %1;" : "=f"(inverse_fourth_root) : "f"(inverse_root));
-    return value * (inverse_root * inverse_fourth_root);
-#else
-    const float root = sqrtf(base);
-    return value / (root * sqrtf(root));
-#endif
-  }
-};
+// From one channel of a pixel to the next, and where channel 0 of a pixel lies.
+TWOSTREAM_HD int64_t channel_stride(const twostream_response_shape& shape) {
+  return shape.channels_last != 0 ? 1 : shape.pixels;
+}
+TWOSTREAM_HD int64_t pixel_offset(const twostream_response_shape& shape, int64_t sample, int64_t pixel) {
+  return sample * shape.pixels * shape.channels + pixel * (shape.channels_last != 0 ? shape.channels : 1);
+}
 
-struct Half {
-  TWOSTREAM_HD float divide(float value, float base) const { return value / sqrtf(base); }
-};
-
-struct One {
-  TWOSTREAM_HD float divide(float value, float base) const { return value / base; }
-};
-
-struct AnyPower {
-  float beta;
-  TWOSTREAM_HD float divide(float value, float base) const { return value / powf(base, beta); }
-};
-
-// Calls `body` with the cheapest of the four for this beta.
+// Calls body(a value of the tensors' type, norm), whose status it returns, unless there is nothing to do.
 template <typename Body>
-void with_power(float beta, Body&& body) {
-  if (beta == 0.75f) {
-    body(ThreeQuarters{});
-  } else if (beta == 0.5f) {
-    body(Half{});
-  } else if (beta == 1.0f) {
-    body(One{});
-  } else {
-    body(AnyPower{beta});
+int with_response(const twostream_response_shape& shape, const twostream_response_constants& constants,
+                  const Body& body) {
+  int status = TWOSTREAM_SUCCESS;
+  if (shape.samples > 0 && shape.channels > 0 && shape.pixels > 0) {
+    with_float_type(shape.dtype, [&](auto type) { status = body(type, response_norm(shape, constants)); });
   }
+  return status;
 }
 
 }  // namespace twostream

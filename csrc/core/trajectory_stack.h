@@ -8,7 +8,6 @@
 #include "core/flow_stack.h"
 #include "core/host_device.h"
 #include "core/types.h"
-#include "core/validate.h"
 #include "twostream/trajectory_stack.h"
 #include "twostream/trajectory_stack_backward.h"
 
@@ -125,18 +124,8 @@ TWOSTREAM_HD FieldAffine field_affine(const FlowChannels& channels, int64_t samp
           channels.affine(sample, 2 * field, flip), channels.affine(sample, 2 * field + 1, flip)};
 }
 
-inline FlowChannels flow_channels(const twostream_trajectory_stack_args& args) {
-  const bool coded = args.flow.dtype == TWOSTREAM_UINT8;
-  return {coded ? args.lo : nullptr, coded ? args.step : nullptr, args.mean,
-          args.flow.length * FlowChannels::components};
-}
-
 // A stack is one trajectory through all its fields, or two through half of them each.
 TWOSTREAM_HD int32_t trajectories(int32_t bidirectional) { return bidirectional != 0 ? 2 : 1; }
-
-inline bool valid_halves(const twostream_batch& batch, int32_t bidirectional) {
-  return batch.length % trajectories(bidirectional) == 0;
-}
 
 // ---- the way back -------------------------------------------------------------------------------------------------
 
@@ -229,26 +218,6 @@ TWOSTREAM_HD float mean_share(float mean_gradient, const twostream_sample& sampl
 TWOSTREAM_HD int64_t workspace_start(const twostream_trajectory_stack_backward_args& args, int64_t index,
                                      int64_t place) {
   return (index * args.windows_per_sample + place) * 2 * args.flow.length * args.gradient.height * args.gradient.width;
-}
-
-inline bool valid_backward(const twostream_trajectory_stack_backward_args& args) {
-  if (!valid_batch(args.flow, args.gradient.height, args.gradient.width) || !is_float(args.gradient.dtype) ||
-      !valid_halves(args.flow, args.bidirectional) || args.mean_gradient == nullptr) {
-    return false;
-  }
-  if (args.flow_gradient == nullptr) {
-    return true;
-  }
-  if (!is_float(args.flow.dtype) || !same_sizes(args.flow, args.flow_gradient)) {
-    return false;
-  }
-  for (int64_t index = 0; index < args.flow.size; ++index) {
-    const twostream_sample& sample = args.flow.samples[index];
-    if (args.sums_stride / 2 / args.flow.length / sample.width < sample.height) {
-      return false;
-    }
-  }
-  return true;
 }
 
 }  // namespace twostream

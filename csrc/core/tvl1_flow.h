@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The arithmetic of TV-L1 flow: one level of the pyramid, one warp, one iteration at one pixel. Every product and sum
+// The arithmetic of TV-L1 flow at one pixel: resizing, a warp, an iteration, the median filter. Every product and sum
 // is written out, and the test of convergence adds integers, so that both backends give the same bits.
 #pragma once
 
@@ -7,60 +7,11 @@
 #include <cmath>
 
 #include "core/host_device.h"
-#include "core/types.h"
 #include "twostream/tvl1_flow.h"
 
 namespace twostream {
 
-// ---- the pyramid ---------------------------------------------------------------------------------------------------
-
-constexpr int tvl1_most_scales = 64;
-constexpr int32_t tvl1_smallest_side = 16;
-constexpr int32_t tvl1_largest_side = 1 << 30;  // places a little beyond the border are int32 too
-
-struct Tvl1Level {
-  int32_t height;
-  int32_t width;
-
-  TWOSTREAM_HD int64_t pixels() const { return static_cast<int64_t>(height) * width; }
-};
-
-// levels[0] is the full size.
-struct Tvl1Pyramid {
-  Tvl1Level levels[tvl1_most_scales];
-  int count;
-};
-
-inline int32_t shrunken_side(int32_t side, float scale_step) {
-  return static_cast<int32_t>(std::nearbyint(static_cast<double>(side) * static_cast<double>(scale_step)));
-}
-
-inline Tvl1Pyramid tvl1_pyramid(const twostream_tvl1_flow_args& args) {
-  Tvl1Pyramid pyramid{};
-  pyramid.levels[0] = {args.frames.height, args.frames.width};
-  pyramid.count = 1;
-  while (pyramid.count < args.scales && pyramid.count < tvl1_most_scales) {
-    const Tvl1Level& finer = pyramid.levels[pyramid.count - 1];
-    const Tvl1Level level{shrunken_side(finer.height, args.scale_step), shrunken_side(finer.width, args.scale_step)};
-    if (level.height < tvl1_smallest_side || level.width < tvl1_smallest_side) {
-      break;
-    }
-    pyramid.levels[pyramid.count++] = level;
-  }
-  return pyramid;
-}
-
-inline bool valid_tvl1(const twostream_tvl1_flow_args& args) {
-  const bool dtype = args.frames.dtype == TWOSTREAM_UINT8 || args.frames.dtype == TWOSTREAM_FLOAT32;
-  const bool frames = args.frames.count >= 1 || args.pair_count == 0;
-  const bool largest = args.frames.height <= tvl1_largest_side && args.frames.width <= tvl1_largest_side;
-  const bool sizes = args.frames.height >= 1 && args.frames.width >= 1 && largest && args.pair_count >= 0 && frames;
-  const bool weights = args.tau > 0.0f && args.lambda > 0.0f && args.theta > 0.0f && args.epsilon >= 0.0f;
-  const bool levels = args.scales >= 1 && args.scale_step >= 0.1f && args.scale_step < 1.0f;
-  const bool loops = args.warps >= 1 && args.iterations >= 1 && args.concurrent_pairs >= 1;
-  const bool median = args.median == 0 || ((args.median == 3 || args.median == 5) && args.median_every >= 1);
-  return dtype && sizes && weights && levels && loops && median;
-}
+// ---- a pixel between pixels -----------------------------------------------------------------------------------------
 
 // The two pixels between which a linear resize reads, and the weight of the second. Pixels are squares: their centres
 // lie at halves. `scale` is the length of one pixel of the result.
@@ -84,6 +35,26 @@ TWOSTREAM_HD LinearTap linear_tap(int32_t place, float scale, int32_t length) {
 }
 
 TWOSTREAM_HD float mix(float first, float second, float weight) { return fmaf(weight, second - first, first); }
+
+// Two pixels of one row and, below them, two of another.
+struct FourPixels {
+  float upper_left;
+  float upper_right;
+  float lower_left;
+  float lower_right;
+};
+
+TWOSTREAM_HD float resized(const FourPixels& pixels, const LinearTap& vertical, const LinearTap& horizontal,
+                           float factor) {
+  const float upper_row = mix(pixels.upper_left, pixels.upper_right, horizontal.weight);
+  const float lower_row = mix(pixels.lower_left, pixels.lower_right, horizontal.weight);
+  return factor * mix(upper_row, lower_row, vertical.weight);
+}
+
+// The nearest place inside an axis of that length.
+TWOSTREAM_HD int32_t within(int32_t place, int32_t length) {
+  return place < 0 ? 0 : (place < length ? place : length - 1);
+}
 
 // ---- values --------------------------------------------------------------------------------------------------------
 

@@ -92,7 +92,7 @@ void crop_item(const CropItem& item, const twostream_sample& sample, const Chann
 
 // `channels` is FlowChannels or FrameChannels.
 template <typename In, typename Out, typename Channels>
-void crop_batch(const twostream_batch& batch, const int32_t* windows, int32_t windows_per_sample,
+void crop_typed(const twostream_batch& batch, const int32_t* windows, int32_t windows_per_sample,
                 const Channels& channels, const twostream_stack& output) {
   const int32_t most_fields = output.column_stride == 1 ? 1 : tile_channels / Channels::components;
   const int64_t groups = (batch.length + most_fields - 1) / most_fields;
@@ -120,6 +120,16 @@ void crop_batch(const twostream_batch& batch, const int32_t* windows, int32_t wi
     if (streaming) {
       finish_streaming();
     }
+  });
+}
+
+template <typename Channels>
+void crop_batch(const twostream_batch& batch, const int32_t* windows, int32_t windows_per_sample,
+                const Channels& channels, const twostream_stack& output) {
+  with_any_type(batch.dtype, [&](auto in) {
+    with_float_type(output.dtype, [&](auto out) {
+      crop_typed<decltype(in), decltype(out)>(batch, windows, windows_per_sample, channels, output);
+    });
   });
 }
 

@@ -29,8 +29,8 @@ void add_window(const Grad* gradient, const twostream_stack& output, const Windo
 
 // `gradients` is FlowGradients or FrameGradients; one item of the parallel loop is one source plane.
 template <typename Grad, typename In, typename Gradients>
-void crop_backward(const twostream_stack& gradient, const int32_t* windows, int32_t windows_per_sample,
-                   const Gradients& gradients, const twostream_batch& batch) {
+void crop_backward_typed(const twostream_stack& gradient, const int32_t* windows, int32_t windows_per_sample,
+                         const Gradients& gradients, const twostream_batch& batch) {
   constexpr int components = Gradients::components;
   const int64_t planes = int64_t{batch.length} * components;
   const int64_t pixels = int64_t{gradient.height} * gradient.width * windows_per_sample;
@@ -59,6 +59,16 @@ void crop_backward(const twostream_stack& gradient, const int32_t* windows, int3
         }
       }
     }
+  });
+}
+
+template <typename Gradients>
+void crop_backward(const twostream_stack& gradient, const int32_t* windows, int32_t windows_per_sample,
+                   const Gradients& gradients, const twostream_batch& batch) {
+  with_float_type(gradient.dtype, [&](auto out) {
+    with_float_type(batch.dtype, [&](auto in) {
+      crop_backward_typed<decltype(out), decltype(in)>(gradient, windows, windows_per_sample, gradients, batch);
+    });
   });
 }
 

@@ -10,30 +10,17 @@
 using namespace twostream;
 
 int TWOSTREAM_CPU(crop_frames)(const twostream_crop_frames_args* args) {
-  if (!valid_batch(args->frames, args->output.height, args->output.width) || !is_float(args->output.dtype)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
-  const auto channels = frame_channels(*args);
-  with_any_type(args->frames.dtype, [&](auto in) {
-    with_float_type(args->output.dtype, [&](auto out) {
-      crop_batch<decltype(in), decltype(out)>(args->frames, args->windows, args->windows_per_sample, channels,
-                                              args->output);
-    });
-  });
+  crop_batch(args->frames, args->windows, args->windows_per_sample, frame_channels(*args), args->output);
   return TWOSTREAM_SUCCESS;
 }
 
 int TWOSTREAM_CPU(crop_frames_backward)(const twostream_crop_frames_backward_args* args) {
-  const twostream_batch& batch = args->frames_gradient;
-  if (!valid_batch(batch, args->gradient.height, args->gradient.width) || !is_float(batch.dtype) ||
-      !is_float(args->gradient.dtype)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
-  with_float_type(args->gradient.dtype, [&](auto gradient) {
-    with_float_type(batch.dtype, [&](auto in) {
-      crop_backward<decltype(gradient), decltype(in)>(args->gradient, args->windows, args->windows_per_sample,
-                                                      frame_gradients(*args), batch);
-    });
-  });
+  crop_backward(args->gradient, args->windows, args->windows_per_sample, frame_gradients(*args), args->frames_gradient);
   return TWOSTREAM_SUCCESS;
 }

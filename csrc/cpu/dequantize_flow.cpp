@@ -32,9 +32,7 @@ void dequantize_field(const twostream_dequantize_flow_args& args, int64_t index,
 }  // namespace
 
 int TWOSTREAM_CPU(dequantize_flow)(const twostream_dequantize_flow_args* args) {
-  if (!valid_batch(args->codes, 1, 1) || args->codes.dtype != TWOSTREAM_UINT8 ||
-      !valid_coding(args->codes, args->lo, args->step) || !same_sizes(args->codes, args->output) ||
-      !is_float(args->output_dtype)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
   with_float_type(args->output_dtype, [&](auto out) {

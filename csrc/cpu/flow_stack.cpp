@@ -10,31 +10,17 @@
 using namespace twostream;
 
 int TWOSTREAM_CPU(flow_stack)(const twostream_flow_stack_args* args) {
-  if (!valid_batch(args->flow, args->output.height, args->output.width) || !is_float(args->output.dtype) ||
-      !valid_coding(args->flow, args->lo, args->step)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
-  const auto channels = flow_channels(*args);
-  with_any_type(args->flow.dtype, [&](auto in) {
-    with_float_type(args->output.dtype, [&](auto out) {
-      crop_batch<decltype(in), decltype(out)>(args->flow, args->windows, args->windows_per_sample, channels,
-                                              args->output);
-    });
-  });
+  crop_batch(args->flow, args->windows, args->windows_per_sample, flow_channels(*args), args->output);
   return TWOSTREAM_SUCCESS;
 }
 
 int TWOSTREAM_CPU(flow_stack_backward)(const twostream_flow_stack_backward_args* args) {
-  const twostream_batch& batch = args->flow_gradient;
-  if (!valid_batch(batch, args->gradient.height, args->gradient.width) || !is_float(batch.dtype) ||
-      !is_float(args->gradient.dtype)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
-  with_float_type(args->gradient.dtype, [&](auto gradient) {
-    with_float_type(batch.dtype, [&](auto in) {
-      crop_backward<decltype(gradient), decltype(in)>(args->gradient, args->windows, args->windows_per_sample,
-                                                      FlowGradients{}, batch);
-    });
-  });
+  crop_backward(args->gradient, args->windows, args->windows_per_sample, FlowGradients{}, args->flow_gradient);
   return TWOSTREAM_SUCCESS;
 }

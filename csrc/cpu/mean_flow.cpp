@@ -10,7 +10,7 @@
 using namespace twostream;
 
 int TWOSTREAM_CPU(mean_flow)(const twostream_mean_flow_args* args) {
-  if (!valid_batch(args->flow, 1, 1) || !valid_coding(args->flow, args->lo, args->step)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
   const bool coded = args->flow.dtype == TWOSTREAM_UINT8;

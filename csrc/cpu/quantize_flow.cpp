@@ -135,7 +135,7 @@ void quantize_field(const twostream_quantize_flow_args& args, int64_t index, int
 }  // namespace
 
 int TWOSTREAM_CPU(quantize_flow)(const twostream_quantize_flow_args* args) {
-  if (!valid_batch(args->flow, 1, 1) || !is_float(args->flow.dtype) || !same_sizes(args->flow, args->codes)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
   with_float_type(args->flow.dtype, [&](auto in) {

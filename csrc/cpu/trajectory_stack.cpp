@@ -154,8 +154,7 @@ void run_stack(const twostream_trajectory_stack_args& args) {
 }  // namespace
 
 int TWOSTREAM_CPU(trajectory_stack)(const twostream_trajectory_stack_args* args) {
-  if (!valid_batch(args->flow, args->output.height, args->output.width) || !is_float(args->output.dtype) ||
-      !valid_coding(args->flow, args->lo, args->step) || !valid_halves(args->flow, args->bidirectional)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
   with_any_type(args->flow.dtype, [&](auto in) {

@@ -214,7 +214,7 @@ class Backward {
 }  // namespace
 
 int TWOSTREAM_CPU(trajectory_stack_backward)(const twostream_trajectory_stack_backward_args* args) {
-  if (!valid_backward(*args)) {
+  if (!valid(*args)) {
     return TWOSTREAM_INVALID_ARGUMENT;
   }
   // The values of uint8 fields are never looked at: they have no gradient.

@@ -12,7 +12,7 @@
 #include "core/types.h"
 #include "core/window.h"
 #include "cuda/launch.h"
-#include "cuda/pack.cuh"
+#include "cuda/vectors.cuh"
 
 namespace twostream {
 
@@ -102,8 +102,8 @@ bool keeps_alignment(const twostream_stack& output, int64_t other_stride, int ve
 }
 
 template <typename In, typename Out, typename Channels>
-int launch_crop(const twostream_batch& batch, const int32_t* windows, int32_t windows_per_sample,
-                const Channels& channels, const twostream_stack& output, void* stream) {
+int launch_crop_typed(const twostream_batch& batch, const int32_t* windows, int32_t windows_per_sample,
+                      const Channels& channels, const twostream_stack& output, void* stream) {
   if (windows_per_sample == 0) {
     return TWOSTREAM_SUCCESS;
   }
@@ -132,6 +132,19 @@ int launch_crop(const twostream_batch& batch, const int32_t* windows, int32_t wi
     return launch(crop_rows_kernel<In, Out, Channels, 1>, grid, block, 0, stream, chunk, windows, windows_per_sample,
                   batch.length, channels, output);
   });
+}
+
+template <typename Channels>
+int launch_crop(const twostream_batch& batch, const int32_t* windows, int32_t windows_per_sample,
+                const Channels& channels, const twostream_stack& output, void* stream) {
+  int status = TWOSTREAM_SUCCESS;
+  with_any_type(batch.dtype, [&](auto in) {
+    with_float_type(output.dtype, [&](auto out) {
+      status =
+          launch_crop_typed<decltype(in), decltype(out)>(batch, windows, windows_per_sample, channels, output, stream);
+    });
+  });
+  return status;
 }
 
 }  // namespace twostream

@@ -47,8 +47,8 @@ __global__ void crop_backward_kernel(const SampleChunk chunk, const int32_t* __r
 }
 
 template <typename Grad, typename In, typename Gradients>
-int launch_crop_backward(const twostream_stack& gradient, const int32_t* windows, int32_t windows_per_sample,
-                         const Gradients& gradients, const twostream_batch& batch, void* stream) {
+int launch_crop_backward_typed(const twostream_stack& gradient, const int32_t* windows, int32_t windows_per_sample,
+                               const Gradients& gradients, const twostream_batch& batch, void* stream) {
   const int32_t planes = batch.length * Gradients::components;
   const auto grid_y = static_cast<unsigned int>(planes < largest_grid_y ? planes : largest_grid_y);
   return for_each_chunk(batch.samples, batch.size, [&](const SampleChunk& chunk, int count) {
@@ -61,6 +61,19 @@ int launch_crop_backward(const twostream_stack& gradient, const int32_t* windows
     return launch(crop_backward_kernel<Grad, In, Gradients>, grid, dim3(threads_per_block), 0, stream, chunk, windows,
                   windows_per_sample, gradients, gradient, planes);
   });
+}
+
+template <typename Gradients>
+int launch_crop_backward(const twostream_stack& gradient, const int32_t* windows, int32_t windows_per_sample,
+                         const Gradients& gradients, const twostream_batch& batch, void* stream) {
+  int status = TWOSTREAM_SUCCESS;
+  with_float_type(gradient.dtype, [&](auto out) {
+    with_float_type(batch.dtype, [&](auto in) {
+      status = launch_crop_backward_typed<decltype(out), decltype(in)>(gradient, windows, windows_per_sample, gradients,
+                                                                       batch, stream);
+    });
+  });
+  return status;
 }
 
 }  // namespace twostream

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/affine.h"
-#include "core/validate.h"
 #include "cuda/fields.cuh"
 #include "twostream/dequantize_flow.h"
 
@@ -69,24 +68,17 @@ __global__ void dequantize_flow_kernel(const SampleChunk chunk, const SampleChun
 }  // namespace
 
 int twostream_dequantize_flow_cuda(const twostream_dequantize_flow_args* args, int device, void* stream) {
-  if (!valid_batch(args->codes, 1, 1) || args->codes.dtype != TWOSTREAM_UINT8 ||
-      !valid_coding(args->codes, args->lo, args->step) || !same_sizes(args->codes, args->output) ||
-      !is_float(args->output_dtype)) {
-    return TWOSTREAM_INVALID_ARGUMENT;
-  }
-  const DeviceGuard guard(device);
-  int status = guard.status();
-  if (status != TWOSTREAM_SUCCESS) {
-    return status;
-  }
-  with_float_type(args->output_dtype, [&](auto out) {
-    status = for_each_chunk(args->codes.samples, args->codes.size, [&](const SampleChunk& chunk, int count) {
-      const SampleChunk output = chunk_of(args->output, chunk.first, count);
-      dim3 grid = fields_grid(args->codes, count);
-      grid.z = blocks_per_component;
-      return launch(dequantize_flow_kernel<decltype(out)>, grid, dim3(threads_per_block), 0, stream, chunk, output,
-                    args->lo, args->step);
+  return on_device(*args, device, [&] {
+    int status = TWOSTREAM_SUCCESS;
+    with_float_type(args->output_dtype, [&](auto out) {
+      status = for_each_chunk(args->codes.samples, args->codes.size, [&](const SampleChunk& chunk, int count) {
+        const SampleChunk output = chunk_of(args->output, chunk.first, count);
+        dim3 grid = fields_grid(args->codes, count);
+        grid.z = blocks_per_component;
+        return launch(dequantize_flow_kernel<decltype(out)>, grid, dim3(threads_per_block), 0, stream, chunk, output,
+                      args->lo, args->step);
+      });
     });
+    return status;
   });
-  return status;
 }

@@ -8,7 +8,7 @@
 #include "core/statistics.h"
 #include "core/types.h"
 #include "cuda/launch.h"
-#include "cuda/pack.cuh"
+#include "cuda/vectors.cuh"
 
 namespace twostream {
 

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/types.h"
+#include "core/validate.h"
 
 namespace twostream {
 
@@ -49,6 +50,16 @@ class DeviceGuard {
   int status_ = 0;
   bool changed_ = false;
 };
+
+// What every operator does first: refuse, then make the device current for body(), which launches and returns a status.
+template <typename Args, typename Body>
+int on_device(const Args& args, int device, const Body& body) {
+  if (!valid(args)) {
+    return TWOSTREAM_INVALID_ARGUMENT;
+  }
+  const DeviceGuard guard(device);
+  return guard.status() == TWOSTREAM_SUCCESS ? body() : guard.status();
+}
 
 // The samples of a batch travel to the kernel by value, a chunk a launch: no device memory, no copy to wait for, and
 // the launch can be captured in a CUDA graph. Two chunks of 32 stay under the 4 kB that every driver takes as

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/mean_flow.h"
-#include "core/validate.h"
 #include "cuda/fields.cuh"
 #include "twostream/mean_flow.h"
 
@@ -36,22 +35,17 @@ __global__ void mean_flow_kernel(const SampleChunk chunk, const float* lo, const
 }  // namespace
 
 int twostream_mean_flow_cuda(const twostream_mean_flow_args* args, int device, void* stream) {
-  if (!valid_batch(args->flow, 1, 1) || !valid_coding(args->flow, args->lo, args->step)) {
-    return TWOSTREAM_INVALID_ARGUMENT;
-  }
-  const DeviceGuard guard(device);
-  int status = guard.status();
-  if (status != TWOSTREAM_SUCCESS) {
-    return status;
-  }
-  const bool coded = args->flow.dtype == TWOSTREAM_UINT8;
-  const float* lo = coded ? args->lo : nullptr;
-  const float* step = coded ? args->step : nullptr;
-  with_any_type(args->flow.dtype, [&](auto in) {
-    status = for_each_chunk(args->flow.samples, args->flow.size, [&](const SampleChunk& chunk, int count) {
-      return launch(mean_flow_kernel<decltype(in)>, fields_grid(args->flow, count), dim3(threads_per_field), 0, stream,
-                    chunk, lo, step, args->output);
+  return on_device(*args, device, [&] {
+    int status = TWOSTREAM_SUCCESS;
+    const bool coded = args->flow.dtype == TWOSTREAM_UINT8;
+    const float* lo = coded ? args->lo : nullptr;
+    const float* step = coded ? args->step : nullptr;
+    with_any_type(args->flow.dtype, [&](auto in) {
+      status = for_each_chunk(args->flow.samples, args->flow.size, [&](const SampleChunk& chunk, int count) {
+        return launch(mean_flow_kernel<decltype(in)>, fields_grid(args->flow, count), dim3(threads_per_field), 0,
+                      stream, chunk, lo, step, args->output);
+      });
     });
+    return status;
   });
-  return status;
 }

@@ -7,6 +7,7 @@
 
 #include "core/trajectory_stack.h"
 #include "cuda/launch.h"
+#include "cuda/vectors.cuh"
 
 namespace twostream {
 
@@ -56,17 +57,12 @@ class AnyField {
 template <typename In>
 class PairedField {
  public:
-  struct alignas(2 * sizeof(In)) Pair {
-    In x;
-    In y;
-  };
-
   __device__ PairedField(const twostream_sample& sample, int64_t field) : field_(strided_field<In>(sample, field)) {}
 
   __device__ Vector2 at(int32_t row, int32_t column) const {
     const In* pixel = field_.data + row * field_.row_stride + column * field_.column_stride;
-    const Pair pair = read_only(reinterpret_cast<const Pair*>(pixel));
-    return {to_float(pair.x), to_float(pair.y)};
+    const auto pair = read_only(reinterpret_cast<const Pack<In, 2>*>(pixel));
+    return {to_float(pair.values[0]), to_float(pair.values[1])};
   }
 
  private:
@@ -78,11 +74,11 @@ struct FieldTag {
   using Type = Field;
 };
 
-inline bool has_aligned_pairs(const twostream_batch& batch, size_t bytes) {
+inline bool has_aligned_pairs(const twostream_batch& batch, int64_t bytes) {
   for (int64_t index = 0; index < batch.size; ++index) {
     const twostream_sample& sample = batch.samples[index];
     if (sample.component_stride != 1 || sample.column_stride % 2 != 0 || sample.row_stride % 2 != 0 ||
-        sample.field_stride % 2 != 0 || reinterpret_cast<uintptr_t>(sample.data) % (2 * bytes) != 0) {
+        sample.field_stride % 2 != 0 || !is_aligned(sample.data, 2 * bytes)) {
       return false;
     }
   }
@@ -92,7 +88,7 @@ inline bool has_aligned_pairs(const twostream_batch& batch, size_t bytes) {
 // Calls `body` with the FieldTag of the best way to read the batch, whose values are like `in`.
 template <typename In, typename Body>
 void with_field(const twostream_batch& batch, In /*in*/, const Body& body) {
-  if (has_aligned_pairs(batch, sizeof(In))) {
+  if (has_aligned_pairs(batch, static_cast<int64_t>(sizeof(In)))) {
     body(FieldTag<PairedField<In>>{});
   } else {
     body(FieldTag<AnyField<In>>{});

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/quantize_flow.h"
-#include "core/validate.h"
 #include "cuda/fields.cuh"
 #include "twostream/quantize_flow.h"
 
@@ -92,20 +91,15 @@ __global__ void quantize_flow_kernel(const SampleChunk chunk, const SampleChunk 
 }  // namespace
 
 int twostream_quantize_flow_cuda(const twostream_quantize_flow_args* args, int device, void* stream) {
-  if (!valid_batch(args->flow, 1, 1) || !is_float(args->flow.dtype) || !same_sizes(args->flow, args->codes)) {
-    return TWOSTREAM_INVALID_ARGUMENT;
-  }
-  const DeviceGuard guard(device);
-  int status = guard.status();
-  if (status != TWOSTREAM_SUCCESS) {
-    return status;
-  }
-  with_float_type(args->flow.dtype, [&](auto in) {
-    status = for_each_chunk(args->flow.samples, args->flow.size, [&](const SampleChunk& chunk, int count) {
-      const SampleChunk codes = chunk_of(args->codes, chunk.first, count);
-      return launch(quantize_flow_kernel<decltype(in)>, fields_grid(args->flow, count), dim3(threads_per_field), 0,
-                    stream, chunk, codes, args->bound, FieldRanges{args->lo, args->step, args->mean});
+  return on_device(*args, device, [&] {
+    int status = TWOSTREAM_SUCCESS;
+    with_float_type(args->flow.dtype, [&](auto in) {
+      status = for_each_chunk(args->flow.samples, args->flow.size, [&](const SampleChunk& chunk, int count) {
+        const SampleChunk codes = chunk_of(args->codes, chunk.first, count);
+        return launch(quantize_flow_kernel<decltype(in)>, fields_grid(args->flow, count), dim3(threads_per_field), 0,
+                      stream, chunk, codes, args->bound, FieldRanges{args->lo, args->step, args->mean});
+      });
     });
+    return status;
   });
-  return status;
 }

@@ -17,12 +17,10 @@ __global__ void random_windows_kernel(const twostream_random_windows_args args) 
 }  // namespace
 
 int twostream_random_windows_cuda(const twostream_random_windows_args* args, int device, void* stream) {
-  if (args->size < 0 || args->height < 1 || args->width < 1) {
-    return TWOSTREAM_INVALID_ARGUMENT;
-  }
-  const DeviceGuard guard(device);
-  if (guard.status() != TWOSTREAM_SUCCESS || args->size == 0) {
-    return guard.status();
-  }
-  return launch(random_windows_kernel, dim3(blocks_for(args->size)), dim3(threads_per_block), 0, stream, *args);
+  return on_device(*args, device, [&] {
+    if (args->size == 0) {
+      return static_cast<int>(TWOSTREAM_SUCCESS);
+    }
+    return launch(random_windows_kernel, dim3(blocks_for(args->size)), dim3(threads_per_block), 0, stream, *args);
+  });
 }

@@ -17,12 +17,10 @@ __global__ void ten_crop_windows_kernel(const twostream_ten_crop_windows_args ar
 }  // namespace
 
 int twostream_ten_crop_windows_cuda(const twostream_ten_crop_windows_args* args, int device, void* stream) {
-  if (args->size < 0 || args->height < 1 || args->width < 1) {
-    return TWOSTREAM_INVALID_ARGUMENT;
-  }
-  const DeviceGuard guard(device);
-  if (guard.status() != TWOSTREAM_SUCCESS || args->size == 0) {
-    return guard.status();
-  }
-  return launch(ten_crop_windows_kernel, dim3(blocks_for(args->size)), dim3(threads_per_block), 0, stream, *args);
+  return on_device(*args, device, [&] {
+    if (args->size == 0) {
+      return static_cast<int>(TWOSTREAM_SUCCESS);
+    }
+    return launch(ten_crop_windows_kernel, dim3(blocks_for(args->size)), dim3(threads_per_block), 0, stream, *args);
+  });
 }

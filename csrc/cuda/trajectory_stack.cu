@@ -4,7 +4,6 @@
 // reads fall on few; where x and y lie side by side, as they mostly do, one load brings both.
 // Blocks run over the pixels (x), the windows' trajectories (y), the samples (z).
 #include "core/trajectory_stack.h"
-#include "core/validate.h"
 #include "core/window.h"
 #include "cuda/paired_field.cuh"
 #include "twostream/trajectory_stack.h"
@@ -69,21 +68,15 @@ int launch_trajectory_stack(const twostream_trajectory_stack_args& args, void* s
 }  // namespace
 
 int twostream_trajectory_stack_cuda(const twostream_trajectory_stack_args* args, int device, void* stream) {
-  if (!valid_batch(args->flow, args->output.height, args->output.width) || !is_float(args->output.dtype) ||
-      !valid_coding(args->flow, args->lo, args->step) || !valid_halves(args->flow, args->bidirectional)) {
-    return TWOSTREAM_INVALID_ARGUMENT;
-  }
-  const DeviceGuard guard(device);
-  int status = guard.status();
-  if (status != TWOSTREAM_SUCCESS) {
-    return status;
-  }
-  with_any_type(args->flow.dtype, [&](auto in) {
-    with_field(args->flow, in, [&](auto field) {
-      with_float_type(args->output.dtype, [&](auto out) {
-        status = launch_trajectory_stack<typename decltype(field)::Type, decltype(out)>(*args, stream);
+  return on_device(*args, device, [&] {
+    int status = TWOSTREAM_SUCCESS;
+    with_any_type(args->flow.dtype, [&](auto in) {
+      with_field(args->flow, in, [&](auto field) {
+        with_float_type(args->output.dtype, [&](auto out) {
+          status = launch_trajectory_stack<typename decltype(field)::Type, decltype(out)>(*args, stream);
+        });
       });
     });
+    return status;
   });
-  return status;
 }

@@ -5,7 +5,6 @@
 // from, with integer atomics, so that the order does not matter. `finish`: the sums become floats.
 // The workspaces are planar, so that neighbouring threads read and write neighbouring values.
 #include "core/trajectory_stack.h"
-#include "core/validate.h"
 #include "core/window.h"
 #include "cuda/fields.cuh"
 #include "cuda/paired_field.cuh"
@@ -222,24 +221,19 @@ int launch_backward(const Args& args, void* stream) {
 
 int twostream_trajectory_stack_backward_cuda(const twostream_trajectory_stack_backward_args* args, int device,
                                              void* stream) {
-  if (!valid_backward(*args)) {
-    return TWOSTREAM_INVALID_ARGUMENT;
-  }
-  const DeviceGuard guard(device);
-  int status = guard.status();
-  if (status != TWOSTREAM_SUCCESS) {
-    return status;
-  }
-  with_float_type(args->gradient.dtype, [&](auto gradient) {
-    if (args->flow_gradient == nullptr) {
-      status = launch_measure<decltype(gradient)>(*args, stream);
-      return;
-    }
-    with_float_type(args->flow.dtype, [&](auto in) {
-      with_field(args->flow, in, [&](auto field) {
-        status = launch_backward<typename decltype(field)::Type, decltype(in), decltype(gradient)>(*args, stream);
+  return on_device(*args, device, [&] {
+    int status = TWOSTREAM_SUCCESS;
+    with_float_type(args->gradient.dtype, [&](auto gradient) {
+      if (args->flow_gradient == nullptr) {
+        status = launch_measure<decltype(gradient)>(*args, stream);
+        return;
+      }
+      with_float_type(args->flow.dtype, [&](auto in) {
+        with_field(args->flow, in, [&](auto field) {
+          status = launch_backward<typename decltype(field)::Type, decltype(in), decltype(gradient)>(*args, stream);
+        });
       });
     });
+    return status;
   });
-  return status;
 }

@@ -2,9 +2,10 @@
 // The iterations of TV-L1 flow. A block loads a tile of pixels, a thread four of a column, and keeps all their ten
 // values in registers for several iterations; neighbours in other threads show theirs through shared memory. What lies
 // outside the tile is missing, so that with each iteration one more ring of the tile's pixels goes wrong: tiles overlap
-// by that much on each side, and each pixel is stored by the one tile that owns it.
+// by that much on each side, and each pixel is stored by the one tile that owns it. The twin is cpu/tvl1_iterate.h.
 #pragma once
 
+#include "cuda/tvl1_pyramid.cuh"
 #include "cuda/tvl1_slots.cuh"
 
 namespace twostream {

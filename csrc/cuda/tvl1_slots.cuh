@@ -1,30 +1,22 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A pair of frames at work has a slot of the workspace: two states of its variables, of which one is certain and the
 // other is being made, the data terms, and records of how far it has come. Whether a pair has converged is known on the
-// device alone, while the host goes on launching: each launch reads one record and completes the next one.
+// device alone, while the host goes on launching: each launch reads one record and completes the next one. The twin is
+// cpu/tvl1_slots.h.
 #pragma once
 
 #include "core/tvl1_flow.h"
+#include "core/tvl1_pyramid.h"
 #include "cuda/launch.h"
+#include "cuda/vectors.cuh"
 
 namespace twostream {
 
 constexpr int32_t tvl1_group = 4;  // iterations in a launch, at most
 
-// Read and written in one piece.
-template <typename T>
-struct alignas(sizeof(T)) Whole {
-  T value;
-};
 using WholePair = Whole<Pair<float>>;
 using WholeDuals = Whole<Duals<float>>;
 using WholeTerm = Whole<DataTerm<float>>;
-
-template <typename T>
-__device__ T load(const Whole<T>* from) {
-  const Whole<T> whole = *from;
-  return whole.value;
-}
 
 // Rows begin at multiples of 32 bytes, the least that is moved.
 TWOSTREAM_HD int64_t row_stride(const Tvl1Level& level) { return (static_cast<int64_t>(level.width) + 3) / 4 * 4; }
@@ -61,6 +53,11 @@ TWOSTREAM_HD Turn turn_after(const Record& record, int64_t pixels) {
 // Launch n reads record n, writes record n + 1 and adds its changes there, and clears the changes of record n + 2, all
 // modulo 3: no block reads what another block of the same launch writes.
 constexpr int32_t record_count = 3;
+
+// One thread of the launch writes a pair's next record; blockIdx.z is the pair.
+__device__ inline bool first_thread_of_pair() {
+  return blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0 && threadIdx.y == 0;
+}
 
 // ---- slots ---------------------------------------------------------------------------------------------------------
 
@@ -121,39 +118,6 @@ static_assert(record_count * sizeof(Record) <= Slots::record_bytes, "the records
 inline Slots slots_for(const Tvl1Level& largest, char* base) {
   const int64_t pixels = largest.height * row_stride(largest);
   return {base, (pixels + 31) / 32 * 32};
-}
-
-// ---- a thread for a pixel ------------------------------------------------------------------------------------------
-
-constexpr int32_t block_columns = 32;
-constexpr int32_t block_rows = threads_per_block / block_columns;
-constexpr int64_t largest_grid_z = 65535;
-
-// Blocks run over the columns (x), the rows (y), the pairs at work or the frames (z).
-inline dim3 pixel_grid(const Tvl1Level& level, int64_t count) {
-  const int64_t rows = (static_cast<int64_t>(level.height) + block_rows - 1) / block_rows;
-  return dim3(static_cast<unsigned int>((static_cast<int64_t>(level.width) + block_columns - 1) / block_columns),
-              static_cast<unsigned int>(rows < largest_grid_y ? rows : largest_grid_y),
-              static_cast<unsigned int>(count < largest_grid_z ? count : largest_grid_z));
-}
-
-// Calls body(y, x).
-template <typename Body>
-__device__ void for_each_pixel(const Tvl1Level& level, const Body& body) {
-  const int64_t x = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t step = static_cast<int64_t>(gridDim.y) * blockDim.y;
-  for (int64_t y = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; y < level.height && x < level.width;
-       y += step) {
-    body(static_cast<int32_t>(y), static_cast<int32_t>(x));
-  }
-}
-
-__device__ inline bool first_thread_of_pair() {
-  return blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0 && threadIdx.y == 0;
-}
-
-__device__ inline int32_t within(int32_t place, int32_t length) {
-  return place < 0 ? 0 : (place < length ? place : length - 1);
 }
 
 }  // namespace twostream

@@ -45,6 +45,16 @@ def add_stores(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=Path, help="frame store of the videos, for the spatial net")
 
 
+def add_backbone(parser: argparse.ArgumentParser) -> None:
+    """The net below the classifiers."""
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="cnn_m_2048, the paper's; any net of timm (resnet50, say; pip install 'twostream_ext[timm]'), or one of "
+        "your own (register_backbone). A recipe's width is that of cnn_m_2048 and changes no other (cnn_m_2048)",
+    )
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options of whatever trains."""
     parser.add_argument("--seed", type=whole_number, default=0, help="of all random draws (0)")

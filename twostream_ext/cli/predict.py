@@ -4,10 +4,16 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twostream_ext.cli.options import add_device, positive_number
+
+if TYPE_CHECKING:
+    from twostream_ext.engine import Prediction
+    from twostream_ext.flow import FlowClip
+    from twostream_ext.media import FrameClip
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -25,28 +31,33 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> None:
-    from twostream_ext.engine import find_device, predict_video, read_run
+    from twostream_ext.engine import find_device, predict_video
+    from twostream_ext.files import refuse_same_file
+    from twostream_ext.media import check_mp4
 
-    prediction = predict_video(options.video, options.model, device=find_device(options.device))
-    best = prediction.average.argsort(descending=True)[: options.top].tolist()
+    if options.annotated:
+        refuse_same_file(options.annotated, options.video)
+        check_mp4(options.annotated)
+    predict_video(
+        options.video, options.model, device=find_device(options.device), report=partial(_show_prediction, options)
+    )
+
+
+def _show_prediction(options: argparse.Namespace, prediction: Prediction, flow: FlowClip, frames: FrameClip) -> None:
+    from twostream_ext.engine import STREAMS
+
+    average = prediction.scores["average"]
+    best = average.argsort(descending=True)[: options.top].tolist()
+    columns = ("average", *STREAMS)
     width = max(len(prediction.classes[index]) for index in best)
-    lines = [f"{'':{width}}  average  spatial  temporal"]
+    print(f"{'':{width}}  {'  '.join(columns)}")
     for index in best:
-        average, spatial, temporal = (
-            scores[index].item() for scores in (prediction.average, prediction.spatial, prediction.temporal)
-        )
-        name = prediction.classes[index]
-        lines.append(f"{name:{width}}  {average:7.3f}  {spatial:7.3f}  {temporal:8.3f}")
-    lines.append(f"SVM: {prediction.classes[prediction.svm]}")
-    print("\n".join(lines))
+        scores = "  ".join(f"{prediction.scores[name][index]:{len(name)}.3f}" for name in columns)
+        print(f"{prediction.classes[index]:{width}}  {scores}")
+    print(f"SVM: {prediction.classes[prediction.svm]}")
     if options.annotated:
         from twostream_ext.report import write_annotated_video
 
-        run = read_run(options.model)
-        write_annotated_video(
-            options.video,
-            options.annotated,
-            [f"{prediction.classes[i]}  {prediction.average[i]:.3f}" for i in best],
-            method=run["flow_method"],
-        )
+        lines = [f"{prediction.classes[index]}  {average[index]:.3f}" for index in best]
+        write_annotated_video(options.annotated, flow, frames, lines)
         print(f"video: {options.annotated}")

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twostream_ext.cli.options import add_lists, add_out, add_run_options
+from twostream_ext.cli.options import add_backbone, add_lists, add_out, add_run_options
 
 if TYPE_CHECKING:
     from twostream_ext.engine import Recipe
@@ -29,6 +30,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="paper: full CNN-M-2048, 80,000 iterations; small: a quarter of the width and of the pixels; "
         "auto: paper on a GPU, small without (auto)",
     )
+    add_backbone(parser)
     add_run_options(parser)
     return parser
 
@@ -40,7 +42,9 @@ def execute(options: argparse.Namespace) -> None:
     if name == "auto":
         name = default_recipe(find_device(options.device))
         print(f"recipe: {name}")
-    run_and_report(options, options.videos, options.lists, find_recipe(name), options.split)
+    recipe = find_recipe(name)
+    recipe = replace(recipe, backbone=options.backbone or recipe.backbone)
+    run_and_report(options, options.videos, options.lists, recipe, options.split)
 
 
 def run_and_report(options: argparse.Namespace, videos: Path, lists: Path, recipe: Recipe, split: int) -> None:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twostream_ext.cli.options import add_lists, add_out, add_run_options, add_stores, positive_number
+from twostream_ext.cli.options import add_backbone, add_lists, add_out, add_run_options, add_stores, positive_number
 
 if TYPE_CHECKING:
     import torch
 
-    from twostream_ext.engine import Recipe, StreamRecipe
+    from twostream_ext.engine import Recipe
 
 _RECIPES = ("auto", "paper", "small", "demo")
 
@@ -22,7 +22,7 @@ _RECIPES = ("auto", "paper", "small", "demo")
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "train",
-        help="train the spatial or the temporal net, on one GPU, several, or none",
+        help="train the net of one stream, on one GPU, several, or none",
         description="Train one net and write OUT/model.safetensors. The same under `torchrun "
         "--nproc-per-node N -m twostream_ext train ...`, for N processes on this machine (or, with torchrun's options, "
         "on several): they share each batch, and see the same videos and crops as one process does.",
@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "fine_tune, as in the paper, and with --last-layer dropout 0.5. SIGTERM saves the state and ends with exit "
         "code 143.",
     )
-    parser.add_argument("stream", choices=("spatial", "temporal"))
+    parser.add_argument("stream", metavar="STREAM", help="spatial, temporal, or the name of a registered one")
     add_lists(parser)
     add_stores(parser)
     add_out(parser)
@@ -45,6 +45,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--last-layer", action="store_true", help="train the last layer alone; needs --init")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one")
     parser.add_argument("--recipe", choices=_RECIPES, default="auto", help="auto: paper on a GPU, small without (auto)")
+    add_backbone(parser)
     parser.add_argument("--iterations", type=positive_number)
     parser.add_argument("--batch-size", type=positive_number, metavar="N", help="of all processes together")
     parser.add_argument("--lr", type=float, dest="learning_rate", metavar="RATE", help="learning rate at the start")
@@ -110,8 +111,7 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
     if options.init is not None:
         refuse_same_file(options.out / MODEL_FILE, options.init)
     recipe = _recipe(options, device)
-    numbers: StreamRecipe = getattr(recipe, options.stream)
-    settings = numbers.settings(
+    settings = recipe.numbers(options.stream).settings(
         schedule=options.schedule or ("scratch" if options.init is None else "fine_tune"),
         amp=options.amp,
         seed=options.seed,
@@ -149,13 +149,13 @@ def _recipe(options: argparse.Namespace, device: torch.device) -> Recipe:
     from twostream_ext.engine import default_recipe, find_recipe
 
     recipe = find_recipe(default_recipe(device) if options.recipe == "auto" else options.recipe)
-    numbers: StreamRecipe = getattr(recipe, options.stream)
+    numbers = recipe.numbers(options.stream)
     if options.init is not None:
         numbers = numbers.fine_tuned(last_layer=options.last_layer)
     given = {name: getattr(options, name) for name in ("iterations", "batch_size", "learning_rate", "dropout")}
     numbers = replace(numbers, **{name: value for name, value in given.items() if value is not None})
-    changed: dict[str, Any] = {options.stream: numbers, "length": options.length or recipe.length}
-    return replace(recipe, **changed)
+    recipe = recipe.with_numbers(options.stream, numbers)
+    return replace(recipe, length=options.length or recipe.length, backbone=options.backbone or recipe.backbone)
 
 
 def _schedule(text: str) -> str | tuple[tuple[int, float], ...]:

@@ -2,8 +2,9 @@
 """Videos, their lists, and training batches of them; generated videos."""
 
 from twostream_ext.data import readers
-from twostream_ext.data.batches import FlowBatchItem, FrameBatchItem, flow_batches, frame_batches
+from twostream_ext.data.batches import read_batches
 from twostream_ext.data.generated import generate_videos
+from twostream_ext.data.inputs import FlowStacks, FrameRuns, InputBatch, Inputs
 from twostream_ext.data.lists import Split, Video, read_ucf_lists
 from twostream_ext.data.sampling import BatchPlan, class_uniform_draws, equally_spaced
 from twostream_ext.data.video_sets import ClipSource, UCFLists, VideoSet, join_video_sets
@@ -11,18 +12,19 @@ from twostream_ext.data.video_sets import ClipSource, UCFLists, VideoSet, join_v
 __all__ = [
     "BatchPlan",
     "ClipSource",
-    "FlowBatchItem",
-    "FrameBatchItem",
+    "FlowStacks",
+    "FrameRuns",
+    "InputBatch",
+    "Inputs",
     "Split",
     "UCFLists",
     "Video",
     "VideoSet",
     "class_uniform_draws",
     "equally_spaced",
-    "flow_batches",
-    "frame_batches",
     "generate_videos",
     "join_video_sets",
+    "read_batches",
     "read_ucf_lists",
     "readers",
 ]

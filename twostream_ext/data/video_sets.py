@@ -44,7 +44,7 @@ class JoinedStore(Generic[Clip]):
 
 
 class VideoSet(NamedTuple):
-    """What `engine.train` and `engine.evaluate` take: the spatial net reads frames, the temporal net flow."""
+    """What `engine.train` and `engine.evaluate` take: the videos, and the stores of which a stream reads one."""
 
     videos: Sequence[Video]
     flow: ClipSource[FlowClip] | None = None
@@ -58,13 +58,13 @@ class VideoSet(NamedTuple):
     def flow_store(self) -> ClipSource[FlowClip]:
         """Give the flow store; SettingsError if the set was made without one."""
         if self.flow is None:
-            raise SettingsError("the temporal net reads flow; no flow store was given (flow=, --flow)")
+            raise SettingsError("no flow store was given (flow=, --flow)")
         return self.flow
 
     def frame_store(self) -> ClipSource[FrameClip]:
         """Give the frame store; SettingsError if the set was made without one."""
         if self.frames is None:
-            raise SettingsError("the spatial net reads frames; no frame store was given (frames=, --frames)")
+            raise SettingsError("no frame store was given (frames=, --frames)")
         return self.frames
 
 

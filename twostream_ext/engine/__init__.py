@@ -5,12 +5,12 @@ from twostream_ext.devices import find_device
 from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model, start_from
 from twostream_ext.engine.evaluate import evaluate, video_scores
-from twostream_ext.engine.inputs import flow_input, frame_input
-from twostream_ext.engine.pipeline import MODEL_FILE, RUN_FILE, STREAMS, read_run, read_summary, run_pipeline
+from twostream_ext.engine.pipeline import MODEL_FILE, RUN_FILE, read_run, read_summary, run_pipeline
 from twostream_ext.engine.predict import Prediction, predict_video
 from twostream_ext.engine.recipes import RECIPES, Recipe, StreamRecipe, default_recipe, find_recipe, new_net
 from twostream_ext.engine.scores import Scores, check_classes, load_same_videos, load_scores, save_scores, write_scores
 from twostream_ext.engine.settings import TrainSettings
+from twostream_ext.engine.streams import STREAMS, Stream, find_stream, register_stream
 from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, summed_loss, train, train_batches
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Prediction",
     "Recipe",
     "Scores",
+    "Stream",
     "StreamRecipe",
     "TrainSettings",
     "TrainedNet",
@@ -32,8 +33,7 @@ __all__ = [
     "evaluate",
     "find_device",
     "find_recipe",
-    "flow_input",
-    "frame_input",
+    "find_stream",
     "load_model",
     "load_same_videos",
     "load_scores",
@@ -41,6 +41,7 @@ __all__ = [
     "predict_video",
     "read_run",
     "read_summary",
+    "register_stream",
     "run_pipeline",
     "save_model",
     "save_scores",

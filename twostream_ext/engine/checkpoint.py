@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from twostream_ext.engine.settings import TrainSettings
-from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.errors import CheckpointError, SettingsError, describe
 from twostream_ext.models import (
     NetSettings,
     StreamNet,
     build_unfilled_net,
     copy_backbone,
-    expect_mean_image,
     load_pretrained,
 )
 from twostream_ext.tensor_files import read_tensors, write_tensors
@@ -55,12 +54,15 @@ def save_model(
 def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> TrainedNet:
     """The net that `save_model` wrote, in evaluation mode.
 
-    CheckpointError if the file is missing, damaged, or of something else.
+    CheckpointError if the file is missing, damaged, or of something else, and if its backbone cannot be made here: one
+    of the user's own must be registered before (`register_backbone`).
     """
     tensors, description = read_tensors(path, _MODEL)
-    net = build_unfilled_net(NetSettings(**description["net"]))
-    _check_weights(path, net, tensors)
-    net.load_state_dict(tensors, assign=True)
+    try:
+        net = build_unfilled_net(_net_settings(description))
+    except SettingsError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    _load_weights(path, net, tensors, assign=True)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TrainedNet(net.eval(), description["classes"])
 
@@ -71,8 +73,8 @@ def start_from(net: StreamNet, path: str | os.PathLike[str]) -> None:
     The last layer stays as it is, also where the file's has the same classes.
 
     path: a `.safetensors` file of `save_model`, of a net of the same stream, backbone, width, input size and length;
-        or else a released CNN-M-2048, MatConvNet's or Caffe's (see `load_pretrained`). Those take RGB: in a temporal
-        net the first layer gets the mean of their filters over RGB for each channel (cross-modality), which is not of
+        or else a released CNN-M-2048, MatConvNet's or Caffe's (see `load_pretrained`). Those take RGB: in a net for
+        flow the first layer gets the mean of their filters over RGB for each channel (cross-modality), which is not of
         the paper.
 
     CheckpointError if the file is missing, damaged or of something else; SettingsError if it is of another net.
@@ -84,7 +86,7 @@ def start_from(net: StreamNet, path: str | os.PathLike[str]) -> None:
             raise SettingsError(f"{path}: {error}") from error
         return
     heads = {name: weight.clone() for name, weight in net.fc8.state_dict().items()}
-    load_pretrained(net, path, cross_modality=net.settings.stream == "temporal")
+    load_pretrained(net, path, cross_modality=net.settings.takes_flow)
     net.fc8.load_state_dict(heads)
 
 
@@ -126,22 +128,17 @@ def load_checkpoint(
 ) -> int:
     """Bring net and optimizer to the state of the checkpoint; returns the iteration to go on with.
 
-    The checkpoint decides whether the net subtracts a mean image, which comes with its first weights and not by choice.
-
     CheckpointError if the file is damaged, or of another net, other settings (`checkpoint_every` aside, which changes
     no result) or other layers trained.
     """
     tensors, description = read_tensors(path, _CHECKPOINT)
-    if description["net"]["mean_image"] and not net.settings.mean_image:
-        expect_mean_image(net)
-    _same(path, description["net"], asdict(net.settings))
+    _same(path, asdict(_net_settings(description)), asdict(net.settings))
     asked = json.loads(json.dumps(asdict(settings)))  # with lists where there are tuples, as in the file
     del asked["checkpoint_every"]
     _same(path, description["settings"], asked)
     _same(path, description, {"trained_parameters": trained_parameters(net)})
     weights = {n.removeprefix(_NET): t for n, t in tensors.items() if n.startswith(_NET)}
-    _check_weights(path, net, weights)
-    net.load_state_dict(weights)
+    _load_weights(path, net, weights)
     for name, parameter in net.named_parameters():
         if _MOMENTUM + name in tensors:
             buffer = torch.empty_like(parameter).copy_(tensors[_MOMENTUM + name])
@@ -156,12 +153,31 @@ def _same(path: str | os.PathLike[str], written: Mapping[str, Any], asked: Mappi
             raise CheckpointError(f"{path}: made with {name} {written.get(name)!r}, now asked for {value!r}")
 
 
-def _check_weights(path: str | os.PathLike[str], net: StreamNet, tensors: Mapping[str, Tensor]) -> None:
-    expected = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
-    found = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise CheckpointError(f"{path}: weight {name} must be {expected.get(name)}, got {found.get(name)}")
+def _net_settings(description: Mapping[str, Any]) -> NetSettings:
+    """The settings of the net in a file; also as 0.1.0 wrote them, which knew the two streams of the paper alone."""
+    written = dict(description["net"])
+    written.pop("mean_image", None)  # said of weights that were there anyway
+    if "channels" not in written:
+        length = written["length"]  # 0 where frames are taken
+        written |= {"channels": 2 * length or 3, "takes_flow": length > 0}
+    return NetSettings(**written)
+
+
+def _load_weights(
+    path: str | os.PathLike[str], net: StreamNet, tensors: Mapping[str, Tensor], *, assign: bool = False
+) -> None:
+    """`load_state_dict`, which alone knows what the net can take; CheckpointError names a weight that does not fit."""
+    try:
+        net.load_state_dict(tensors, assign=assign)
+    except RuntimeError as error:
+        expected = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
+        found = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                raise CheckpointError(
+                    f"{path}: weight {name} must be {expected.get(name)}, got {found.get(name)}"
+                ) from error
+        raise CheckpointError(f"{path}: {describe(error)}") from error
 
 
 def _class_names(net: StreamNet, classes: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from twostream_ext.errors import SettingsError
-from twostream_ext.models import StreamNet, expect_mean_image
+from twostream_ext.models import StreamNet
 
 
 def rank() -> int:
@@ -80,19 +80,38 @@ def check_same(facts: Mapping[str, Any]) -> None:
 
 
 def share_state(net: StreamNet, optimizer: torch.optim.SGD, iteration: int) -> int:
-    """Give all processes the first one's iteration and momentum (its weights come with DistributedDataParallel)."""
+    """Give all processes the first one's iteration, weights and momentum: it alone may have read a checkpoint."""
     if ranks() == 1:
         return iteration
-    if in_any(net.settings.mean_image) and not net.settings.mean_image:
-        expect_mean_image(net)  # the first process has read it from a checkpoint; it comes with the weights
     number = torch.tensor([iteration])
     dist.broadcast(number, 0)
     if number.item() > 0:
-        for parameter in (each for each in net.parameters() if each.requires_grad):
-            momentum = optimizer.state[parameter].get("momentum_buffer")
-            if momentum is None:
-                momentum = torch.zeros_like(parameter)
-            sent = momentum.contiguous()
-            dist.broadcast(sent, 0)
-            optimizer.state[parameter]["momentum_buffer"] = momentum.copy_(sent)
+        _share_weights(net)
+        _share_momentum(net, optimizer)
     return int(number.item())
+
+
+def _share_weights(net: StreamNet) -> None:
+    """By name: the first process may have tensors that the others lack, which DistributedDataParallel cannot mend."""
+    state = net.state_dict()
+    layout = [{name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}]
+    dist.broadcast_object_list(layout, 0)
+    device = next(net.parameters()).device
+    sent = {
+        name: state[name].contiguous() if rank() == 0 else torch.empty(shape, dtype=dtype, device=device)
+        for name, (shape, dtype) in layout[0].items()
+    }
+    for tensor in sent.values():
+        dist.broadcast(tensor, 0)
+    if rank() != 0:
+        net.load_state_dict(sent)
+
+
+def _share_momentum(net: StreamNet, optimizer: torch.optim.SGD) -> None:
+    for parameter in (each for each in net.parameters() if each.requires_grad):
+        momentum = optimizer.state[parameter].get("momentum_buffer")
+        if momentum is None:
+            momentum = torch.zeros_like(parameter)
+        sent = momentum.contiguous()
+        dist.broadcast(sent, 0)
+        optimizer.state[parameter]["momentum_buffer"] = momentum.copy_(sent)

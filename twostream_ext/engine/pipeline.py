@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,17 @@ from torch import Tensor
 
 from twostream_ext.data import UCFLists
 from twostream_ext.engine.checkpoint import load_model, save_model
-from twostream_ext.engine.recipes import Recipe, StreamRecipe, new_net
+from twostream_ext.engine.recipes import Recipe, new_net
 from twostream_ext.engine.scores import load_scores, write_scores
+from twostream_ext.engine.streams import STREAMS
 from twostream_ext.engine.train import train
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.extraction import extract
 from twostream_ext.files import atomic_write
+from twostream_ext.flow import find_method
 from twostream_ext.models import StreamNet, SVMFusion, fused_top1
 from twostream_ext.settings_files import claim
 
-STREAMS = ("spatial", "temporal")
 PARTS = ("train", "test")
 
 RUN_FILE = "run.json"
@@ -65,6 +65,7 @@ def run_pipeline(
         recipe: the numbers; see `RECIPES`.
         split: N of the lists.
         seed: decides every random draw; a run with the same settings gives the same result on the same machine.
+        device: where flow is computed, if its method can, and where the nets are trained and tested.
         workers: processes that read training batches ahead.
         say: gets a line when a step begins or ends.
 
@@ -75,11 +76,13 @@ def run_pipeline(
     listed = UCFLists(videos, lists, split=split)
     if len(listed.classes) < 2:
         raise SettingsError(f"{lists}: a classifier needs at least 2 classes, got {listed.classes}")
+    if not (root / RUN_FILE).exists():
+        _check_nets(recipe, len(listed.classes))
     _claim(root, videos, lists, split, seed, recipe)
     if (root / SUMMARY_FILE).exists():
         return read_summary(root)
     with _step("flow and frames", say):
-        _extract(Path(videos), root, listed, recipe)
+        _extract(Path(videos), root, listed, recipe, torch.device(device))
     data = UCFLists(videos, lists, split=split, flow=root / "flow", frames=root / "frames")
     _check_clips(data, recipe)
     scores = {}
@@ -129,21 +132,34 @@ def _claim(
         "lists": str(Path(lists).resolve()),
         "split": split,
         "seed": seed,
-        **asdict(recipe),
+        **recipe.as_json(),
     }
-    claim(root / RUN_FILE, settings, CheckpointError)
+    # 0.1.0 knew one backbone and did not note it.
+    claim(root / RUN_FILE, settings, CheckpointError, unnoted={"backbone": Recipe.backbone})
 
 
-def _extract(videos: Path, root: Path, listed: UCFLists, recipe: Recipe) -> None:
+def flow_device(method: str, device: torch.device) -> str:
+    """Where `extract` is to compute for a net on `device`: there, or on the CPU where that is all the method knows."""
+    return str(device) if find_method(method).runs_on_cuda else "cpu"
+
+
+def _extract(videos: Path, root: Path, listed: UCFLists, recipe: Recipe, device: torch.device) -> None:
     extract(
         videos,
         root / "flow",
         method=recipe.flow_method,
+        device=flow_device(recipe.flow_method, device),
         smallest_side=recipe.smallest_side,
         quality=recipe.jpeg_quality,
         names=[video.path for video in (*listed.train.videos, *listed.test.videos)],
         frames_out=root / "frames",
     )
+
+
+def _check_nets(recipe: Recipe, classes: int) -> None:
+    """Before hours of extraction: the nets can be made."""
+    for stream in STREAMS:
+        new_net(recipe, stream, classes, seed=0)
 
 
 def _check_clips(data: UCFLists, recipe: Recipe) -> None:
@@ -168,7 +184,7 @@ def _train(
 ) -> StreamNet:
     path = root / stream / MODEL_FILE
     if not path.exists():
-        numbers: StreamRecipe = getattr(recipe, stream)
+        numbers = recipe.numbers(stream)
         settings = numbers.settings(seed=seed, checkpoint_every=max(1, min(500, numbers.iterations // 10)))
         net = new_net(recipe, stream, len(data.classes), seed=seed)
         train(net, data.train, settings=settings, out_dir=root / stream, device=device, workers=workers)
@@ -207,7 +223,7 @@ def _summarise(
         "classes": data.classes,
         "split": number,
         "seed": seed,
-        "recipe": asdict(recipe),
+        "recipe": recipe.as_json(),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from twostream_ext.engine.checkpoint import load_model
 from twostream_ext.engine.evaluate import video_scores
-from twostream_ext.engine.pipeline import MODEL_FILE, STREAMS, SVM_FILE, read_run
+from twostream_ext.engine.pipeline import MODEL_FILE, SVM_FILE, flow_device, read_run
+from twostream_ext.engine.streams import STREAMS, find_stream
 from twostream_ext.errors import VideoError
 from twostream_ext.extraction import extract
 from twostream_ext.flow import FlowClip, FlowStore
@@ -22,13 +24,16 @@ from twostream_ext.models import SVMFusion, fuse_average
 
 
 class Prediction(NamedTuple):
-    """Softmax scores [classes] of each net and their average, and the class that the SVM chooses."""
+    """What the nets say of a video."""
 
     classes: list[str]
-    spatial: Tensor
-    temporal: Tensor
-    average: Tensor
+    scores: dict[str, Tensor]
+    """Of each stream by its name, and "average": softmax [classes]."""
     svm: int
+    """The class that the SVM chooses."""
+
+
+Report = Callable[[Prediction, FlowClip, FrameClip], None]
 
 
 def predict_video(
@@ -36,12 +41,16 @@ def predict_video(
     model: str | os.PathLike[str],
     *,
     device: torch.device | str = "cpu",
+    report: Report | None = None,
 ) -> Prediction:
     """Compute the flow of a video as the run did, and score it with 25 frames x 10 crops, or what the run used.
 
     Args:
         video: a video file.
         model: directory of a finished run: its settings, its two nets and its SVM.
+        device: where flow is computed, if its method can, and where the nets run.
+        report: called with the prediction and the flow and frames that it was made from, whose files are thrown away
+            when it returns.
 
     Raises:
         TwoStreamError: the video cannot be read or is too short, or the directory holds no finished run.
@@ -52,25 +61,33 @@ def predict_video(
     run = read_run(model)
     nets = {stream: load_model(Path(model) / stream / MODEL_FILE, device) for stream in STREAMS}
     svm = SVMFusion.load(Path(model) / SVM_FILE)
-    scores = {}
     with tempfile.TemporaryDirectory(prefix="twostream-") as scratch:
         flow_dir, frames_dir = Path(scratch, "flow"), Path(scratch, "frames")
         extract(
             path.parent,
             flow_dir,
             method=run["flow_method"],
+            device=flow_device(run["flow_method"], torch.device(device)),
             smallest_side=run["smallest_side"],
             quality=run["jpeg_quality"],
             names=[path.name],
             frames_out=frames_dir,
         )
-        clips: dict[str, FlowClip | FrameClip] = {
-            "spatial": FrameStore.open(frames_dir)[path.stem],
-            "temporal": FlowStore.open(flow_dir)[path.stem],
+        flow, frames = FlowStore.open(flow_dir)[path.stem], FrameStore.open(frames_dir)[path.stem]
+        clips: dict[str, FlowClip | FrameClip] = {"flow": flow, "frames": frames}
+        scores = {
+            stream: video_scores(
+                trained.net, clips[find_stream(stream).reads], frames=run["frames"], crops=run["crops"]
+            )
+            for stream, trained in nets.items()
         }
-        for stream, trained in nets.items():
-            scores[stream] = video_scores(trained.net, clips[stream], frames=run["frames"], crops=run["crops"])
-    (classes,) = nets["spatial"].classes.values()
-    both = [scores[stream] for stream in STREAMS]
-    chosen = svm.predict([each[None] for each in both])
-    return Prediction(classes, both[0], both[1], fuse_average([each[None] for each in both])[0], int(chosen[0]))
+        prediction = _fuse(nets[STREAMS[0]].classes, scores, svm)
+        if report is not None:
+            report(prediction, flow, frames)
+    return prediction
+
+
+def _fuse(classes: dict[str, list[str]], scores: dict[str, Tensor], svm: SVMFusion) -> Prediction:
+    (names,) = classes.values()
+    each = [scores[stream][None] for stream in STREAMS]
+    return Prediction(names, {**scores, "average": fuse_average(each)[0]}, int(svm.predict(each)[0]))

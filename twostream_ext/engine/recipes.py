@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from twostream_ext.engine.settings import TrainSettings
+from twostream_ext.engine.streams import find_stream
 from twostream_ext.errors import SettingsError
-from twostream_ext.models import SpatialNet, StreamNet, TemporalNet
+from twostream_ext.models import CNN_M_2048, StreamNet
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,31 @@ class Recipe:
 
     smallest_side: int  # of frames and flow fields, in pixels
     input_size: int  # side of the nets' square input, in pixels
-    width: float  # of CNN-M-2048; 1 is the paper's
+    width: float  # of CNN-M-2048; 1 is the paper's; no other backbone is told of it
     length: int  # L, flow fields in a stack
-    spatial: StreamRecipe
-    temporal: StreamRecipe
+    streams: Mapping[str, StreamRecipe]  # by name
     frames: int = 25  # taken from a test video
     crops: int = 10  # of each
     flow_method: str = "tvl1"
     jpeg_quality: int = 90
+    backbone: str = CNN_M_2048  # of both nets; see `register_backbone`
+
+    def numbers(self, stream: str) -> StreamRecipe:
+        """Those of a stream by its name; of one that the recipe does not name, those of the one it is trained as.
+
+        SettingsError if there is no such stream.
+        """
+        return self.streams.get(stream) or self.streams[find_stream(stream).trained_as]
+
+    def with_numbers(self, stream: str, numbers: StreamRecipe) -> Recipe:
+        """The same recipe with other numbers for one stream."""
+        return replace(self, streams={**self.streams, stream: numbers})
+
+    def as_json(self) -> dict[str, Any]:
+        """As files of runs have it: plain values, the numbers of each stream under its name."""
+        plain = asdict(self)
+        streams: dict[str, Any] = plain.pop("streams")
+        return {**plain, **streams}
 
 
 RECIPES = {
@@ -61,8 +80,10 @@ RECIPES = {
         input_size=224,
         width=1.0,
         length=10,
-        spatial=StreamRecipe(80_000, 256, 1e-2, dropout=0.9),
-        temporal=StreamRecipe(80_000, 256, 1e-2, dropout=0.9),
+        streams={
+            "spatial": StreamRecipe(80_000, 256, 1e-2, dropout=0.9),
+            "temporal": StreamRecipe(80_000, 256, 1e-2, dropout=0.9),
+        },
     ),
     # A quarter of the width and of the pixels, for a hundred videos or so on two processors.
     "small": Recipe(
@@ -70,8 +91,10 @@ RECIPES = {
         input_size=112,
         width=0.25,
         length=10,
-        spatial=StreamRecipe(800, 32, 1e-2, dropout=0.5),
-        temporal=StreamRecipe(3000, 32, 1e-2, dropout=0.5),
+        streams={
+            "spatial": StreamRecipe(800, 32, 1e-2, dropout=0.5),
+            "temporal": StreamRecipe(3000, 32, 1e-2, dropout=0.5),
+        },
     ),
     # For the generated videos of `twostream demo`.
     "demo": Recipe(
@@ -79,8 +102,10 @@ RECIPES = {
         input_size=64,
         width=0.25,
         length=10,
-        spatial=StreamRecipe(900, 32, 1e-2, dropout=0.5),
-        temporal=StreamRecipe(600, 32, 1e-2, dropout=0.5),
+        streams={
+            "spatial": StreamRecipe(900, 32, 1e-2, dropout=0.5),
+            "temporal": StreamRecipe(600, 32, 1e-2, dropout=0.5),
+        },
         frames=5,
     ),
 }
@@ -95,17 +120,17 @@ def find_recipe(name: str) -> Recipe:
 
 def new_net(recipe: Recipe, stream: str, classes: int, *, seed: int, bidirectional: bool = False) -> StreamNet:
     """The net of one stream, with first weights that the seed decides; the caller's random state is left alone."""
-    numbers: StreamRecipe = getattr(recipe, stream)
-    common: dict[str, Any] = {
-        "dropout": numbers.dropout,
-        "width": recipe.width,
-        "input_size": recipe.input_size,
-    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if stream == "spatial":
-            return SpatialNet(classes, **common)
-        return TemporalNet(classes, length=recipe.length, bidirectional=bidirectional, **common)
+        return find_stream(stream).new_net(
+            classes,
+            length=recipe.length,
+            bidirectional=bidirectional,
+            dropout=recipe.numbers(stream).dropout,
+            backbone=recipe.backbone,
+            width=recipe.width if recipe.backbone == CNN_M_2048 else 1.0,
+            input_size=recipe.input_size,
+        )
 
 
 def default_recipe(device: torch.device) -> str:

@@ -22,12 +22,12 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from twostream_ext.data import BatchPlan, VideoSet, flow_batches, frame_batches
+from twostream_ext.data import BatchPlan, InputBatch, VideoSet, read_batches
 from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import load_checkpoint, save_checkpoint, trained_parameters
 from twostream_ext.engine.feed import Batch, Feed
-from twostream_ext.engine.inputs import flow_input, frame_input
 from twostream_ext.engine.settings import TrainSettings
+from twostream_ext.engine.streams import Stream, find_stream
 from twostream_ext.engine.training_log import TrainingLog
 from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError
 from twostream_ext.models import NetSettings, StreamNet
@@ -65,11 +65,11 @@ def train(
     resume: bool = True,
     progress: bool = True,
 ) -> None:
-    """Train `net` in place on frames or flow stacks of `videos`, as section 5 of the paper does.
+    """Train `net` in place on what its stream reads of `videos`, as section 5 of the paper does.
 
     Each sample is a class drawn uniformly, a video of it, and a random frame or stack of that; it is cropped and
     flipped at random (and frames jittered in colour) by our kernels on `device`. For a net of several data sets, see
-    `join_video_sets`.
+    `join_video_sets`; for streams other than the paper's, `register_stream`.
 
     workers: processes that read batches ahead; 0 reads them here. They change no result.
     For the rest, and the errors, see `train_batches`.
@@ -79,12 +79,11 @@ def train(
         raise SettingsError(f"the net has {net.settings.classes} classes, the videos have more")
     listed = repr([(video.name, video.label) for video in videos.videos])
     distributed.check_same({"checksum of the list of videos": zlib.crc32(listed.encode())})
-    spatial = net.settings.stream == "spatial"
-    prepare = frame_input if spatial else flow_input
+    stream = find_stream(net.settings.stream)
     train_batches(
         net,
-        partial(_read_batches, net.settings, videos, settings, accumulate, workers, device),
-        prepare=partial(prepare, size=net.settings.input_size, device=device),
+        partial(_read_batches, stream, net.settings, videos, settings, accumulate, workers, device),
+        prepare=partial(stream.training_input, size=net.settings.input_size),
         settings=settings,
         out_dir=out_dir,
         device=device,
@@ -96,6 +95,7 @@ def train(
 
 
 def _read_batches(
+    stream: Stream[Any, Any],
     net: NetSettings,
     videos: VideoSet,
     settings: TrainSettings,
@@ -103,22 +103,20 @@ def _read_batches(
     workers: int,
     device: str | torch.device,
     start: int,
-) -> Iterator[Any]:
-    common: dict[str, Any] = {
-        "batch_size": settings.batch_size,
-        "iterations": settings.iterations,
-        "start_iteration": start,
-        "seed": settings.seed,
-        "workers": workers,
-        "rank": distributed.rank(),
-        "ranks": distributed.ranks(),
-        "accumulate": accumulate,
-        "device": device,
-    }
-    if net.stream == "spatial":
-        return frame_batches(videos.frame_store(), videos.videos, **common)
-    return flow_batches(
-        videos.flow_store(), videos.videos, length=net.length, bidirectional=net.bidirectional, **common
+) -> Iterator[tuple[InputBatch, Tensor]]:
+    return read_batches(
+        stream.store(videos),
+        videos.videos,
+        stream.inputs(net),
+        batch_size=settings.batch_size,
+        iterations=settings.iterations,
+        start_iteration=start,
+        seed=settings.seed,
+        workers=workers,
+        rank=distributed.rank(),
+        ranks=distributed.ranks(),
+        accumulate=accumulate,
+        device=device,
     )
 
 
@@ -143,7 +141,7 @@ def train_batches(
 
     batches: `batches(i)` gives this process's shares of the batches i, i + 1, ..., each in `accumulate` pieces, as
         `BatchPlan` cuts them; called once, with the iteration to start.
-    prepare: see `Prepare`; usually `flow_input` or `frame_input` with their size and device bound.
+    prepare: see `Prepare`; usually a stream's `training_input` with its size bound.
     out_dir: gets `checkpoint.safetensors` (always the latest, replaced atomically), `log.csv` (a line for each
         iteration) and TensorBoard logs. If the checkpoint is already there, training goes on from it (or is over at
         once), unless `resume` is False.
@@ -204,7 +202,6 @@ def train_batches(
 def _check_processes_agree(net: StreamNet, settings: TrainSettings) -> None:
     """SettingsError where processes, perhaps on several machines, were not started alike: they would train nonsense."""
     facts = asdict(net.settings) | asdict(settings) | {"trained_parameters": trained_parameters(net)}
-    del facts["mean_image"]  # all get the first one's
     distributed.check_same(facts)
 
 

@@ -24,7 +24,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from twostream_ext import ops
 from twostream_ext.devices import find_device
@@ -34,11 +33,10 @@ from twostream_ext.files import atomic_write
 from twostream_ext.flow import (
     DIRECTIONS,
     ClipFlow,
-    CodedField,
-    CodedFields,
+    CodedFlow,
     Estimator,
     FlowSettings,
-    code_field,
+    code_flow,
     draw_clip,
     estimate_clip_flow,
     find_method,
@@ -82,24 +80,15 @@ class CodedStretch(NamedTuple):
     """What becomes of a stretch of a video."""
 
     frames: list[bytes]
-    fields: dict[str, list[CodedField]]  # by direction
+    flow: dict[str, CodedFlow]  # by direction
 
     @property
     def pairs(self) -> int:
-        return len(self.fields.get("forward", ()))
+        return len(self.flow["forward"].ranges) if self.flow else 0
 
 
 Submit = Callable[[Callable[[], CodedStretch]], "Future[CodedStretch]"]
 """Has a stretch worked on, at once or by other threads."""
-
-
-class _Field(NamedTuple):
-    """One field of what `ops.quantize_flow` gives."""
-
-    codes: Tensor  # uint8 [H, W, 2]
-    lo: Tensor  # float32 [2]
-    step: Tensor
-    mean: Tensor
 
 
 def run_job(job: Job, plan: Plan) -> int:
@@ -153,17 +142,19 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> int:
         for coded in _in_order(calls, submit):
             for picture in coded.frames:
                 pictures.append(picture)
-            for direction, fields in coded.fields.items():
-                for field in fields:
-                    planes[direction].append(field.planes[0])
-                    planes[direction].append(field.planes[1])
-                    ranges[direction].append(field.ranges)
+            for direction, flow in coded.flow.items():
+                for plane in flow.planes:
+                    planes[direction].append(plane)
+                ranges[direction].append(flow.ranges)
         if not job.has_flow:
             if not ranges["forward"]:
                 raise VideoError(f"{job.video}: has 1 frame{_at_step(settings)}, flow needs at least 2")
             write_coded_clip(
                 job.flow,
-                {each: CodedFields(video.size, planes[each], ranges[each]) for each in settings.directions},
+                {
+                    each: CodedFlow(video.size, planes[each], np.concatenate(ranges[each]))
+                    for each in settings.directions
+                },
                 settings=settings,
                 parameters={} if plan.estimator else find_method(settings.method).parameters,
                 fps=video.fps,
@@ -179,7 +170,7 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> int:
                     size=video.size,
                     source_size=video.source_size,
                 )
-    return len(ranges["forward"])
+    return sum(map(len, ranges["forward"]))
 
 
 def _at_step(settings: FlowSettings) -> str:
@@ -238,18 +229,17 @@ def _code_stretch(job: Job, plan: Plan, device: torch.device, frames: list[Frame
         except VideoError as error:
             raise VideoError(f"{job.video}: {error}") from error
         quantized = {
-            direction: [part[0].cpu() for part in ops.quantize_flow(fields[None], bound=settings.bound)]
+            direction: ops.QuantizedFlow(
+                *(part[0].cpu() for part in ops.quantize_flow(fields[None], bound=settings.bound))
+            )
             for direction, fields in zip(DIRECTIONS, flow, strict=True)
             if fields is not None
         }
-    fields = {
-        direction: [
-            code_field(_Field(*field), codec=settings.codec, quality=settings.quality)
-            for field in zip(*parts, strict=True)
-        ]
-        for direction, parts in quantized.items()
+    coded = {
+        direction: code_flow(fields, codec=settings.codec, quality=settings.quality)
+        for direction, fields in quantized.items()
     }
-    return CodedStretch(pictures, fields)
+    return CodedStretch(pictures, coded)
 
 
 def _estimate(frames: list[Frame], plan: Plan, device: torch.device) -> ClipFlow:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Optical flow of videos: estimated, stored, read and drawn."""
 
-from twostream_ext.flow.clip import DIRECTIONS, FlowClip, FlowFields, FlowSettings, flow_tables, read_flow_batch
+from twostream_ext.flow.clip import DIRECTIONS, FlowClip, FlowSettings, read_flow_batch
 from twostream_ext.flow.draw import (
     colour_wheel,
     draw_arrows,
@@ -23,9 +23,8 @@ from twostream_ext.flow.methods import (
 from twostream_ext.flow.preview import draw_clip, write_flow_video
 from twostream_ext.flow.store import (
     FLOW_KIND,
-    CodedField,
-    CodedFields,
-    code_field,
+    CodedFlow,
+    code_flow,
     read_flow_clip,
     write_coded_clip,
     write_flow_clip,
@@ -36,15 +35,13 @@ __all__ = [
     "FLOW_KIND",
     "METHODS",
     "ClipFlow",
-    "CodedField",
-    "CodedFields",
+    "CodedFlow",
     "Estimator",
     "FlowClip",
-    "FlowFields",
     "FlowSettings",
     "FlowStore",
     "Method",
-    "code_field",
+    "code_flow",
     "colour_wheel",
     "draw_arrows",
     "draw_clip",
@@ -53,7 +50,6 @@ __all__ = [
     "estimate_flow",
     "estimator_name",
     "find_method",
-    "flow_tables",
     "flow_to_colour",
     "flow_to_planes",
     "load_estimator",

@@ -18,22 +18,13 @@ from torch import Tensor
 
 from twostream_ext.devices import processors
 from twostream_ext.errors import FlowStoreError, SettingsError
-from twostream_ext.ops import FlowBatch
+from twostream_ext.ops import FlowBatch, QuantizedFlow, dequantize_flow
 
 DIRECTIONS = ("forward", "backward")
 BIDIRECTIONAL = "bidirectional"
 
 _ALIGNMENT = 64  # bytes, as torch gives its memory
 _PIECES_PER_THREAD = 4  # so that no thread waits long for the last one
-
-
-class FlowFields(NamedTuple):
-    """Consecutive fields of one video; displacement = lo + step * code, in pixels."""
-
-    codes: Tensor  # uint8 [L, H, W, 2], a view of planes [L, 2, H, W]
-    lo: Tensor  # float32 [L, 2]
-    step: Tensor  # float32 [L, 2]
-    mean: Tensor  # float32 [L, 2], of each field before it was coded
 
 
 class FieldSlots(NamedTuple):
@@ -105,15 +96,22 @@ class FlowClip(ABC):
             raise SettingsError(f"{self.name}: has {self.frame_count} frames, {needs}")
         return self.frame_count - length
 
-    def read(self, start: int, length: int, direction: str = "forward") -> FlowFields:
+    def read(self, start: int, length: int, direction: str = "forward") -> QuantizedFlow:
         """The fields start, start + 1, ..., start + length - 1 of a direction, or both (see `read_flow_batch`).
 
-        Only these are read and decoded, in the calling thread. SettingsError if there are no such
-        fields, FlowStoreError if they are damaged.
+        Gives `codes` uint8 `[L, H, W, 2]`, a view of planes `[L, 2, H, W]`, and `lo`, `step` and `mean` float32
+        `[L, 2]`, in pixels. Only these fields are read and decoded, in the calling thread. SettingsError if there are
+        no such fields, FlowStoreError if they are damaged.
         """
         batch = read_flow_batch([self], [start], length, direction=direction, threads=1)
-        lo, step, mean = flow_tables(batch)
-        return FlowFields(batch.fields[0], lo[0], step[0], mean[0])
+        return QuantizedFlow(batch.fields[0], *(table[0] for table in _tables(batch)))
+
+    def displacement(self, number: int, direction: str = "forward") -> npt.NDArray[np.float32]:
+        """One field in pixels, float32 [H, W, 2]; errors as of `read`."""
+        batch = read_flow_batch([self], [number], 1, direction=direction, threads=1)
+        lo, step, _ = _tables(batch)
+        field: npt.NDArray[np.float32] = dequantize_flow(batch.fields, lo, step)[0][0].numpy()
+        return field
 
     def check(self, direction: str, start: int, length: int) -> None:
         """SettingsError unless the fields start, ..., start + length - 1 are there."""
@@ -181,7 +179,8 @@ def read_flow_batch(
     """Read a stack of `length` flow fields of each clip into one packed batch.
 
     Each component of each field is read and decoded straight into its place in the batch, by several threads: neither
-    reading nor decoding holds the interpreter. Clips may be of any sizes and stores, and may repeat.
+    reading nor decoding holds the interpreter. Clips may be of any sizes and stores, and may repeat; where the stack of
+    a clip shares fields with the one before it of the same clip, they are decoded once.
 
     Args:
         clips: N clips of flow stores.
@@ -214,7 +213,11 @@ def read_flow_batch(
     wanted = (sizes, length, torch.uint8, ("lo", "step", "mean"), "cpu")
     if (batch.sizes, batch.length, batch.dtype, batch.tables, batch.device.type) != wanted:
         raise ValueError(f"read_flow_batch: out must be a batch of codes with means, {length} of each of {sizes}")
-    _do_all(_pieces(batch, clips, stacks, threads), threads)
+    largest = max(1, len(clips) * length // (threads * _PIECES_PER_THREAD)) if threads > 1 else length
+    pieces, copies = _plan(_slots(batch), clips, stacks, largest)
+    _do_all(pieces, threads)
+    for copy in copies:
+        copy()
     return batch
 
 
@@ -242,38 +245,67 @@ def _runs(start: int, length: int, direction: str) -> list[_Run]:
     ]
 
 
-def _pieces(
-    batch: FlowBatch, clips: Sequence[FlowClip], stacks: Sequence[list[_Run]], threads: int
-) -> list[Callable[[], None]]:
-    """The work of reading a batch, in pieces of a few fields, or of whole runs for one thread."""
-    largest = max(1, len(clips) * batch.length // (threads * _PIECES_PER_THREAD)) if threads > 1 else batch.length
-    lo, step, mean = (table.numpy() for table in flow_tables(batch))
+def _slots(batch: FlowBatch) -> list[FieldSlots]:
+    """Where the fields of each stack of a batch go."""
+    lo, step, mean = (table.numpy() for table in _tables(batch))
+    planes = [field.numpy().transpose(0, 3, 1, 2) for field in batch.fields]
+    return [FieldSlots(*stack) for stack in zip(planes, lo, step, mean, strict=True)]
+
+
+def _plan(
+    slots: Sequence[FieldSlots], clips: Sequence[FlowClip], stacks: Sequence[list[_Run]], largest: int
+) -> tuple[list[Callable[[], None]], list[Callable[[], None]]]:
+    """The work of reading stacks: pieces of at most `largest` fields, and what is to be copied after them, in order.
+
+    Where a stack shares fields with the one before of the same clip, as those of a test do, they are decoded once.
+    """
     pieces: list[Callable[[], None]] = []
-    for index, (clip, runs) in enumerate(zip(clips, stacks, strict=True)):
-        planes = batch.fields[index].numpy().transpose(0, 3, 1, 2)
-        stack = FieldSlots(planes, lo[index], step[index], mean[index])
+    copies: list[Callable[[], None]] = []
+    before: dict[tuple[int, str], tuple[int, FieldSlots]] = {}  # of each clip and direction, the last run and its slots
+    for stack, clip, runs in zip(slots, clips, stacks, strict=True):
         for run in runs:
-            slots = stack if len(runs) == 1 else _part(stack, run.place)
+            here = stack if len(runs) == 1 else _part(stack, run.place)
             if run.backward:
-                slots = _part(slots, slice(None, None, -1))
-            if len(slots.lo) <= largest:
-                pieces.append(partial(clip.load, run.direction, run.first, slots))
-                continue
+                here = _part(here, slice(None, None, -1))
+            left = slice(0, len(here.lo))
+            if (id(clip), run.direction) in before:
+                other_first, other = before[id(clip), run.direction]
+                shared, source, left = _overlap(run.first - other_first, len(here.lo))
+                copies.append(partial(_copy, _part(other, source), _part(here, shared)))
+            before[id(clip), run.direction] = run.first, here
             pieces += [
-                partial(clip.load, run.direction, run.first + at, _part(slots, slice(at, at + largest)))
-                for at in range(0, len(slots.lo), largest)
+                partial(clip.load, run.direction, run.first + at, _part(here, slice(at, min(at + largest, left.stop))))
+                for at in range(left.start, left.stop, largest)
             ]
-    return pieces
+    return pieces, copies
+
+
+def _overlap(ahead: int, count: int) -> tuple[slice, slice, slice]:
+    """Of a run of `count` fields that begins `ahead` fields after another of as many, or before it if negative.
+
+    Which of its fields the other has too, which ones they are of the other, and which of its fields are left.
+    """
+    ahead = max(-count, min(count, ahead))
+    shared = slice(max(0, -ahead), count - max(0, ahead))
+    source = slice(max(0, ahead), count - max(0, -ahead))
+    left = slice(shared.stop, count) if ahead >= 0 else slice(0, shared.start)
+    return shared, source, left
+
+
+def _copy(source: FieldSlots, target: FieldSlots) -> None:
+    target.planes[:] = source.planes
+    target.lo[:], target.step[:], target.mean[:] = source.lo, source.step, source.mean
 
 
 def _part(slots: FieldSlots, chosen: slice) -> FieldSlots:
     return FieldSlots(slots.planes[chosen], slots.lo[chosen], slots.step[chosen], slots.mean[chosen])
 
 
-def flow_tables(batch: FlowBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """`lo`, `step` and `mean` of a batch of codes."""
-    if batch.lo is None or batch.step is None or batch.mean is None:
-        raise ValueError("flow_tables: the batch does not hold codes with their means")
+def _tables(batch: FlowBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """`lo`, `step` and `mean` of a batch of codes, which has them."""
+    assert batch.lo is not None
+    assert batch.step is not None
+    assert batch.mean is not None
     return batch.lo, batch.step, batch.mean
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 
 from twostream_ext.errors import VideoError
 from twostream_ext.files import refuse_same_file
@@ -28,7 +27,7 @@ def draw_clip(video: str | os.PathLike[str], clip: FlowClip) -> Picture:
     frame = next(islice(_frames(video, clip), number, None), None)
     if frame is None:
         raise VideoError(f"{video}: has no frame {number}, but flow from it")
-    return draw_flow(frame, _field(clip, number), number=number)
+    return draw_flow(frame, clip.displacement(number), number=number)
 
 
 def write_flow_video(video: str | os.PathLike[str], clip: FlowClip, out: str | os.PathLike[str]) -> None:
@@ -40,7 +39,7 @@ def write_flow_video(video: str | os.PathLike[str], clip: FlowClip, out: str | o
     check_mp4(out)
     refuse_same_file(out, video)
     chosen = np.unique(np.linspace(0, clip.length() - 1, _SAMPLES).round().astype(int))
-    maximum = typical_maximum(np.stack([_field(clip, int(number)) for number in chosen]))
+    maximum = typical_maximum(np.stack([clip.displacement(int(number)) for number in chosen]))
 
     def pictures() -> Iterator[Picture]:
         frames = _frames(video, clip)
@@ -48,7 +47,7 @@ def write_flow_video(video: str | os.PathLike[str], clip: FlowClip, out: str | o
             frame = next(frames, None)
             if frame is None:
                 raise VideoError(f"{video}: has no frame {number}, but flow from it")
-            yield side_by_side(frame, _field(clip, number), maximum=maximum)
+            yield side_by_side(frame, clip.displacement(number), maximum=maximum)
 
     write_mp4(out, pictures(), clip.fps)
 
@@ -59,10 +58,3 @@ def _frames(video: str | os.PathLike[str], clip: FlowClip) -> Iterator[Picture]:
     if opened.size != clip.size:
         raise VideoError(f"{video}: has frames of another size than its flow")
     return opened.frames
-
-
-def _field(clip: FlowClip, number: int) -> npt.NDArray[np.float32]:
-    """A forward field in pixels, float32 [H, W, 2]."""
-    codes, lo, step, _ = (part[0].numpy() for part in clip.read(number, 1))
-    field: npt.NDArray[np.float32] = lo + step * codes.astype(np.float32)
-    return field

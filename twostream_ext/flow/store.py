@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from twostream_ext.media.container import (
 )
 from twostream_ext.media.directory import SETTINGS_FILE, Store, settings_dict
 from twostream_ext.media.jpeg import check_codec, code_jpeg, decode_jpeg, largest_jpeg, most_pixels
+from twostream_ext.ops import QuantizedFlow
 from twostream_ext.settings_files import read_settings
 
 FLOW_KIND = "flow"
@@ -36,33 +37,12 @@ FLOW_KIND = "flow"
 _RANGES = ("lo", "step", "mean")
 
 
-class QuantizedField(Protocol):
-    """One flow field as `ops.quantize_flow` codes it: displacement = lo + step * code."""
-
-    @property
-    def codes(self) -> Any: ...  # uint8 [H, W, 2]
-    @property
-    def lo(self) -> Any: ...  # float32 [2], in pixels, as step and mean
-    @property
-    def step(self) -> Any: ...
-    @property
-    def mean(self) -> Any: ...
-
-
-class CodedField(NamedTuple):
-    """One flow field as it is stored."""
-
-    size: tuple[int, int]  # (height, width)
-    planes: tuple[bytes, bytes]  # of x and of y
-    ranges: npt.NDArray[np.float32]  # [3, 2]: lo, step, mean
-
-
-class CodedFields(NamedTuple):
-    """The fields of one direction as they are stored."""
+class CodedFlow(NamedTuple):
+    """Consecutive fields of one direction as they are stored."""
 
     size: tuple[int, int]  # (height, width)
     planes: Pictures  # x and y of each field in turn
-    ranges: list[npt.NDArray[np.float32]]  # of each field [3, 2]: lo, step, mean
+    ranges: npt.NDArray[np.float32]  # [L, 3, 2]: lo, step and mean of each field
 
 
 class _StoredClip(FlowClip):
@@ -126,26 +106,26 @@ def read_flow_clip(path: str | os.PathLike[str]) -> FlowClip:
     return _StoredClip(Path(path).stem, open_container(path, FLOW_KIND, trusted=set()))
 
 
-def code_field(field: QuantizedField, *, codec: str = "jpeg", quality: int | None = 90) -> CodedField:
-    """Code the two planes of a field.
+def code_flow(flow: QuantizedFlow, *, codec: str = "jpeg", quality: int | None = 90) -> CodedFlow:
+    """Code the two planes of each of L fields: codes uint8 [L, H, W, 2] and lo, step, mean float32 [L, 2].
 
     SettingsError if there is no such codec or quality.
     """
     check_codec(codec, quality)
-    codes = np.asarray(field.codes)
-    if codes.dtype != np.uint8 or codes.ndim != 3 or codes.shape[2] != 2:
-        raise ValueError(f"code_field: codes are {codes.dtype} {list(codes.shape)}, expected uint8 [H, W, 2]")
-    planes = [np.ascontiguousarray(codes[..., component]) for component in (0, 1)]
-    x, y = (plane.tobytes() if codec == "raw" else code_jpeg(plane, quality) for plane in planes)
-    ranges = np.stack([np.asarray(part, np.float32) for part in (field.lo, field.step, field.mean)])
-    return CodedField((codes.shape[0], codes.shape[1]), (x, y), ranges)
+    codes = np.asarray(flow.codes)
+    if codes.dtype != np.uint8 or codes.ndim != 4 or codes.shape[3] != 2:
+        raise ValueError(f"a field's codes are {codes.dtype} {list(codes.shape[1:])}, expected uint8 [H, W, 2]")
+    planes = [np.ascontiguousarray(field[..., component]) for field in codes for component in (0, 1)]
+    coded = [plane.tobytes() if codec == "raw" else code_jpeg(plane, quality) for plane in planes]
+    ranges = np.stack([np.asarray(part, np.float32) for part in (flow.lo, flow.step, flow.mean)], axis=1)
+    return CodedFlow((codes.shape[1], codes.shape[2]), coded, ranges)
 
 
 def write_flow_clip(
     path: str | os.PathLike[str],
     *,
-    forward: Iterable[QuantizedField],
-    backward: Iterable[QuantizedField] | None = None,
+    forward: Iterable[QuantizedFlow],
+    backward: Iterable[QuantizedFlow] | None = None,
     codec: str = "jpeg",
     quality: int = 90,
     method: str = "unknown",
@@ -157,8 +137,8 @@ def write_flow_clip(
     """Write the flow of one video, whole or not at all.
 
     forward, backward: one field for each pair of neighbouring frames, in the order of the frames;
-    each with codes uint8 [H, W, 2] and lo, step, mean float32 [2]. The other arguments are only
-    noted; source_size (height, width) is by default that of the fields.
+    each with codes uint8 [H, W, 2] and lo, step, mean float32 [2], tensors or arrays. The other
+    arguments are only noted; source_size (height, width) is by default that of the fields.
 
     ValueError if the fields are not alike in size or number; SettingsError for a codec or quality
     that cannot be; OSError if the file cannot be written.
@@ -166,7 +146,7 @@ def write_flow_clip(
     check_codec(codec, quality)
     given = {"forward": forward} | ({} if backward is None else {"backward": backward})
     coded = {
-        direction: _collect(path, [code_field(field, codec=codec, quality=quality) for field in fields])
+        direction: _join(path, [code_flow(_alone(field), codec=codec, quality=quality) for field in fields])
         for direction, fields in given.items()
     }
     settings = FlowSettings(
@@ -188,7 +168,7 @@ def write_flow_clip(
 
 def write_coded_clip(
     path: str | os.PathLike[str],
-    fields: dict[str, CodedFields],
+    fields: dict[str, CodedFlow],
     *,
     settings: FlowSettings,
     parameters: dict[str, Any],
@@ -211,7 +191,7 @@ def write_coded_clip(
         "source_size": source_size or size,
     }
     arrays = {
-        f"{direction}.{name}": np.stack([ranges[index] for ranges in coded.ranges])
+        f"{direction}.{name}": np.ascontiguousarray(coded.ranges[:, index])
         for direction, coded in fields.items()
         for index, name in enumerate(_RANGES)
     }
@@ -220,12 +200,18 @@ def write_coded_clip(
     )
 
 
-def _collect(path: str | os.PathLike[str], fields: list[CodedField]) -> CodedFields:
+def _alone(field: QuantizedFlow) -> QuantizedFlow:
+    """One field as a run of one."""
+    parts: list[Any] = [np.asarray(part)[None] for part in field]
+    return QuantizedFlow(*parts)
+
+
+def _join(path: str | os.PathLike[str], fields: list[CodedFlow]) -> CodedFlow:
     sizes = {field.size for field in fields}
     if len(sizes) != 1:
         raise ValueError(f"{path}: fields of one size are expected, got {sorted(sizes)}")
     planes = [plane for field in fields for plane in field.planes]
-    return CodedFields(sizes.pop(), planes, [field.ranges for field in fields])
+    return CodedFlow(sizes.pop(), planes, np.concatenate([field.ranges for field in fields]))
 
 
 def _settings(noted: dict[str, Any]) -> FlowSettings:

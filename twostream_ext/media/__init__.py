@@ -2,6 +2,7 @@
 """Files of moving pictures: videos, coded planes and frames, and the stores that hold them."""
 
 from twostream_ext.media import container, directory, jpeg
+from twostream_ext.media.frame_batch import FrameBatch, read_frame_batch
 from twostream_ext.media.frames import (
     FrameClip,
     FrameSettings,
@@ -30,6 +31,7 @@ __all__ = [
     "FALLBACK_FPS",
     "VIDEO_EXTENSIONS",
     "Frame",
+    "FrameBatch",
     "FrameClip",
     "FrameSettings",
     "FrameStore",
@@ -44,6 +46,7 @@ __all__ = [
     "directory",
     "jpeg",
     "open_video",
+    "read_frame_batch",
     "read_video",
     "to_grey",
     "video_fps",

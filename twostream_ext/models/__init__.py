@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The networks of the two streams, and their fusion."""
 
-from twostream_ext.models.cnn_m_2048 import CNNM2048
+from twostream_ext.models.backbone_settings import BackboneSettings
+from twostream_ext.models.backbones import backbone_names, find_backbone, register_backbone
+from twostream_ext.models.cnn_m_2048 import CNN_M_2048, CNNM2048
 from twostream_ext.models.fusion import SVMFusion, fuse_average, fused_top1, top1
 from twostream_ext.models.multi_task import UCF101_LIKE_HMDB51, AddedClasses, add_classes
 from twostream_ext.models.pretrained import Pretrained, load_pretrained
@@ -14,16 +16,17 @@ from twostream_ext.models.streams import (
     build_net,
     build_unfilled_net,
     copy_backbone,
-    expect_mean_image,
     freeze_backbone,
 )
 
 __all__ = [
     "CNNM2048",
+    "CNN_M_2048",
     "RGB_MEAN",
     "RGB_STD",
     "UCF101_LIKE_HMDB51",
     "AddedClasses",
+    "BackboneSettings",
     "NetSettings",
     "Pretrained",
     "SVMFusion",
@@ -31,13 +34,15 @@ __all__ = [
     "StreamNet",
     "TemporalNet",
     "add_classes",
+    "backbone_names",
     "build_net",
     "build_unfilled_net",
     "copy_backbone",
-    "expect_mean_image",
+    "find_backbone",
     "freeze_backbone",
     "fuse_average",
     "fused_top1",
     "load_pretrained",
+    "register_backbone",
     "top1",
 ]

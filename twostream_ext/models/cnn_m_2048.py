@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from twostream_ext.errors import SettingsError
+from twostream_ext.models.backbone_settings import BackboneSettings
 from twostream_ext.models.response_norm import LocalResponseNorm
 
+CNN_M_2048 = "cnn_m_2048"
+"""Name of the paper's backbone."""
 _POOL_WINDOW = 3
 
 
@@ -59,7 +64,8 @@ class CNNM2048(nn.Sequential):
     norm2: the paper removes the second normalisation from the temporal net, to save memory.
 
     `mean_image`, float [in_channels, input_size, input_size], is subtracted from the input; it is None but for a net
-    pre-trained with one (see `load_pretrained`).
+    pre-trained with one (see `load_pretrained`). `load_state_dict` brings it with the weights that were trained on it,
+    and takes it away with those that were not.
 
     Pooling rounds up as in Caffe; at 224 this matters for pool2 only (13, not 12). The paper does
     not state its initialisation: here all layers start with normal weights of variance 2 / fan-in
@@ -106,6 +112,7 @@ class CNNM2048(nn.Sequential):
             del layers["norm2"]
         super().__init__(OrderedDict(layers))
         self.hidden = f7
+        self._input_shape = (in_channels, input_size, input_size)
         self.mean_image: Tensor | None
         self.register_buffer("mean_image", None)
         self.apply(_initialise)
@@ -113,6 +120,27 @@ class CNNM2048(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         hidden: Tensor = super().forward(x if self.mean_image is None else x - self.mean_image)  # type: ignore[no-untyped-call]
         return hidden
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # torch loads a buffer only where there is one, and misses it where the file has none.
+        if f"{prefix}conv1.weight" in state_dict:
+            has_image = state_dict.get(f"{prefix}mean_image") is not None
+            self.mean_image = self.get_parameter("conv1.weight").new_empty(self._input_shape) if has_image else None
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def make_cnn_m_2048(settings: BackboneSettings) -> CNNM2048:
+    """The backbone of both streams; the paper removes the second normalisation where it takes flow."""
+    if settings.pretrained:
+        raise SettingsError(f"pretrained weights of {CNN_M_2048} come from a file: use load_pretrained(net, path)")
+    with torch.device("meta") if settings.unfilled else nullcontext():
+        return CNNM2048(
+            settings.channels,
+            width=settings.width,
+            input_size=settings.input_size,
+            dropout=settings.dropout,
+            norm2=not settings.takes_flow,
+        )
 
 
 def _pool() -> nn.MaxPool2d:

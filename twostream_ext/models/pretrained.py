@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.models.caffe import read_binaryproto, read_caffemodel
-from twostream_ext.models.cnn_m_2048 import CNNM2048
+from twostream_ext.models.cnn_m_2048 import CNN_M_2048, CNNM2048
 from twostream_ext.models.matconvnet import read_matconvnet
 from twostream_ext.models.released import AnyPath, Array, ReleasedLayer, ReleasedNet
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
-from twostream_ext.models.streams import CNN_M_2048, StreamNet, set_mean_image
+from twostream_ext.models.streams import StreamNet
 
 _LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
 _MEAN = (123.659, 116.766, 103.932)  # RGB; of the mean image that was released beside the weights
@@ -43,9 +43,9 @@ def load_pretrained(
         from its content. Both give the same net.
     mean_file: Caffe's mean image, `VGG_mean.binaryproto`. Without it the mean is that in the `.mat` file; beside a
         `.caffemodel`, which has none, the mean colour of that image.
-    cross_modality: needed for a temporal net, whose first layer then gets the mean of the RGB filters for each of its
-        2L channels. Not of the paper, which trains that net from scratch and calls for nothing of the kind; and since
-        that net has no second normalisation, its deeper layers meet larger values than they were trained on.
+    cross_modality: needed for a net that takes flow, whose first layer then gets the mean of the RGB filters for each
+        of its channels. Not of the paper, which trains that net from scratch and calls for nothing of the kind; and
+        since that net has no second normalisation, its deeper layers meet larger values than they were trained on.
 
     The released net takes RGB (MatConvNet) or BGR (Caffe) of 0 .. 255 less its mean. All this is folded into the first
     layer, so that the net takes what all spatial nets here take: (frame - RGB_MEAN) / RGB_STD. A mean that is an image
@@ -64,7 +64,7 @@ def load_pretrained(
     classifiers = {name: _fitted(path, "fc8", released, shape) for name, shape in head_shapes.items()}
     image = None
     if cross_modality:
-        layers["conv1"] = _for_flow(layers["conv1"], 2 * net.settings.length)
+        layers["conv1"] = _for_flow(layers["conv1"], net.settings.channels)
     else:
         mean = _mean(path, released, mean_file, net.settings.input_size)
         image = _mean_image(mean)
@@ -74,7 +74,7 @@ def load_pretrained(
         _fill(backbone.get_submodule(name), layer)
     for name, layer in classifiers.items():
         _fill(heads[name], layer)
-    set_mean_image(net, image)
+    backbone.mean_image = None if image is None else image.to(backbone.get_parameter("conv1.weight"))
     kept = tuple(f"fc8.{name}" for name in net.fc8 if name not in heads)
     return Pretrained((*_LAYERS, *(f"fc8.{name}" for name in heads)), kept)
 
@@ -82,16 +82,18 @@ def load_pretrained(
 def _checked_backbone(net: StreamNet, mean_file: AnyPath | None, cross_modality: bool) -> CNNM2048:
     if not isinstance(net.backbone, CNNM2048):
         raise SettingsError(f"load_pretrained: the net's backbone must be {CNN_M_2048}, got {net.settings.backbone!r}")
-    temporal = net.settings.stream == "temporal"
-    if temporal and not cross_modality:
+    takes_flow, channels = net.settings.takes_flow, net.settings.channels
+    if takes_flow and not cross_modality:
         raise SettingsError(
-            "load_pretrained: a temporal net takes weights trained on RGB only with cross_modality=True, which is not "
+            "load_pretrained: a net for flow takes weights trained on RGB only with cross_modality=True, which is not "
             "of the paper"
         )
-    if cross_modality and not temporal:
-        raise SettingsError("load_pretrained: cross_modality is for temporal nets, got a spatial one")
+    if cross_modality and not takes_flow:
+        raise SettingsError("load_pretrained: cross_modality is for nets that take flow, got one that takes frames")
     if cross_modality and mean_file is not None:
-        raise SettingsError("load_pretrained: mean_file is of frames, a temporal net has no use for it")
+        raise SettingsError("load_pretrained: mean_file is of frames, a net for flow has no use for it")
+    if not takes_flow and channels != len(RGB_MEAN):
+        raise SettingsError(f"load_pretrained: released weights take 3 channels, the net's input has {channels}")
     return net.backbone
 
 

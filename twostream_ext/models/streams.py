@@ -5,21 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from twostream_ext.errors import SettingsError
-from twostream_ext.models.cnn_m_2048 import CNNM2048
-from twostream_ext.models.timm_backbone import TimmBackbone
+from twostream_ext.models.backbone_settings import BackboneSettings
+from twostream_ext.models.backbones import find_backbone
+from twostream_ext.models.rgb import RGB_MEAN
 
 if TYPE_CHECKING:
     from typing import Self
 
-CNN_M_2048 = "cnn_m_2048"
-"""Name of the paper's backbone; all others are timm's."""
 ONLY_DATASET = "default"
 """Name of the head of a net that was given a plain number of classes."""
 
@@ -28,25 +27,32 @@ ONLY_DATASET = "default"
 class NetSettings:
     """All that is needed to build a net again; plain values, so that JSON can hold it."""
 
-    stream: str  # "spatial" or "temporal"
+    stream: str  # its name, for whoever prepares inputs: "spatial", "temporal"
     classes: dict[str, int]  # data set -> number of classes
     backbone: str
     dropout: float
     width: float
     input_size: int  # side of the square input in pixels
+    channels: int  # of the input
+    takes_flow: bool  # the input is flow and not RGB
     length: int = 0  # flow fields in one input; 0 for the spatial net
     bidirectional: bool = False
-    mean_image: bool = False  # the backbone subtracts one, see `load_pretrained`
 
 
 class StreamNet(nn.Module):
-    """What both nets share. Use `SpatialNet` or `TemporalNet`."""
+    """A backbone (see `register_backbone`) and a linear classifier for each data set: the net of any stream.
 
-    def __init__(self, settings: NetSettings, *, in_channels: int, pretrained: bool) -> None:
+    `SpatialNet` and `TemporalNet` are those of the paper; `build_net` makes one from its settings.
+    """
+
+    def __init__(self, settings: NetSettings, *, pretrained: bool = False, unfilled: bool = False) -> None:
+        """Start with random weights; `pretrained`, `unfilled`: see `BackboneSettings`."""
         super().__init__()
         self.settings = settings
-        self.backbone = _backbone(settings, in_channels, pretrained)
-        self.fc8 = nn.ModuleDict({name: _head(self.backbone.hidden, count) for name, count in settings.classes.items()})
+        self.backbone = _make_backbone(settings, pretrained, unfilled)
+        hidden = _hidden(settings.backbone, self.backbone)
+        with torch.device("meta") if unfilled else nullcontext():
+            self.fc8 = nn.ModuleDict({name: _head(hidden, count) for name, count in settings.classes.items()})
         # A quarter to a third faster on the CPU than planes one after the other.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -78,8 +84,8 @@ class SpatialNet(StreamNet):
 
     classes: number of classes, or that of each data set of a multi-task net, for instance
         {"ucf101": 101, "hmdb51": 51}.
-    backbone: "cnn_m_2048", or the name of a net in the timm package (an optional extra; not of the paper), of which the
-        features before its classifier are taken.
+    backbone: "cnn_m_2048", a name given to `register_backbone`, or that of a net in the timm package (an optional
+        extra; not of the paper), of which the features before its classifier are taken.
     dropout: of full6 and full7, or of timm's features; 0.5 or 0.9 in table 1a.
     width, input_size: see `CNNM2048`; width is 1 with timm's backbones.
     pretrained: start from timm's weights, see `TimmBackbone`; those of CNN-M-2048 come from a file by
@@ -96,8 +102,17 @@ class SpatialNet(StreamNet):
         input_size: int = 224,
         pretrained: bool = False,
     ) -> None:
-        settings = NetSettings("spatial", _class_counts(classes), backbone, dropout, width, input_size)
-        super().__init__(settings, in_channels=3, pretrained=pretrained)
+        settings = NetSettings(
+            "spatial",
+            _class_counts(classes),
+            backbone,
+            dropout,
+            width,
+            input_size,
+            channels=len(RGB_MEAN),
+            takes_flow=False,
+        )
+        super().__init__(settings, pretrained=pretrained)
 
 
 class TemporalNet(StreamNet):
@@ -133,57 +148,25 @@ class TemporalNet(StreamNet):
             dropout,
             width,
             input_size,
-            length,
-            bidirectional,
+            channels=2 * length,
+            takes_flow=True,
+            length=length,
+            bidirectional=bidirectional,
         )
-        super().__init__(settings, in_channels=2 * length, pretrained=pretrained)
+        super().__init__(settings, pretrained=pretrained)
 
 
 def build_net(settings: NetSettings) -> StreamNet:
     """The net that `settings` describes, with new weights."""
-    if settings.stream == "spatial":
-        net = SpatialNet(
-            settings.classes,
-            backbone=settings.backbone,
-            dropout=settings.dropout,
-            width=settings.width,
-            input_size=settings.input_size,
-        )
-        if settings.mean_image:
-            expect_mean_image(net)
-        return net
-    if settings.stream == "temporal":
-        return TemporalNet(
-            settings.classes,
-            length=settings.length,
-            backbone=settings.backbone,
-            dropout=settings.dropout,
-            width=settings.width,
-            input_size=settings.input_size,
-            bidirectional=settings.bidirectional,
-        )
-    raise SettingsError(f"stream must be spatial or temporal, got {settings.stream!r}")
+    return StreamNet(settings)
 
 
 def build_unfilled_net(settings: NetSettings) -> StreamNet:
     """The net that `settings` describes, to be given all its weights by `load_state_dict(..., assign=True)`.
 
-    No time is spent on first weights, except on timm's nets: some of those hold tensors that no file does.
+    Where the backbone knows how to, no time is spent on first weights.
     """
-    with torch.device("meta") if settings.backbone == CNN_M_2048 else nullcontext():
-        return build_net(settings)
-
-
-def set_mean_image(net: StreamNet, image: Tensor | None) -> None:
-    """Let a net with CNN-M-2048 subtract `image`, float [3, input_size, input_size], from its input; None: nothing."""
-    place = next(net.backbone.parameters())
-    net.backbone.mean_image = None if image is None else image.to(place.device, place.dtype)
-    net.settings = replace(net.settings, mean_image=image is not None)
-
-
-def expect_mean_image(net: StreamNet) -> None:
-    """Give a net the place of a mean image, to be filled with the one of another net."""
-    set_mean_image(net, torch.zeros(3, net.settings.input_size, net.settings.input_size))
+    return StreamNet(settings, unfilled=True)
 
 
 def freeze_backbone(net: StreamNet) -> None:
@@ -202,38 +185,35 @@ def copy_backbone(source: StreamNet, target: StreamNet) -> None:
 
     SettingsError if the two differ in anything but their data sets, dropout and the direction of their flow.
     """
-    for name in ("stream", "backbone", "width", "input_size", "length"):
+    for name in ("stream", "backbone", "width", "input_size", "length", "channels"):
         ours, theirs = getattr(target.settings, name), getattr(source.settings, name)
         if ours != theirs:
             raise SettingsError(f"copy_backbone: source and target must have the same {name}, got {theirs} and {ours}")
-    if isinstance(source.backbone, CNNM2048):
-        image = source.backbone.mean_image
-        set_mean_image(target, None if image is None else image.clone())
     target.backbone.load_state_dict(source.backbone.state_dict())
 
 
-def _backbone(settings: NetSettings, in_channels: int, pretrained: bool) -> CNNM2048 | TimmBackbone:
-    spatial = settings.stream == "spatial"
-    if settings.backbone == CNN_M_2048:
-        if pretrained:
-            raise SettingsError(f"pretrained weights of {CNN_M_2048} come from a file: use load_pretrained(net, path)")
-        return CNNM2048(
-            in_channels,
-            width=settings.width,
+def _make_backbone(settings: NetSettings, pretrained: bool, unfilled: bool) -> nn.Module:
+    make = find_backbone(settings.backbone)
+    return make(
+        BackboneSettings(
+            channels=settings.channels,
+            takes_flow=settings.takes_flow,
             input_size=settings.input_size,
             dropout=settings.dropout,
-            norm2=spatial,
+            width=settings.width,
+            pretrained=pretrained,
+            unfilled=unfilled,
         )
-    if settings.width != 1:
-        raise SettingsError(f"width must be 1 for backbones other than {CNN_M_2048}, got {settings.width}")
-    return TimmBackbone(
-        settings.backbone,
-        in_channels,
-        rgb=spatial,
-        input_size=settings.input_size,
-        dropout=settings.dropout,
-        pretrained=pretrained,
     )
+
+
+def _hidden(name: str, backbone: nn.Module) -> int:
+    hidden = getattr(backbone, "hidden", None)
+    if not isinstance(hidden, int) or hidden < 1:
+        raise SettingsError(
+            f"backbone {name!r}: its attribute `hidden` must be the size of its last hidden layer, got {hidden!r}"
+        )
+    return hidden
 
 
 def _class_counts(classes: int | Mapping[str, int]) -> dict[str, int]:

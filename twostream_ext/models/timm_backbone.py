@@ -10,41 +10,45 @@ import torch
 from torch import Tensor, nn
 
 from twostream_ext.errors import SettingsError
+from twostream_ext.models.backbone_settings import BackboneSettings
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
 
 
+class NoTimmNetError(SettingsError):
+    """timm cannot be imported, or cannot make the net; the text says which, as "timm ..." goes on."""
+
+
 class TimmBackbone(nn.Module):
-    """A net of timm up to its features: float [N, in_channels, input_size, input_size] -> [N, hidden].
+    """A net of timm up to its features: float [N, channels, input_size, input_size] -> [N, hidden].
 
     name: any of `timm.list_models()`, `"resnet50"` say, with or without the tag of its weights.
-    rgb: the input is a frame, normalised by `RGB_MEAN` and `RGB_STD`; it is brought to what the net was trained on.
-    dropout: probability of dropping a feature.
-    pretrained: start from timm's weights (which it downloads). Where the input is no frame, the filters of the first
-        layer are averaged over RGB and repeated for each channel: cross-modality, not of the paper.
 
-    SettingsError if timm cannot be imported, does not know the name or cannot get the weights, or if the net takes no
-    input of that size.
+    A frame is brought from our normalisation to what the net was trained on. `dropout` is that of a feature; width must
+    be 1. `pretrained` takes timm's weights (which it downloads); where the input is no frame, the filters of the first
+    layer are averaged over RGB and repeated for each channel: cross-modality, not of the paper.
+
+    NoTimmNetError if timm cannot be imported, does not know the name or cannot get the weights; SettingsError if the
+    net cannot have those settings.
     """
 
     scale: Tensor | None
     shift: Tensor | None
 
-    def __init__(
-        self, name: str, in_channels: int, *, rgb: bool, input_size: int, dropout: float, pretrained: bool
-    ) -> None:
+    def __init__(self, name: str, settings: BackboneSettings) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise SettingsError(f"{name}: dropout must be in 0 .. 1 (below 1), got {dropout}")
-        self.net = _create(name, in_channels, pretrained=pretrained and rgb)
-        if pretrained and not rgb:
+        _check(name, settings)
+        channels, size = settings.channels, settings.input_size
+        frame = not settings.takes_flow and channels == len(RGB_MEAN)
+        self.net = _create(name, channels, pretrained=settings.pretrained and frame)
+        if settings.pretrained and not frame:
             colour = _create(name, len(RGB_MEAN), pretrained=True)
             self.net.load_state_dict(_for_channels(name, colour.state_dict(), self.net.state_dict()))
-        settings: dict[str, Any] = self.net.pretrained_cfg
-        _check_size(name, settings, input_size)
-        self.input_shape = (in_channels, input_size, input_size)
+        trained_on: dict[str, Any] = self.net.pretrained_cfg
+        _check_size(name, trained_on, size)
+        self.input_shape = (channels, size, size)
         self.hidden: int = self.net.head_hidden_size
-        self.dropout = nn.Dropout(dropout)
-        scale, shift = _normalisation(settings) if rgb else (None, None)
+        self.dropout = nn.Dropout(settings.dropout)
+        scale, shift = _normalisation(trained_on) if frame else (None, None)
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
 
@@ -58,21 +62,28 @@ class TimmBackbone(nn.Module):
         return features
 
 
-def _create(name: str, in_channels: int, *, pretrained: bool) -> Any:
-    timm = _import_timm(name)
+def _check(name: str, settings: BackboneSettings) -> None:
+    if not 0 <= settings.dropout < 1:
+        raise SettingsError(f"{name}: dropout must be in 0 .. 1 (below 1), got {settings.dropout}")
+    if settings.width != 1:
+        raise SettingsError(f"backbone {name!r}: width must be 1 for nets of timm, got {settings.width}")
+
+
+def _create(name: str, channels: int, *, pretrained: bool) -> Any:
+    timm = _import_timm()
     try:
-        return timm.create_model(name, pretrained=pretrained, in_chans=in_channels, num_classes=0)
+        return timm.create_model(name, pretrained=pretrained, in_chans=channels, num_classes=0)
     except Exception as error:  # of whatever kind: the name, the network, the hub, the net's own
-        raise SettingsError(f"backbone {name!r}: timm cannot make it: {_first_line(error)}") from error
+        raise NoTimmNetError(f"cannot make it: {_first_line(error)}") from error
 
 
-def _import_timm(name: str) -> ModuleType:
+def _import_timm() -> ModuleType:
     try:
         import timm
     except Exception as error:  # a torchvision that does not fit torch raises a RuntimeError
-        raise SettingsError(
-            f"backbone must be cnn_m_2048 or a net of timm, got {name!r}, and timm cannot be imported "
-            f"({_first_line(error)}): pip install 'twostream_ext[timm]', and the torchvision that belongs to your torch"
+        raise NoTimmNetError(
+            f"cannot be imported ({_first_line(error)}): pip install 'twostream_ext[timm]', and the torchvision that "
+            "belongs to your torch"
         ) from error
     module: ModuleType = timm
     return module
@@ -99,18 +110,18 @@ def _is_first_layer(given: Tensor, target: Tensor) -> bool:
     return given.dim() == 4 and given.shape[1] == len(RGB_MEAN) and same_but_channels
 
 
-def _check_size(name: str, settings: dict[str, Any], input_size: int) -> None:
-    own = settings["input_size"][-1]
-    if settings.get("fixed_input_size") and input_size != own:
+def _check_size(name: str, trained_on: dict[str, Any], input_size: int) -> None:
+    own = trained_on["input_size"][-1]
+    if trained_on.get("fixed_input_size") and input_size != own:
         raise SettingsError(f"backbone {name!r}: input_size must be {own}, got {input_size}")
-    smallest = (settings.get("min_input_size") or (0,))[-1]
+    smallest = (trained_on.get("min_input_size") or (0,))[-1]
     if input_size < max(1, smallest):
         raise SettingsError(f"backbone {name!r}: input_size must be at least {max(1, smallest)}, got {input_size}")
 
 
-def _normalisation(settings: dict[str, Any]) -> tuple[Tensor, Tensor] | tuple[None, None]:
+def _normalisation(trained_on: dict[str, Any]) -> tuple[Tensor, Tensor] | tuple[None, None]:
     """Scale and shift [1, 3, 1, 1] from our normalisation to that of the net's training; None if it is the same."""
-    mean, std = (255 * torch.tensor(settings[key], dtype=torch.float64) for key in ("mean", "std"))
+    mean, std = (255 * torch.tensor(trained_on[key], dtype=torch.float64) for key in ("mean", "std"))
     our_mean, our_std = (torch.tensor(each, dtype=torch.float64) for each in (RGB_MEAN, RGB_STD))
     if torch.allclose(mean, our_mean) and torch.allclose(std, our_std):
         return None, None

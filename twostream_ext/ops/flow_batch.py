@@ -24,14 +24,18 @@ class FlowBatch:
 
     buffer: torch.Tensor
     """uint8 `[bytes]`: the ranges and means, then the planes `[L, 2, H_i, W_i]` of each sample."""
-    sizes: tuple[tuple[int, int], ...]
-    """Height and width of each sample's fields, in pixels."""
+    packed_sizes: tuple[tuple[int, int], ...]
+    """Height and width of the fields of each sample in the buffer, in pixels."""
     length: int
     """L, the fields of a stack."""
     dtype: torch.dtype
     """Of the fields: uint8 (codes), float32, float16 or bfloat16."""
     tables: tuple[str, ...]
     """Which of "lo", "step" and "mean" the batch carries."""
+    first: int = 0
+    """Of the samples in the buffer, the first that belongs to the batch; see `part`."""
+    last: int | None = None
+    """And the one after the last; None: to the end."""
 
     @classmethod
     def empty(
@@ -114,7 +118,20 @@ class FlowBatch:
         return len(self.sizes)
 
     def __reduce__(self) -> tuple[Any, ...]:  # without the cached views, which would travel as tensors of their own
-        return FlowBatch, (self.buffer, self.sizes, self.length, self.dtype, self.tables)
+        return FlowBatch, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
+    def part(self, first: int, last: int) -> FlowBatch:
+        """Give the samples first, ..., last - 1, those that there are, as a batch on the same buffer.
+
+        For passes over a batch that went to a device as a whole: `to` and `pin_memory` still move the whole buffer.
+        """
+        begin, end, _ = slice(first, last).indices(len(self))
+        return dataclasses.replace(self, first=self.first + begin, last=self.first + end)
+
+    @functools.cached_property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of each sample's fields, in pixels."""
+        return self.packed_sizes[self.first : self.last]
 
     @property
     def device(self) -> torch.device:
@@ -124,7 +141,7 @@ class FlowBatch:
     def fields(self) -> list[torch.Tensor]:
         """N views `[L, H_i, W_i, 2]` of planes: x and y lie apart."""
         views = []
-        for offset, (height, width) in zip(self._offsets, self.sizes, strict=False):
+        for offset, (height, width) in zip(self._offsets[self.first :], self.sizes, strict=False):
             count = self.length * 2 * height * width * self.dtype.itemsize
             planes = self.buffer[offset : offset + count].view(self.dtype)
             views.append(planes.view(self.length, 2, height, width).permute(0, 2, 3, 1))
@@ -159,21 +176,22 @@ class FlowBatch:
 
     @functools.cached_property
     def _offsets(self) -> list[int]:
-        """Where each sample's planes begin in the buffer, and where the last end, in bytes."""
+        """Where the planes of each sample in the buffer begin, and where the last end, in bytes."""
         offsets = [_aligned(len(self.tables) * self._table_bytes)]
-        for height, width in self.sizes:
+        for height, width in self.packed_sizes:
             offsets.append(_aligned(offsets[-1] + self.length * 2 * height * width * self.dtype.itemsize))
         return offsets
 
     @property
     def _table_bytes(self) -> int:
-        return len(self.sizes) * self.length * 2 * torch.float32.itemsize
+        return len(self.packed_sizes) * self.length * 2 * torch.float32.itemsize
 
     def _table(self, name: str) -> torch.Tensor | None:
         if name not in self.tables:
             return None
         begin = self.tables.index(name) * self._table_bytes
-        return self.buffer[begin : begin + self._table_bytes].view(torch.float32).view(len(self.sizes), self.length, 2)
+        table = self.buffer[begin : begin + self._table_bytes].view(torch.float32)
+        return table.view(len(self.packed_sizes), self.length, 2)[self.first : self.last]
 
 
 def _aligned(count: int) -> int:

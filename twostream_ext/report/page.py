@@ -19,7 +19,6 @@ from twostream_ext.files import atomic_write
 from twostream_ext.flow import FlowStore
 from twostream_ext.media import FrameStore
 from twostream_ext.models import fuse_average
-from twostream_ext.ops import dequantize_flow
 from twostream_ext.report.figures import (
     Example,
     confusion_matrix,
@@ -59,7 +58,8 @@ def write_report(out: str | os.PathLike[str]) -> Path:
 def _draw(root: Path, classes: list[str], scores: dict[str, Scores]) -> dict[str, bytes]:
     by_stream = {stream: scores[stream].scores.numpy() for stream in STREAMS}
     by_stream["average"] = fuse_average([scores[stream].scores for stream in STREAMS]).numpy()
-    labels = scores["spatial"].labels.numpy()
+    videos = scores[STREAMS[0]]  # the same in the files of all
+    labels = videos.labels.numpy()
     matrices = {
         name: confusion_matrix(labels, values.argmax(axis=1), len(classes)) for name, values in by_stream.items()
     }
@@ -68,7 +68,7 @@ def _draw(root: Path, classes: list[str], scores: dict[str, Scores]) -> dict[str
     examples = [
         _read_example(
             root,
-            scores["spatial"].names[index],
+            videos.names[index],
             classes[labels[index]],
             {name: values[index] for name, values in by_stream.items()},
         )
@@ -91,10 +91,8 @@ def _spread(labels: np.ndarray[Any, np.dtype[np.int64]]) -> list[int]:
 def _read_example(root: Path, name: str, label: str, scores: dict[str, Any]) -> Example:
     clip = FlowStore.open(root / "flow")[name]
     middle = clip.length() // 2
-    fields = clip.read(middle, 1)
-    displacement = dequantize_flow(fields.codes[None], fields.lo[None], fields.step[None])[0, 0]
     frame = FrameStore.open(root / "frames")[name].read(middle)
-    return Example(frame, displacement.numpy(), label, scores)
+    return Example(frame, clip.displacement(middle), label, scores)
 
 
 def _png(figure: Figure) -> bytes:

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The temporal stream: stacks of optical flow (section 3 of the paper)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from twostream_ext import ops
+from twostream_ext.data import FlowStacks
+from twostream_ext.engine.streams.stream import Stream
+from twostream_ext.flow import FlowClip
+from twostream_ext.models import NetSettings, StreamNet, TemporalNet
+from twostream_ext.ops import FlowBatch
+
+
+class TemporalStream(Stream[FlowClip, FlowBatch]):
+    """Inputs are pixels of displacement, each field's mean subtracted: [N, 2L, size, size]."""
+
+    name = "temporal"
+    reads = "flow"
+    trained_as = "temporal"
+
+    def new_net(self, classes: int, *, length: int, bidirectional: bool, **common: Any) -> StreamNet:
+        return TemporalNet(classes, length=length, bidirectional=bidirectional, **common)
+
+    def inputs(self, settings: NetSettings) -> FlowStacks:
+        return FlowStacks(settings.length, settings.bidirectional)
+
+    def cut(self, batch: FlowBatch, windows: Tensor, size: int) -> Tensor:
+        return ops.flow_stack(batch, windows, size, subtract_mean=True, channels_last=True)
