@@ -43,6 +43,7 @@ from twostream_ext.models import (
 from twostream_ext.tensor_files import read_tensors, write_tensors
 
 SIDE = training_runs.SIDE
+OURS = backbone_names()
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,7 @@ def small() -> type[nn.Module]:
 
 
 def test_the_example_is_found_and_built_into_both_nets(small: type[nn.Module]) -> None:
-    assert backbone_names() == ["cnn_m_2048", "small"]
+    assert backbone_names() == [*OURS, "small"]
     assert find_backbone("small") is small
     for net, channels in ((SpatialNet(5, backbone="small"), 3), (TemporalNet(5, length=4, backbone="small"), 8)):
         assert type(net.backbone) is small

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from twostream_ext.engine import find_recipe, load_model, new_net, save_model
 from twostream_ext.errors import SettingsError
-from twostream_ext.models import NetSettings, SpatialNet, StreamNet, TemporalNet, freeze_backbone
+from twostream_ext.models import NetSettings, SpatialNet, StreamNet, TemporalNet, backbone_names, freeze_backbone
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of timm's most nets, for pixels of 0 .. 1
@@ -166,8 +166,9 @@ def test_an_unknown_name_and_an_absent_timm_give_one_line(
     ) as caught:
         SpatialNet(4, backbone="nonsense")
     assert str(caught.value) == (
-        "backbone 'nonsense' is not registered (registered: cnn_m_2048), and timm, which is asked for all others, "
-        "cannot make it: Unknown model (nonsense); for a net of your own, call register_backbone('nonsense', ...) first"
+        f"backbone 'nonsense' is not registered (registered: {', '.join(backbone_names())}), and timm, which is asked "
+        "for all others, cannot make it: Unknown model (nonsense); for a net of your own, call "
+        "register_backbone('nonsense', ...) first"
     )
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(SettingsError) as caught:
