@@ -54,7 +54,7 @@ def pytest_sessionstart() -> None:
 
 
 def build_cuda_on_host(build: Path) -> Path:
-    """Compile csrc/cuda/*.cu with g++ (DESIGN.md, law 8) and return the module's path."""
+    """Compile csrc/cuda/*.cu with g++ (docs/design.md, law 8) and return the module's path."""
     import pybind11
 
     configure = [

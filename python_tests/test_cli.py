@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 import twostream_ext
 from twostream_ext import data
 from twostream_ext.cli import main
+from twostream_ext.cli.options import add_run_options
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,15 @@ def test_wrong_usage_exits_with_2(command, capsys):
         main(command)
     assert stopped.value.code == 2
     assert "usage: twostream" in capsys.readouterr().err
+
+
+def test_as_many_workers_as_this_process_has_processors(monkeypatch):
+    """A job may be given fewer than the machine has."""
+    for allowed, workers in (({0}, 1), (set(range(3)), 3), (set(range(64)), 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, allowed=allowed: allowed)
+        parser = argparse.ArgumentParser()
+        add_run_options(parser)
+        assert parser.parse_args([]).workers == workers
 
 
 def test_missing_folder_of_videos(tmp_path, clips, capsys):

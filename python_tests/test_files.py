@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from twostream_ext import files
 from twostream_ext.errors import SettingsError
 from twostream_ext.files import atomic_write, create_file, refuse_same_file, remove_leftovers
+from twostream_ext.tensor_files import write_tensors
 
 OLD = 2 * 3600.0  # seconds
 
@@ -97,6 +99,16 @@ def test_threads_write_one_file_at_once_while_another_cleans(tmp_path: Path) -> 
         remove_leftovers(tmp_path)
     assert failures == []
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_others_may_read_a_file_of_tensors_as_any_other(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_tensors(tmp_path / "model.safetensors", "kind", {"a": torch.zeros(3)}, {})
+        (tmp_path / "other").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 # ---- remove_leftovers ----------------------------------------------------------------------------
@@ -198,12 +210,12 @@ def test_a_file_that_is_cleaned_before_it_is_locked_is_begun_again(
 
     monkeypatch.setattr(fcntl, "flock", late)
     with atomic_write(tmp_path / "file") as temporary:
+        assert next(moments, None) is None
+        os.close(held[0])
         temporary.write_text("whole")
         assert temporaries(tmp_path) == [temporary]
         remove_leftovers(tmp_path)
-    assert next(moments, None) is None
     assert (tmp_path / "file").read_text() == "whole"
-    os.close(held[0])
 
 
 def test_without_locks_files_in_work_stay_and_leftovers_go_after_an_hour(

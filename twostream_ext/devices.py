@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
-
-import torch
+from typing import TYPE_CHECKING
 
 from twostream_ext import _C
 from twostream_ext.errors import SettingsError
+
+if TYPE_CHECKING:  # the command counts processors before it knows whether it needs torch, which takes seconds to import
+    import torch
 
 
 def processors() -> int:
@@ -21,6 +23,8 @@ def find_device(name: str = "auto") -> torch.device:
 
     SettingsError for an unknown device, or one that is not there.
     """
+    import torch
+
     built = bool(_C.cuda_architectures())
     usable = torch.cuda.is_available() and built
     if name == "auto":
@@ -36,6 +40,8 @@ def find_device(name: str = "auto") -> torch.device:
 
 def parse_device(name: str) -> torch.device:
     """The device of that name, there or not; SettingsError unless it is cpu or cuda."""
+    import torch
+
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -30,9 +30,10 @@ _in_work: set[FileIO] = set()
 def atomic_write(path: str | os.PathLike[str], *, ending: str = "") -> Iterator[Path]:
     """Yield an empty temporary file beside `path`; on success it is flushed and renamed to `path`.
 
-    Write into that file, and do not put another in its place: it carries a lock that tells `remove_leftovers` that it
-    is in work. If the body raises (no space left, say), the temporary file is removed and `path` is as it was. Several
-    threads and processes may write the same `path` at once; the last one's file stays.
+    Write into that file: it carries a lock that tells `remove_leftovers` that it is in work. (Another that is put in
+    its place has none, and must not be in a directory tree that may be cleaned meanwhile.) If the body raises (no space
+    left, say), the temporary file is removed and `path` is as it was. Several threads and processes may write the same
+    `path` at once; the last one's file stays.
 
     ending: what the temporary name shall end in, ".mp4" say, for a library that chooses the format by it.
     """

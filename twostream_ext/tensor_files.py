@@ -35,7 +35,9 @@ def write_tensors(
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     try:
         with atomic_write(path) as temporary:
+            permissions = temporary.stat().st_mode
             save_file(contiguous, temporary, metadata=metadata)
+            temporary.chmod(permissions)  # safetensors puts a file there that its owner alone may read
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Loops over torch's own threads when torch is in the process, serial otherwise (DESIGN: no OpenMP, no pool of ours).
+// Loops over torch's own threads when torch is in the process, serial otherwise (docs/design.md, law 6).
 #pragma once
 
 #include <cstdint>

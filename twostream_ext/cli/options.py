@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
+
+from twostream_ext.devices import processors
 
 
 def whole_number(text: str) -> int:
@@ -61,7 +62,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=whole_number,
-        default=min(8, os.cpu_count() or 1),
+        default=min(8, processors()),
         help="processes that read training batches ahead (the processors there are, at most 8)",
     )
 

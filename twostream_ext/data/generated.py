@@ -90,13 +90,14 @@ def _object(random: np.random.Generator, appearance: str, motion: str) -> _Sprit
     x, y = _sprite_coordinates()
     pattern = _soft_step(4 * _TEXTURES[appearance](random, x, y))
     dark, light = random.uniform(10, 90, 3), random.uniform(165, 250, 3)
-    if appearance == "Marbled":  # grey, as marble is: small and coarse, its veins look like stripes
+    if appearance == "Marbled":  # grey, as marble is, or its veins would look like stripes at this size
         dark, light = np.full(3, dark.mean()), np.full(3, light.mean())
     colour = dark + (light - dark) * pattern[..., None]
     middle = random.uniform(-0.05, 0.05, 2)
     reach = random.uniform(0.10, 0.16, 2)  # of the horizontal and the vertical swing
     radius = random.uniform(0.24, 0.42)
-    # Every object stands somewhere in all three; its motion is which of them goes on. Resting: none.
+    # All three are drawn for every object, and its motion only lets one of them advance (Resting: none): so a single
+    # frame does not tell the motion.
     phases = random.uniform(0, 2 * math.pi, 3)
     rate = random.choice([-1, 1]) * 2 * math.pi / random.uniform(*_TURN.get(motion, _SWING))
     advancing = np.array([motion == name for name in ("Sliding", "Bobbing", "Spinning")])

@@ -66,12 +66,11 @@ def _results(loader: DataLoader[Read | TwoStreamError]) -> Iterator[Read]:
 def _start(loader: DataLoader[Read | TwoStreamError]) -> Iterator[Read | TwoStreamError]:
     """Start the processes with the signals blocked, from their first moment and for all their threads."""
     if START_METHOD != "fork":
-        resource_tracker.ensure_running()  # the others start it where it does not run, which unblocks the signals
+        resource_tracker.ensure_running()  # or it would be started below, which unblocks the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        with torch.device(
-            "cpu"
-        ):  # whatever the program's default is: the loader draws a seed by a generator on the CPU
+        # The loader draws a seed on the CPU, and would do so on torch's default device.
+        with torch.device("cpu"):
             return iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

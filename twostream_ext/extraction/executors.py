@@ -20,7 +20,7 @@ from twostream_ext.errors import ExtractionError, SettingsError, TwoStreamError,
 from twostream_ext.extraction.job import CodedStretch, Job, Plan, Submit, make_files, run_job
 
 _AHEAD = 1024  # videos that an executor has been given and not done
-_WAIT = 0.5  # seconds between two looks at the clock
+_WAIT = 0.5  # seconds between two updates of the progress bar where no video ends
 
 
 class _StoppedError(Exception):
@@ -176,4 +176,4 @@ def _single_threads() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(opencv)
-        torch.set_num_threads(ours)  # the workers' calls also set it for threads that start later
+        torch.set_num_threads(ours)  # set to 1 in a worker, it is 1 in threads that start later

@@ -237,7 +237,7 @@ def _is_there(path: Path, kind: str, settings: FlowSettings | FrameSettings) -> 
             return False
         noted = open_container(path, kind).description
     except (FlowStoreError, OSError):
-        return False  # damaged, or its name is too long: to be made, or to fail, by itself
+        return False  # a damaged file is made anew; a name that is too long will fail alone
     compare_settings(path, noted, settings_dict(settings))
     return True
 

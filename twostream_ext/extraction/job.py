@@ -96,7 +96,7 @@ def run_job(job: Job, plan: Plan) -> int:
 
     VideoError, naming the video, if it cannot be extracted; ExtractionError if a file cannot be written.
     """
-    if os.getpid() == _IMPORTED_BY:  # a forked child must leave OpenCV's threads alone
+    if os.getpid() == _IMPORTED_BY:  # in a forked child OpenCV would wait for threads that its parent alone has
         cv2.setNumThreads(1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

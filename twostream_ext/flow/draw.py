@@ -158,8 +158,7 @@ def _enlarge(picture: npt.NDArray, factor: int) -> npt.NDArray:  # type: ignore[
 def _label(text: str, panel: Picture) -> Picture:
     canvas = np.full((panel.shape[0] + _LABEL + 2, panel.shape[1] + 2, 3), 255, np.uint8)
     canvas[_LABEL : _LABEL + panel.shape[0], 1:-1] = panel
-    size = min(
-        0.42, 0.42 * (panel.shape[1] - 8) / max(1, cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0])
-    )
+    width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, _TEXT, 1)[0][0]
+    size = min(_TEXT, _TEXT * (panel.shape[1] - 8) / max(1, width))  # smaller letters where the panel is narrow
     cv2.putText(canvas, text, (4, _LABEL - 6), cv2.FONT_HERSHEY_SIMPLEX, size, (30, 30, 30), 1, cv2.LINE_AA)
     return canvas

@@ -131,7 +131,7 @@ def _pair_by_pair(estimate: _Pair, frames: Tensor, backward: bool) -> ClipFlow:
     return ClipFlow(fields(ahead), fields(back) if backward else None)
 
 
-_NO_GUESS: Any = None  # an array would be taken for a first guess
+_NO_GUESS: Any = None  # OpenCV starts from zero; its type stubs ask for an array
 _local = threading.local()
 
 
@@ -146,7 +146,7 @@ def _dense_inverse_search() -> cv2.DISOpticalFlow:
         _local.search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         _local.finest_scale = _local.search.getFinestScale()
     search: cv2.DISOpticalFlow = _local.search
-    search.setFinestScale(_local.finest_scale)  # small frames change it for the next pair
+    search.setFinestScale(_local.finest_scale)  # after small frames OpenCV leaves it raised
     return search
 
 

@@ -45,8 +45,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _CHUNK = 1 << 20  # bytes
 _HEAD = 1 << 15  # bytes at the start of a file, of most all but the pictures
-_LARGEST_HEADER = 1 << 24  # bytes; it takes some hundreds
-_LARGEST_ARRAYS = 1 << 28  # bytes; an hour of video takes 3 MB
+_LARGEST_HEADER = 1 << 24  # bytes; a sound one has some hundreds
+_LARGEST_ARRAYS = 1 << 28  # bytes; those of an hour of video are 3 MB
 
 _thread = threading.local()
 
@@ -127,7 +127,7 @@ def open_container(path: str | os.PathLike[str], kind: str, *, trusted: set[Iden
 
     FlowStoreError, naming the file, if it is missing, damaged or of another kind.
     """
-    path = path if isinstance(path, Path) else Path(path)  # to make another takes as long as all that is read here
+    path = path if isinstance(path, Path) else Path(path)  # Path(a path) would take as long as the reading below
     with _opened(path) as (file, identity):
         try:
             return _read_container(path, file, identity, kind, trusted)

@@ -18,7 +18,7 @@ from twostream_ext.settings_files import claim
 SUFFIX = ".safetensors"
 SETTINGS_FILE = "store.json"
 
-_MOST_RECENT = 512  # clips that are kept open, as it were: no descriptor, but their ranges and offsets, some 15 kB each
+_MOST_RECENT = 512  # clips whose ranges and offsets stay in memory, some 15 kB each; no file stays open
 
 Clip = TypeVar("Clip")
 

@@ -30,7 +30,7 @@ _MOST_PIXELS = 1 << 26  # of a frame; twice those of 8K video. What claims more 
 
 _DAMAGED_IN_A_ROW = 250  # frames that cannot be decoded, before the rest of a file is given up
 
-# FFmpeg's remarks on damaged streams; a user who sets the variable still gets them.
+# Silence: FFmpeg would print its own remarks on damaged files. A user who has set the variable still gets them.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 _opening = threading.Lock()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Test-only: enough of CUDA for g++ to compile and run csrc/cuda/*.cu without a GPU (DESIGN.md, law 8).
+// Test-only: enough of CUDA for g++ to compile and run csrc/cuda/*.cu without a GPU (docs/design.md, law 8).
 // A block runs at a time; its threads are fibers that hand over at every barrier, in an order that alternates from
 // stretch to stretch and from block to block, so that a missing barrier or a wrong shared-memory index gives a wrong
 // result. It proves indexing, bounds, barriers and arithmetic; it proves neither speed nor the absence of races.

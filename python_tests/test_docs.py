@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The pages for newcomers: what they name is there, and what they show runs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "twostream_ext"
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/design.md")
+# Names of files that a reader finds in the sources; those of a user's own (`summary.json`, `classInd.txt`) are others.
+SOURCES = (".py", ".pyi", ".h", ".cpp", ".cu", ".cuh", ".md", ".toml")
+PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]*)*")
+MODULE = re.compile(r"twostream_ext(?:\.\w+)+")
+FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the pages are not beside the tests")
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [found["text"] for found in FENCE.finditer(text) if found["language"] == language]
+
+
+def broken_links(page: str, text: str) -> list[str]:
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", FENCE.sub("", text))
+    return [each for each in targets if "://" not in each and not ((ROOT / page).parent / each).exists()]
+
+
+def missing_names(text: str) -> list[str]:
+    """What stands in backticks, looks like a file or a module of ours, and is none."""
+    return [name for name in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)) if not is_known(name)]
+
+
+def is_known(name: str) -> bool:
+    """Whether a name is a file, a folder or a module that there is, or no name of one."""
+    if MODULE.fullmatch(name):
+        return is_importable(name)
+    if not PATH.fullmatch(name):
+        return True
+    first, slash, _ = name.partition("/")
+    if not slash:
+        return not name.endswith(SOURCES) or name in {path.name for path in source_files()}
+    places = [base for base in (ROOT, PACKAGE, ROOT / "csrc") if (base / first).is_dir()]
+    return not places or any(exists(base, name) for base in places)
+
+
+def exists(base: Path, name: str) -> bool:
+    return any(base.glob(name)) if "*" in name else (base / name).exists()
+
+
+def source_files() -> Iterator[Path]:
+    yield from ROOT.glob("*.*")
+    for folder in ("twostream_ext", "csrc", "python_tests", "benchmarks", "docs", "examples"):
+        yield from (ROOT / folder).rglob("*.*")
+
+
+def is_importable(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return module == name or hasattr(importlib.import_module(module), attribute)
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_names_lead_somewhere(page: str) -> None:
+    assert broken_links(page, read(page)) == []
+    assert missing_names(read(page)) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flow/no_such_file.py",
+        "csrc/cuda/no_such_kernel.cu",
+        "cuda/*.cpp",
+        "no_such_file.py",
+        "twostream_ext.no_such_room",
+        "twostream_ext.flow.NoSuchStore",
+    ],
+)
+def test_a_name_of_nothing_is_found(name: str) -> None:
+    assert missing_names(f"see `{name}`, `FlowBatch` and `{Path(__file__).name}`") == [name]
+    assert broken_links("docs/design.md", f"[there](../README.md) and [here]({name})") == [name]
+
+
+def test_the_rooms_of_the_design_are_those_there_are() -> None:
+    table = read("docs/design.md").partition("## Rooms")[2].partition("\n## ")[0]
+    described = re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE)
+    assert sorted(described) == sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+    floor = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert {name for name in floor if f"`{name}`" in table} == floor
+
+
+def test_the_test_that_is_shown_is_one_of_ours_and_holds() -> None:
+    page = read("CONTRIBUTING.md")
+    (shown,) = blocks(page, "python")
+    names: dict[str, object] = {}
+    exec(compile(shown, "CONTRIBUTING.md", "exec"), names)
+    (test,) = (each for name, each in names.items() if name.startswith("test_") and inspect.isfunction(each))
+    (place,) = re.findall(r"One from `([^`]+)`:", page)
+    assert shown.partition("\ndef ")[2] in (ROOT / place).read_text(encoding="utf-8")
+    test(device=torch.device("cpu"))
+
+
+def test_what_the_commands_install_is_declared() -> None:
+    (command,) = re.findall(r"-e '\.\[([\w,]+)\]'", read("CONTRIBUTING.md"))
+    extras = read("pyproject.toml").partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    assert set(command.split(",")) <= set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE))
