@@ -42,8 +42,8 @@ class FrameBatch:
         """Allocate a batch to write into. ValueError: no sample, or a size or a length below 1."""
         if not sizes or min(min(pair) for pair in sizes) < 1 or length < 1:
             raise ValueError(f"FrameBatch: sizes and length must be at least 1, got {list(sizes)} and {length}")
-        batch = cls(torch.empty(0, dtype=torch.uint8), tuple(sizes), length)
-        return dataclasses.replace(batch, buffer=torch.empty(batch._offsets[-1], dtype=torch.uint8))
+        batch = cls(torch.empty(0, dtype=torch.uint8, device="cpu"), tuple(sizes), length)
+        return dataclasses.replace(batch, buffer=torch.empty(batch._offsets[-1], dtype=torch.uint8, device="cpu"))
 
     @classmethod
     def pack(cls, frames: Sequence[Tensor | npt.NDArray[np.uint8]], length: int = 1) -> FrameBatch:
