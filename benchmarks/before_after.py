@@ -288,8 +288,11 @@ from dataclasses import replace
 from twostream_ext.engine import RECIPES, run_pipeline
 
 demo = RECIPES["demo"]
-short = replace(demo, spatial=replace(demo.spatial, iterations=10), temporal=replace(demo.temporal, iterations=10))
-run_pipeline(sys.argv[1], sys.argv[1], sys.argv[2], recipe=short, say=lambda line: None)
+has_streams = hasattr(demo, "streams")  # before, a recipe had a field for each of the two
+numbers = demo.streams if has_streams else {"spatial": demo.spatial, "temporal": demo.temporal}
+short = {name: replace(each, iterations=10) for name, each in numbers.items()}
+recipe = replace(demo, streams=short) if has_streams else replace(demo, **short)
+run_pipeline(sys.argv[1], sys.argv[1], sys.argv[2], recipe=recipe, say=lambda line: None)
 """
 
 

@@ -14,7 +14,7 @@ import training_runs
 from test_extract import assert_same_files
 from videos import moving_frames, write_video
 
-from twostream_ext.data import Video, flow_batches, frame_batches
+from twostream_ext.data import FlowStacks, FrameRuns, Video, read_batches
 from twostream_ext.extraction import extract
 from twostream_ext.flow import METHODS, FlowStore, estimate_flow
 from twostream_ext.media import FrameStore
@@ -72,12 +72,12 @@ def test_reading_batches(tmp_path: Path, changed, workers: int) -> None:  # type
     numbers = {"batch_size": 3, "iterations": 4, "seed": 1, "workers": workers}
 
     def read() -> list[torch.Tensor]:
-        flow = flow_batches(FlowStore.open(tmp_path / "flow"), videos, length=2, **numbers)  # type: ignore[arg-type]
+        flow = read_batches(FlowStore.open(tmp_path / "flow"), videos, FlowStacks(2), **numbers)  # type: ignore[arg-type]
         listed = [Video("v.avi", "v", 0)]
-        frames = frame_batches(FrameStore.open(tmp_path / "frames"), listed, **numbers)  # type: ignore[arg-type]
+        frames = read_batches(FrameStore.open(tmp_path / "frames"), listed, FrameRuns(), **numbers)  # type: ignore[arg-type]
         return [
-            *(part for item in flow for part in (*item.flow, item.lo, item.step, item.mean, item.labels)),
-            *(part for item in frames for part in (*item.frames, item.labels)),
+            *(part for item, labels in flow for part in (*item.fields, item.lo, item.step, item.mean, labels)),
+            *(part for item, labels in frames for part in (*item.frames, labels)),
         ]
 
     expected = read()

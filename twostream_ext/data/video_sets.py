@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from torch import Tensor, tensor
+from torch import Tensor, int64, tensor
 
 from twostream_ext.data.lists import Video, read_ucf_lists
 from twostream_ext.errors import SettingsError
@@ -53,7 +53,7 @@ class VideoSet(NamedTuple):
     @property
     def labels(self) -> Tensor:
         """int64 [videos]."""
-        return tensor([video.label for video in self.videos])
+        return tensor([video.label for video in self.videos], dtype=int64, device="cpu")
 
     def flow_store(self) -> ClipSource[FlowClip]:
         """Give the flow store; SettingsError if the set was made without one."""

@@ -59,7 +59,7 @@ def in_any(flag: bool) -> bool:
     """Whether the flag is set in one of the processes; all must ask."""
     if ranks() == 1:
         return flag
-    flags = torch.tensor([flag], dtype=torch.uint8)  # on the CPU, so that no GPU waits for it
+    flags = torch.tensor([flag], dtype=torch.uint8, device="cpu")  # so that no GPU waits for it
     dist.all_reduce(flags, dist.ReduceOp.MAX)
     return bool(flags.item())
 
@@ -83,7 +83,7 @@ def share_state(net: StreamNet, optimizer: torch.optim.SGD, iteration: int) -> i
     """Give all processes the first one's iteration, weights and momentum: it alone may have read a checkpoint."""
     if ranks() == 1:
         return iteration
-    number = torch.tensor([iteration])
+    number = torch.tensor([iteration], device="cpu")
     dist.broadcast(number, 0)
     if number.item() > 0:
         _share_weights(net)

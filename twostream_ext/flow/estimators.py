@@ -19,7 +19,7 @@ from twostream_ext.flow.methods import ClipFlow
 
 Estimator = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """A user's own flow: frames uint8 RGB [T, H, W, 3], T >= 2, to fields float32 [T - 1, H, W, 2], (x, y) in pixels, field
-t from frame t to frame t + 1. Backward flow is its flow of the reversed clip. Two threads never call it at once."""
+t from frame t to frame t + 1. Backward flow is its flow of the reversed frames. Two threads never call it at once."""
 
 
 def estimator_name(estimator: Estimator | str) -> str:
@@ -51,7 +51,7 @@ _turn = threading.Lock()
 
 
 def run_estimator(estimator: Estimator, frames: npt.NDArray[np.uint8], backward: bool) -> ClipFlow:
-    """Flow of a clip, uint8 RGB [T, H, W, 3], by a user's estimator.
+    """Flow of frames, uint8 RGB [T, H, W, 3], by a user's estimator.
 
     VideoError if it raises, or returns something else than finite float32 [T - 1, H, W, 2].
     """

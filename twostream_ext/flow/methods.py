@@ -18,7 +18,7 @@ from twostream_ext.errors import SettingsError, VideoError
 
 
 class ClipFlow(NamedTuple):
-    """The fields between neighbouring frames of a clip, float32 [T - 1, H, W, 2], on the device they were made on."""
+    """The fields between neighbouring ones of T frames, float32 [T - 1, H, W, 2], on the device they were made on."""
 
     forward: Tensor  # field t from frame t to frame t + 1
     backward: Tensor | None  # field t from frame t + 1 to frame t, where it was asked for
@@ -98,7 +98,7 @@ def estimate_flow(
 def estimate_clip_flow(
     frames: Tensor, method: str = "tvl1", *, device: torch.device | str = "cpu", backward: bool = False
 ) -> ClipFlow:
-    """Flow between the neighbouring frames of a clip, forward and, if asked for, backward.
+    """Flow between neighbouring ones of T frames, forward and, if asked for, backward.
 
     frames: grey, uint8 [T, H, W] on the CPU, T >= 2. method: one of `METHODS`. device: where to compute, and where the
     fields will be.

@@ -39,11 +39,12 @@ class FrameBatch:
 
     @classmethod
     def empty(cls, sizes: Sequence[tuple[int, int]], length: int = 1) -> FrameBatch:
-        """Allocate a batch to write into. ValueError: no sample, or a size or a length below 1."""
+        """Allocate a batch on the CPU to write into. ValueError: no sample, or a size or a length below 1."""
         if not sizes or min(min(pair) for pair in sizes) < 1 or length < 1:
             raise ValueError(f"FrameBatch: sizes and length must be at least 1, got {list(sizes)} and {length}")
-        batch = cls(torch.empty(0, dtype=torch.uint8), tuple(sizes), length)
-        return dataclasses.replace(batch, buffer=torch.empty(batch._offsets[-1], dtype=torch.uint8))
+        batch = cls(torch.empty(0, dtype=torch.uint8, device="cpu"), tuple(sizes), length)
+        buffer = torch.empty(batch._offsets[-1], dtype=torch.uint8, device="cpu")
+        return dataclasses.replace(batch, buffer=buffer)
 
     @classmethod
     def pack(cls, frames: Sequence[Tensor | npt.NDArray[np.uint8]], length: int = 1) -> FrameBatch:
@@ -51,7 +52,7 @@ class FrameBatch:
 
         ValueError: no frames, frames of other shapes or dtypes, or a sample of frames of several sizes.
         """
-        given = [torch.as_tensor(frame) for frame in frames]
+        given = [torch.from_numpy(frame) if isinstance(frame, np.ndarray) else frame for frame in frames]
         batch = cls.empty([(frame.shape[0], frame.shape[1]) for frame in given[::length]], length)
         for target, frame in zip(batch.frames, given, strict=True):
             if frame.dtype != torch.uint8 or frame.shape != target.shape:
