@@ -131,4 +131,4 @@ def test_names_are_told_apart(folder: Path, tmp_path: Path, capsys: pytest.Captu
         register_stream(DifferenceStream())
     sources = ["--videos", str(folder), "--lists", str(folder), "--out", str(tmp_path)]
     assert main(["train", "audio", *sources]) == 2
-    assert "stream is 'audio', expected one of spatial, temporal, rgb_difference" in capsys.readouterr().err
+    assert f"stream is 'audio', expected one of {', '.join(streams._streams)}\n" in capsys.readouterr().err
