@@ -154,7 +154,7 @@ def test_compiled_gradients_are_the_same():
 def test_a_second_derivative_is_refused():
     flow = torch.randn(2, 2, 5, 6, 2, requires_grad=True)
     (gradient,) = torch.autograd.grad(ops.flow_stack(flow, WINDOWS, 4).square().sum(), flow, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="flow_stack: its gradient cannot be differentiated"):
         gradient.sum().backward()
 
 
@@ -164,10 +164,10 @@ def test_a_gradient_is_never_lost_in_silence():
     codes = torch.zeros(2, 2, 5, 6, 2, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="flow_stack: out= cannot be given"):
         ops.flow_stack(flow, WINDOWS, 4, out=torch.empty(2, 2, 4, 4, 4))
-    with pytest.raises(RuntimeError, match="flow_stack: lo and step: no gradient"):
+    with pytest.raises(RuntimeError, match="flow_stack: no gradient is computed for lo"):
         ops.flow_stack(codes, WINDOWS, 4, lo=ranges, step=ranges)
     for refused in (ops.mean_flow, ops.quantize_flow):
-        with pytest.raises(RuntimeError, match="no gradient is computed here"):
+        with pytest.raises(RuntimeError, match="no gradient is computed for flow"):
             refused(flow)
     with torch.no_grad():
         assert not ops.flow_stack(flow, WINDOWS, 4).requires_grad

@@ -303,7 +303,7 @@ def test_a_second_derivative_is_refused():
 
 def test_out_with_a_gradient_is_refused():
     x = random(1, 6, 3).requires_grad_()
-    with pytest.raises(RuntimeError, match="local_response_norm: out must be left out"):
+    with pytest.raises(RuntimeError, match="local_response_norm: out= cannot be given"):
         ops.local_response_norm(x, out=torch.empty(1, 6, 3))
     with torch.no_grad():
         ops.local_response_norm(x, out=torch.empty(1, 6, 3))

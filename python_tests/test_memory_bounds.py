@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from operators import CASES, EXAMPLES, PIXELS, cases, flattened, like
 from placement import Embedded, at_page_edge, embedded_copy, reserved
 
-from twostream_ext import ops
+from twostream_ext import _C, ops
 
 per_device = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 WIDE = cases(height=5, width=83, crop=(3, 75))  # rows longer than a vector register, and no multiple of one
@@ -129,8 +129,8 @@ def test_the_page_edge_faults():
 @pytest.mark.parametrize("name", [name for name in WIDE if "windows" in WIDE[name].tensors])
 def test_windows_of_any_number_stay_inside_on_a_device(cuda_on_host, monkeypatch, name):
     # Looking at them would synchronise, so the kernels clamp them.
-    monkeypatch.setattr(ops._C, WIDE[name].operator, getattr(cuda_on_host, WIDE[name].operator))
-    monkeypatch.setattr(ops._C, "mean_flow", cuda_on_host.mean_flow)
+    monkeypatch.setattr(_C, WIDE[name].operator, getattr(cuda_on_host, WIDE[name].operator))
+    monkeypatch.setattr(_C, "mean_flow", cuda_on_host.mean_flow)
     case = WIDE[name]
     largest, smallest = 2**31 - 1, -(2**31)
     numbers = case.tensors["windows"].clone()

@@ -21,8 +21,7 @@ MAPS = torch.randn(2, 6, 5, 7)
 MAPS_LAST = MAPS.to(memory_format=torch.channels_last)
 NORM = (5, 5e-4, 0.75, 2.0)
 GREYS = torch.randint(0, 256, (3, 18, 20), dtype=torch.uint8)
-PAIRS = torch.tensor([[0, 1], [2, 1]], dtype=torch.int32)
-TVL1 = (0.25, 0.15, 0.3, 2, 0.9, 1, 0.01, 3, 3, 2)
+TVL1 = (0.25, 0.15, 0.3, 2, 0.9, 1, 0.01, 3, 3, 2, 255.0)
 COLOUR = ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
 
 twostream = torch.ops.twostream
@@ -77,10 +76,18 @@ CASES = {
         twostream.local_response_norm_backward.default,
         (MAPS + 1, MAPS_LAST, *NORM),
     ),
-    "tvl1_flow": (twostream.tvl1_flow.default, (GREYS, PAIRS, None, *TVL1)),
-    "tvl1_flow of floats": (twostream.tvl1_flow.default, (GREYS.float(), PAIRS, torch.randn(2, 18, 20, 2), *TVL1)),
-    "random_windows": (twostream.random_windows.default, (SIZES, 8, 9, 0.5, 3, 4)),
-    "ten_crop_windows": (twostream.ten_crop_windows.default, (SIZES, 8, 9)),
+    "tvl1_flow": (twostream.tvl1_flow.default, ([GREYS[:2]], [GREYS[1:]], *TVL1, [])),
+    "tvl1_flow of floats": (
+        twostream.tvl1_flow.default,
+        ([GREYS[0].float(), GREYS[1, 1:].float()], [GREYS[1].float(), GREYS[2, 1:].float()], *TVL1, []),
+    ),
+    "tvl1_flow from a start": (
+        twostream.tvl1_flow.default,
+        ([GREYS[:2]], [GREYS[1:]], *TVL1, [torch.randn(2, 18, 20, 2)]),
+    ),
+    "tvl1_clip_flow": (twostream.tvl1_clip_flow.default, (GREYS.float(), True, *TVL1)),
+    "random_windows": (twostream.random_windows.default, (SIZES, [8, 9], 0.5, 3, 4)),
+    "ten_crop_windows": (twostream.ten_crop_windows.default, (SIZES, [8, 9])),
 }
 OUT_CASES = {
     "flow_stack.out": (
@@ -114,15 +121,24 @@ OUT_CASES = {
         (MAPS, *NORM),
         {"out": torch.zeros_like(MAPS_LAST)},
     ),
-    "tvl1_flow.out": (twostream.tvl1_flow.out, (GREYS, PAIRS, None, *TVL1), {"out": torch.zeros(2, 18, 20, 2)}),
+    "tvl1_flow.out": (
+        twostream.tvl1_flow.out,
+        ([GREYS[:2]], [GREYS[1:]], *TVL1, []),
+        {"out": [torch.zeros(2, 18, 20, 2)]},
+    ),
+    "tvl1_clip_flow.out": (
+        twostream.tvl1_clip_flow.out,
+        (GREYS, False, *TVL1),
+        {"out": torch.zeros(2, 18, 20, 2)},
+    ),
     "random_windows.out": (
         twostream.random_windows.out,
-        (SIZES, 8, 9, 0.5, 3, 4),
+        (SIZES, [8, 9], 0.5, 3, 4),
         {"out": torch.zeros(2, 3, dtype=torch.int32)},
     ),
     "ten_crop_windows.out": (
         twostream.ten_crop_windows.out,
-        (SIZES, 8, 9),
+        (SIZES, [8, 9]),
         {"out": torch.zeros(2, 10, 3, dtype=torch.int32)},
     ),
 }

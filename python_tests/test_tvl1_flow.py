@@ -11,7 +11,7 @@ from reference import tvl1_flow as reference_flow
 from strategies import keep_strides, layouts
 from videos import decode, moving_frames
 
-from twostream_ext import ops
+from twostream_ext import _C, ops
 
 per_device = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 CLIPS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4", "carphone_distorted.mp4")
@@ -85,7 +85,7 @@ def test_cpu_and_cuda_kernels_give_the_same_bits(cuda_on_host, monkeypatch, medi
     options = {"scales": 3, "warps": 3, "iterations": 40, "epsilon": 0.03, "median": median, "median_every": 7}
     expected = ops.tvl1_flow(clip[:2], clip[1:], **options)
     for name in ("tvl1_flow", "tvl1_flow_workspace"):
-        monkeypatch.setattr(ops._C, name, getattr(cuda_on_host, name))
+        monkeypatch.setattr(_C, name, getattr(cuda_on_host, name))
     assert torch.equal(ops.tvl1_flow(clip[:2], clip[1:], **options), expected)
 
 
@@ -171,8 +171,51 @@ def test_a_moved_texture_is_found():
         assert distance(flow, np.broadcast_to(np.float32(step), flow.shape)) < 0.1
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_value_that_is_no_number_spoils_all_of_its_pairs_and_no_other(device, value):
+    clean = grey_texture(4, 18, 20).float()
+    clip = clean.clone()
+    clip[3, 5, 6] = value
+    options = {"scales": 2, "iterations": 6, "warps": 2}
+    expected = ops.tvl1_clip_flow(clean.to(device), backward=True, **options)
+    flow = ops.tvl1_clip_flow(clip.to(device), backward=True, **options)
+    assert torch.equal(flow[:, :2], expected[:, :2])
+    assert flow[:, 2].isnan().all()
+    flow = ops.tvl1_flow(clip[:3].to(device), clip[1:].to(device), **options)
+    assert torch.equal(flow[:2], expected[0, :2])
+    assert flow[2].isnan().all()
+    one, other = ops.tvl1_flow(list(clip[1:3].to(device)), list(clip[2:].to(device)), **options)
+    assert torch.equal(one, expected[0, 1])
+    assert other.isnan().all()
+
+
+def test_float_frames_have_the_bits_of_bytes(device):
+    """Looking for what is no number changes nothing, not even the sign of a zero."""
+    clip = grey_texture(3, 18, 20).to(device)
+    clip[1] = clip[0]
+    expected = ops.tvl1_clip_flow(clip, iterations=6)
+    flow = ops.tvl1_clip_flow(clip.float(), iterations=6)
+    assert torch.equal(flow.view(torch.int32), expected.view(torch.int32))
+
+
+def test_white_may_be_one(device):
+    clip = grey_texture(3, 18, 20).float().to(device)
+    options = {"iterations": 9, "scales": 2}
+    expected = ops.tvl1_clip_flow(clip, **options)
+    torch.testing.assert_close(ops.tvl1_clip_flow(clip / 255, range=1.0, **options), expected, rtol=1e-3, atol=1e-3)
+    unit = clip / 255
+    torch.testing.assert_close(ops.tvl1_flow(unit[:2], unit[1:], range=1.0, **options), expected, rtol=1e-3, atol=1e-3)
+    for call in (lambda: ops.tvl1_clip_flow(unit, **options), lambda: ops.tvl1_flow(unit[:2], unit[1:], **options)):
+        if device.type == "cpu":
+            with pytest.warns(UserWarning, match=r"tvl1_(clip_)?flow: (clip|prev) has values from 0 to 1.*range=1.0"):
+                call()
+        else:
+            call()
+    ops.tvl1_clip_flow(torch.zeros_like(clip), **options)  # black frames are no mistake
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 3e38])
-def test_frames_that_are_no_numbers_do_no_harm(device, value):
+def test_values_that_are_no_numbers_do_no_harm(device, value):
     clip = grey_texture(2, 18, 20).float()
     clip[0, 5, 6] = value
     clip[1, 17, 19] = value
@@ -186,7 +229,10 @@ def test_indices_beyond_the_frames_are_clamped(device):
     clip = grey_texture(2, 18, 20).to(device)
     constants = (0.25, 0.15, 0.3, 1, 0.8, 1, 0.01, 5, 0, 30)
     pairs = torch.tensor([[-5, 7], [0, 1]], dtype=torch.int32, device=device)
-    flow = torch.ops.twostream.tvl1_flow(clip, pairs, None, *constants)
+    flow = torch.empty(2, 18, 20, 2, device=device)
+    size = _C.tvl1_flow_workspace("tvl1_flow", "prev", clip, 1, 0.8, 1)
+    workspace = torch.empty(size, dtype=torch.uint8, device=device)
+    _C.tvl1_flow("tvl1_flow", "prev", clip, pairs, None, *constants, 1, False, workspace, flow)
     assert torch.equal(flow[0], flow[1])
 
 

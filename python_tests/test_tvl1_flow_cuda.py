@@ -35,10 +35,10 @@ def clip_of(count, height, width, seed):
 def flow_of(module, frames, pairs, init=None, concurrent=1, **options):
     """The C API's flow with the given number of pairs at work, in a workspace of exactly the size it asks for."""
     chosen = {**OPTIONS, **options}
-    size = module.tvl1_flow_workspace(frames, chosen["scales"], chosen["scale_step"], concurrent)
+    size = module.tvl1_flow_workspace("tvl1_flow", "prev", frames, chosen["scales"], chosen["scale_step"], concurrent)
     workspace = torch.full((size,), 0xFF, dtype=torch.uint8, device=frames.device)
     flow = torch.full((len(pairs), *frames.shape[1:], 2), torch.nan, device=frames.device)
-    module.tvl1_flow(frames, pairs, init, *chosen.values(), concurrent, False, workspace, flow)
+    module.tvl1_flow("tvl1_flow", "prev", frames, pairs, init, *chosen.values(), concurrent, False, workspace, flow)
     return flow
 
 

@@ -3,6 +3,9 @@
 // wanted.
 #pragma once
 
+#include <pybind11/stl.h>
+
+#include <array>
 #include <string>
 #include <vector>
 
@@ -20,13 +23,15 @@ twostream_dtype dtype_of(const Tensor& tensor, const Argument& argument, bool al
 // The shape must be `wanted`, where -1 stands for any length.
 void check_shape(const Tensor& tensor, const Argument& argument, const std::vector<int64_t>& wanted);
 void check_contiguous(const Tensor& tensor, const Argument& argument);
-void check_same_device(const Tensor& tensor, const Argument& argument, const Tensor& reference);
+// `name` is that of `reference`.
+void check_same_device(const Tensor& tensor, const Argument& argument, const Tensor& reference, const char* name);
 
 // N samples, from one tensor [N, (L,) H, W, C] in a list of one, or from N tensors [(L,) H_i, W_i, C].
 struct Samples {
   std::vector<twostream_sample> samples;
   Tensor first;       // for its device
   py::object object;  // the Python tensor of `first`, for its stream
+  const char* name;
   int32_t length;
   twostream_dtype dtype;
 
@@ -46,24 +51,28 @@ constexpr SampleRules coded_flow{true, 2, true, false};
 constexpr SampleRules any_frames{false, 3, true, true};
 constexpr SampleRules float_frames{false, 3, false, true};
 
-Samples collect_samples(const py::sequence& objects, const Argument& argument, const SampleRules& rules);
-
-// No stride of an output is 0.
-void check_writable(const Samples& samples, const Argument& argument);
+Samples collect_samples(const py::sequence& objects, const Argument& argument, const SampleRules& rules,
+                        Access access = Access::reads);
+// Outputs, no stride of which is 0.
+Samples collect_outputs(const py::sequence& objects, const Argument& argument, const SampleRules& rules);
+void check_output_strides(const Tensor& tensor, const Argument& argument);
 
 // Both batches have the same N, L and sizes.
 void check_same_sizes(const Samples& samples, const Argument& argument, const Samples& reference);
 
 // An optional contiguous float32 tensor [N, L, 2] beside `samples`; NULL for None.
 float* optional_per_field(const py::object& object, const Argument& argument, const Samples& samples);
-float* required_per_field(const py::object& object, const Argument& argument, const Samples& samples);
+float* required_per_field(const py::object& object, const Argument& argument, const Samples& samples,
+                          Access access = Access::reads);
 
 // lo and step: both for uint8 fields, neither for float fields.
 struct Coding {
   float* lo;
   float* step;
 };
-Coding check_coding(const char* op, const py::object& lo, const py::object& step, const Samples& samples);
+Coding check_coding(Call& call, const py::object& lo, const py::object& step, const Samples& samples);
+
+using Size = std::array<int64_t, 2>;  // height and width of a window
 
 // Windows and the stack they fill: windows [N, 3] with out [N, C, h, w], or [N, K, 3] with [N, K, C, h, w].
 struct CropTarget {
@@ -71,10 +80,10 @@ struct CropTarget {
   int32_t windows_per_sample;
   twostream_stack stack;
 };
-CropTarget check_crop(const char* op, const py::object& windows, const py::object& out, const Samples& samples,
+CropTarget check_crop(Call& call, const py::object& windows, const py::object& out, const Samples& samples,
                       int64_t channels);
 // The same with the stack's gradient in place of `out`: it is only read, so it may be expanded.
-CropTarget check_crop_gradient(const char* op, const py::object& windows, const py::object& gradient,
+CropTarget check_crop_gradient(Call& call, const py::object& windows, const py::object& gradient,
                                const Samples& samples, int64_t channels);
 
 // A bi-directional stack has as many backward fields as forward ones.
@@ -85,22 +94,23 @@ struct WindowsTarget {
   Tensor sizes;
   int32_t* windows;
 };
-WindowsTarget check_windows_target(const char* op, const py::object& sizes, int64_t height, int64_t width,
-                                   const py::object& out, const std::vector<int64_t>& wanted);
+WindowsTarget check_windows_target(Call& call, const py::object& sizes, const Size& size, const py::object& out,
+                                   const std::vector<int64_t>& wanted);
 
 void raise_status(const char* op, int status);
 
 // Runs the operator where its tensors live, on the current stream, with the GIL released.
 template <typename Args>
-void run(const char* op, int (*on_cpu)(const Args*), int (*on_cuda)(const Args*, int, void*), const Args& args,
+void run(Call& call, int (*on_cpu)(const Args*), int (*on_cuda)(const Args*, int, void*), const Args& args,
          const py::object& object, const Tensor& reference) {
+  call.check_apart();
   void* stream = current_stream(object, reference);
   int status = 0;
   {
     const py::gil_scoped_release released;
     status = reference.for_cuda_kernels() ? on_cuda(&args, reference.view.device.device_id, stream) : on_cpu(&args);
   }
-  raise_status(op, status);
+  raise_status(call.op(), status);
 }
 
 }  // namespace twostream::python

@@ -38,17 +38,7 @@ void check_like(const Tensor& tensor, const Argument& argument, const Tensor& x)
   if (dtype_of(tensor, argument, false, true) != dtype_of(x, argument, false, true)) {
     refuse_type(argument, "of the dtype of x, " + describe(x.view.dtype), describe(tensor.view.dtype));
   }
-  check_same_device(tensor, argument, x);
-}
-
-// What is written may not be read.
-void check_apart(const Tensor& out, const Tensor& other, const Argument& argument) {
-  const int64_t bytes = product(out, 0, out.ndim()) * (out.view.dtype.bits / 8);
-  const char* first = out.data<char>();
-  const char* second = other.data<char>();
-  if (first < second + bytes && second < first + bytes) {
-    refuse_value(argument, "in memory of its own", "one that overlaps an input");
-  }
+  check_same_device(tensor, argument, x, "x");
 }
 
 // What is asked of x alone; the others are then compared with it.
@@ -74,50 +64,46 @@ twostream_response_shape shape_of(const Tensor& x, const Argument& argument, con
   return {x.shape(0), x.shape(1), pixels, planar && !longer_along_channels ? 0 : 1, dtype_of(x, argument, false, true)};
 }
 
-twostream_response_constants check_constants(const char* name, int64_t size, float alpha, float beta, float k) {
+twostream_response_constants check_constants(Call& call, int64_t size, float alpha, float beta, float k) {
   if (size < 1) {
-    refuse_value({name, "size"}, "a positive number of channels", std::to_string(size));
+    refuse_value({call, "size"}, "a positive number of channels", std::to_string(size));
   }
   return {size, alpha, beta, k};
 }
 
 void local_response_norm(const py::object& x, int64_t size, float alpha, float beta, float k, const py::object& out) {
-  const Tensor input = view_tensor(x, {op, "x"});
-  const Tensor output = view_tensor(out, {op, "out"});
-  const twostream_response_constants constants = check_constants(op, size, alpha, beta, k);
-  check_x(input, {op, "x"});
-  check_like(output, {op, "out"}, input);
-  const twostream_response_shape shape = shape_of(input, {op, "x"}, {output});
-  check_apart(output, input, {op, "out"});
+  Call call{op};
+  const Tensor input = call.take(x, {call, "x"}, Access::reads);
+  const Tensor output = call.take(out, {call, "out"}, Access::writes);
+  const twostream_response_constants constants = check_constants(call, size, alpha, beta, k);
+  check_x(input, {call, "x"});
+  check_like(output, {call, "out"}, input);
+  const twostream_response_shape shape = shape_of(input, {call, "x"}, {output});
   const twostream_local_response_norm_args args{shape, constants, input.data(), output.data()};
-  run(op, twostream_local_response_norm_cpu, twostream_local_response_norm_cuda, args, x, input);
+  run(call, twostream_local_response_norm_cpu, twostream_local_response_norm_cuda, args, x, input);
 }
 
 void local_response_norm_backward(const py::object& grad, const py::object& x, int64_t size, float alpha, float beta,
                                   float k, const py::object& out) {
-  const Tensor gradient = view_tensor(grad, {backward_op, "grad"});
-  const Tensor input = view_tensor(x, {backward_op, "x"});
-  const Tensor output = view_tensor(out, {backward_op, "out"});
-  const twostream_response_constants constants = check_constants(backward_op, size, alpha, beta, k);
-  check_x(input, {backward_op, "x"});
-  check_like(gradient, {backward_op, "grad"}, input);
-  check_like(output, {backward_op, "out"}, input);
-  const twostream_response_shape shape = shape_of(input, {backward_op, "x"}, {gradient, output});
-  check_apart(output, input, {backward_op, "out"});
-  check_apart(output, gradient, {backward_op, "out"});
+  Call call{backward_op};
+  const Tensor gradient = call.take(grad, {call, "grad"}, Access::reads);
+  const Tensor input = call.take(x, {call, "x"}, Access::reads);
+  const Tensor output = call.take(out, {call, "out"}, Access::writes);
+  const twostream_response_constants constants = check_constants(call, size, alpha, beta, k);
+  check_x(input, {call, "x"});
+  check_like(gradient, {call, "grad"}, input);
+  check_like(output, {call, "out"}, input);
+  const twostream_response_shape shape = shape_of(input, {call, "x"}, {gradient, output});
   const twostream_local_response_norm_backward_args args{shape, constants, gradient.data(), input.data(),
                                                          output.data()};
-  run(backward_op, twostream_local_response_norm_backward_cpu, twostream_local_response_norm_backward_cuda, args, x,
-      input);
+  run(call, twostream_local_response_norm_backward_cpu, twostream_local_response_norm_backward_cuda, args, x, input);
 }
 
 }  // namespace
 
 void bind_local_response_norm(py::module_& module) {
-  module.def(op, &local_response_norm, py::arg("x"), py::arg("size"), py::arg("alpha"), py::arg("beta"), py::arg("k"),
-             py::arg("out"));
-  module.def(backward_op, &local_response_norm_backward, py::arg("grad"), py::arg("x"), py::arg("size"),
-             py::arg("alpha"), py::arg("beta"), py::arg("k"), py::arg("out"));
+  module.def(op, &local_response_norm);
+  module.def(backward_op, &local_response_norm_backward);
 }
 
 }  // namespace twostream::python

@@ -7,20 +7,19 @@
 namespace twostream::python {
 namespace {
 
-constexpr const char* op = "mean_flow";
-
-void mean_flow(const py::sequence& flow, const py::object& lo, const py::object& step, const py::object& out) {
-  const Samples samples = collect_samples(flow, {op, "flow"}, any_flow);
-  const Coding coding = check_coding(op, lo, step, samples);
+// `op` is the operator that was called: the stacks subtract the means too.
+void mean_flow(const std::string& op, const py::sequence& flow, const py::object& lo, const py::object& step,
+               const py::object& out) {
+  Call call{op.c_str()};
+  const Samples samples = collect_samples(flow, {call, "flow"}, any_flow);
+  const Coding coding = check_coding(call, lo, step, samples);
   const twostream_mean_flow_args args{samples.batch(), coding.lo, coding.step,
-                                      required_per_field(out, {op, "out"}, samples)};
-  run(op, twostream_mean_flow_cpu, twostream_mean_flow_cuda, args, samples.object, samples.first);
+                                      required_per_field(out, {call, "out"}, samples, Access::writes)};
+  run(call, twostream_mean_flow_cpu, twostream_mean_flow_cuda, args, samples.object, samples.first);
 }
 
 }  // namespace
 
-void bind_mean_flow(py::module_& module) {
-  module.def(op, &mean_flow, py::arg("flow"), py::arg("lo"), py::arg("step"), py::arg("out"));
-}
+void bind_mean_flow(py::module_& module) { module.def("mean_flow", &mean_flow); }
 
 }  // namespace twostream::python

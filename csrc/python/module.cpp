@@ -16,6 +16,7 @@ PYBIND11_MODULE(TWOSTREAM_MODULE_NAME, module) {
   module.def("cuda_architectures", &twostream_cuda_architectures);
   module.def("cuda_device_count", &twostream_cuda_device_count);
   module.def("cuda_driver_version", &twostream_cuda_driver_version);
+  bind_door(module);
   bind_flow_stack(module);
   bind_trajectory_stack(module);
   bind_trajectory_stack_backward(module);

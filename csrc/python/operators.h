@@ -6,6 +6,7 @@
 
 namespace twostream::python {
 
+void bind_door(pybind11::module_& module);
 void bind_flow_stack(pybind11::module_& module);
 void bind_trajectory_stack(pybind11::module_& module);
 void bind_trajectory_stack_backward(pybind11::module_& module);

@@ -15,9 +15,11 @@ namespace twostream::python {
 
 namespace py = pybind11;
 
+class Call;
+
 // Names an argument in error messages: "flow_stack: windows".
 struct Argument {
-  const char* op;
+  Call& call;
   const char* name;
   int64_t index = -1;  // in a list of tensors
 
@@ -46,8 +48,31 @@ struct Tensor {
   }
 };
 
-Tensor view_tensor(py::handle object, const Argument& argument);
-std::vector<Tensor> view_tensors(const py::sequence& objects, const Argument& argument);
+enum class Access { reads, writes };
+
+// One call of an operator. Whatever memory its kernel is to touch is taken here, so that no operator can leave out a
+// check: of the device, and, before the kernel runs, that what is written lies apart from all else.
+class Call {
+ public:
+  explicit Call(const char* op) : op_(op) { taken_.reserve(8); }
+
+  const char* op() const { return op_; }
+  Tensor take(py::handle object, const Argument& argument, Access access);
+  std::vector<Tensor> take_all(const py::sequence& objects, const Argument& argument, Access access);
+  void check_apart();
+
+ private:
+  struct Memory {
+    const char* begin;
+    const char* end;
+    Access access;
+    const char* name;
+    int64_t index;
+  };
+
+  const char* op_;
+  std::vector<Memory> taken_;
+};
 
 // The stream on which the tensors' framework runs at present (NULL on the CPU).
 void* current_stream(py::handle object, const Tensor& tensor);

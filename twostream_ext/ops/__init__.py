@@ -4,7 +4,7 @@
 This room needs torch alone. Shapes, units and the conventions of windows and codes: see each function.
 """
 
-from twostream_ext import _C
+from twostream_ext.ops.build import BuildInfo, build_info, built_with_cuda
 from twostream_ext.ops.crop_frames import crop_frames
 from twostream_ext.ops.dequantize_flow import dequantize_flow
 from twostream_ext.ops.flow_batch import FlowBatch
@@ -18,8 +18,10 @@ from twostream_ext.ops.trajectory_stack import trajectory_stack
 from twostream_ext.ops.tvl1_flow import tvl1_clip_flow, tvl1_flow
 
 __all__ = [
+    "BuildInfo",
     "FlowBatch",
     "QuantizedFlow",
+    "build_info",
     "built_with_cuda",
     "crop_frames",
     "dequantize_flow",
@@ -33,8 +35,3 @@ __all__ = [
     "tvl1_clip_flow",
     "tvl1_flow",
 ]
-
-
-def built_with_cuda() -> bool:
-    """Tell whether the kernels were compiled for CUDA too."""
-    return bool(_C.cuda_architectures())

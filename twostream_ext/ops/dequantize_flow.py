@@ -6,9 +6,12 @@ from __future__ import annotations
 from typing import overload
 
 import torch
+from torch import Tensor
 
 from twostream_ext import _C
-from twostream_ext.ops import _registration as registration
+from twostream_ext.ops._door import Codes, PerField
+from twostream_ext.ops._operator import Operator
+from twostream_ext.ops._shapes import check_float
 
 
 @overload
@@ -30,9 +33,9 @@ def dequantize_flow(
     out: list[torch.Tensor] | None = ...,
 ) -> list[torch.Tensor]: ...
 def dequantize_flow(
-    codes: torch.Tensor | list[torch.Tensor],
-    lo: torch.Tensor,
-    step: torch.Tensor,
+    codes: Codes,
+    lo: PerField,
+    step: PerField,
     *,
     dtype: torch.dtype = torch.float32,
     out: torch.Tensor | list[torch.Tensor] | None = None,
@@ -51,39 +54,16 @@ def dequantize_flow(
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device; names it.
     """
-    coded = registration.to_list(codes)
-    low, steps = registration.to_tensor(lo).contiguous(), registration.to_tensor(step).contiguous()
-    registration.refuse_gradient("dequantize_flow", low, steps)
-    if out is not None:
-        torch.ops.twostream.dequantize_flow.out(coded, low, steps, out=registration.to_list(out))
-        return out
-    fields: list[torch.Tensor] = torch.ops.twostream.dequantize_flow(coded, low, steps, dtype)
-    return fields if isinstance(codes, (list, tuple)) else fields[0]
+    return _operator.call(codes, lo, step, dtype, out=out)
 
 
-def _fill(codes: list[torch.Tensor], lo: torch.Tensor, step: torch.Tensor, *, out: list[torch.Tensor]) -> None:
-    _C.dequantize_flow(codes, lo, step, out)
-
-
-def _allocate(
-    codes: list[torch.Tensor], lo: torch.Tensor, step: torch.Tensor, dtype: torch.dtype
-) -> list[torch.Tensor]:
+def _allocate(codes: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    check_float("dequantize_flow", dtype)
     return [field.new_empty(field.shape, dtype=dtype) for field in codes]
 
 
-def _compute(codes: list[torch.Tensor], lo: torch.Tensor, step: torch.Tensor, dtype: torch.dtype) -> list[torch.Tensor]:
-    out = _allocate(codes, lo, step, dtype)
-    _fill(codes, lo, step, out=out)
-    return out
+def _fill(codes: list[Tensor], lo: Tensor, step: Tensor, *, out: list[Tensor]) -> None:
+    _C.dequantize_flow(codes, lo, step, out)
 
 
-registration.register(
-    "dequantize_flow(Tensor[] codes, Tensor lo, Tensor step, ScalarType dtype) -> Tensor[]",
-    _compute,
-    _allocate,
-)
-registration.register(
-    "dequantize_flow.out(Tensor[] codes, Tensor lo, Tensor step, *, Tensor(a!)[] out) -> ()",
-    _fill,
-    registration.nothing,
-)
+_operator: Operator[Tensor | list[Tensor]] = Operator(dequantize_flow, allocate=_allocate, fill=_fill)

@@ -55,7 +55,8 @@ class FlowBatch:
             length: L, the fields of a stack.
             dtype: uint8, float32, float16 or bfloat16.
             means: whether the batch carries the mean displacement of each field.
-            device, pin_memory: as for `torch.empty`.
+            device: the CPU without it, whatever torch's default device is.
+            pin_memory: as for `torch.empty`.
 
         Raises:
             ValueError: no sample, or a size or a length below 1.
@@ -64,8 +65,9 @@ class FlowBatch:
         if not pairs or min(min(pair) for pair in pairs) < 1 or length < 1:
             raise ValueError(f"FlowBatch: sizes and length must be at least 1, got {pairs} and {length}")
         tables = (*(("lo", "step") if dtype == torch.uint8 else ()), *(("mean",) if means else ()))
-        batch = cls(torch.empty(0, dtype=torch.uint8), pairs, int(length), dtype, tables)
-        buffer = torch.empty(batch._offsets[-1], dtype=torch.uint8, device=device, pin_memory=pin_memory)
+        place = "cpu" if device is None else device
+        batch = cls(torch.empty(0, dtype=torch.uint8, device=place), pairs, int(length), dtype, tables)
+        buffer = torch.empty(batch._offsets[-1], dtype=torch.uint8, device=place, pin_memory=pin_memory)
         return dataclasses.replace(batch, buffer=buffer)
 
     @classmethod

@@ -7,24 +7,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from twostream_ext import _C
-from twostream_ext.ops import _registration as registration
-from twostream_ext.ops.flow_batch import FlowBatch
-from twostream_ext.ops.mean_flow import allocate_per_field
-
-_SAMPLE_DIMENSIONS = 4  # [L, H, W, 2]
+from twostream_ext.ops import _shapes as shapes
+from twostream_ext.ops._autograd import Gradient, Outline
+from twostream_ext.ops._door import Flow, PerField, Size, Windows
+from twostream_ext.ops._operator import Operator
+from twostream_ext.ops._registration import nothing, register_kernel
+from twostream_ext.ops.mean_flow import computed_mean
 
 
 def flow_stack(
-    flow: registration.Flow,
-    windows: torch.Tensor,
-    size: int | Sequence[int],
+    flow: Flow,
+    windows: Windows,
+    size: Size,
     *,
-    lo: torch.Tensor | None = None,
-    step: torch.Tensor | None = None,
+    lo: PerField | None = None,
+    step: PerField | None = None,
     subtract_mean: bool = False,
-    mean: torch.Tensor | None = None,
+    mean: PerField | None = None,
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
     out: torch.Tensor | None = None,
@@ -47,77 +49,63 @@ def flow_stack(
         dtype: float32, float16 or bfloat16, of the result.
         channels_last: give the result in the channels-last memory format.
         out: fill and return this tensor, which shares no memory with the others; `dtype` and `channels_last` are then
-            its own.
+            its own, and its height and width are `size`.
 
     Returns:
         `[N, 2L, h, w]`, or `[N, K, 2L, h, w]` for windows `[N, K, 3]`.
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device; names it.
-        RuntimeError: `lo` or `step` requires a gradient; `flow` (float) and `mean` may.
+        RuntimeError: a gradient is asked for with respect to `lo` or `step` (`flow`, if it is float, and `mean` have
+            one, in reverse and in forward mode); or `out` is given and any is asked for.
     """
-    if isinstance(flow, FlowBatch) and subtract_mean and mean is None:
-        mean = flow.mean
-    fields, lo, step, mean = registration.to_fields(flow, lo, step, mean)
-    windows = registration.to_tensor(windows).contiguous()
-    gradient = registration.needs_gradient(*fields, lo, step, mean)
-    if gradient:
-        registration.refuse_gradient("flow_stack: lo and step", lo, step)
-    if out is not None:
-        target = registration.to_target("flow_stack", out, gradient)
-        _fill_operator(fields, windows, lo, step, subtract_mean, mean, out=target)
-        return out
-    options = (windows, registration.to_pair("flow_stack", size), lo, step, subtract_mean, mean, dtype, channels_last)
-    if gradient:
-        differentiable: torch.Tensor = _FlowStack.apply(*options, *fields)  # type: ignore[no-untyped-call]
-        return differentiable
-    result: torch.Tensor = torch.ops.twostream.flow_stack(fields, *options)
-    return result
+    return _operator.call(flow, windows, size, lo, step, subtract_mean, mean, dtype, channels_last, out=out)
 
 
-class _FlowStack(torch.autograd.Function):
-    """flow_stack with the gradients of float fields and of the given means."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        windows: torch.Tensor,
-        size: tuple[int, int],
-        lo: torch.Tensor | None,
-        step: torch.Tensor | None,
-        subtract_mean: bool,
-        mean: torch.Tensor | None,
-        dtype: torch.dtype,
-        channels_last: bool,
-        *fields: torch.Tensor,
-    ) -> torch.Tensor:
-        ctx.save_for_backward(windows)
-        ctx.fields = [(field.shape, field.dtype) for field in fields]
-        ctx.centred = subtract_mean and mean is None
-        result: torch.Tensor = torch.ops.twostream.flow_stack(
-            list(fields), windows, size, lo, step, subtract_mean, mean, dtype, channels_last
-        )
-        return result
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (windows,) = ctx.saved_tensors
-        mean = mean_gradient(gradient, windows) if ctx.centred or ctx.needs_input_grad[_MEAN] else None
-        fields: list[torch.Tensor | None] = [None] * len(ctx.fields)
-        if any(ctx.needs_input_grad[_FIRST_FIELD:]):
-            given = [gradient.new_empty(shape, dtype=dtype) for shape, dtype in ctx.fields]
-            torch.ops.twostream.flow_stack_backward(gradient, windows, out=given)
-            if ctx.centred and mean is not None:
-                spread_mean_gradient(mean, given)
-            fields = [*given]
-        return (*[None] * _MEAN, mean if ctx.needs_input_grad[_MEAN] else None, None, None, *fields)
+def _allocate(
+    flow: list[Tensor], windows: Tensor, size: Sequence[int], dtype: torch.dtype, channels_last: bool
+) -> Tensor:
+    channels = 2 * shapes.stack_length("flow_stack", flow)
+    count = shapes.batch_size(flow, shapes.FIELDS)
+    return shapes.allocate_stack("flow_stack", flow[0], count, windows, channels, size, dtype, channels_last)
 
 
-_MEAN, _FIRST_FIELD = 5, 8  # places among the arguments of _FlowStack.forward
+def _fill(
+    flow: list[Tensor],
+    windows: Tensor,
+    lo: Tensor | None,
+    step: Tensor | None,
+    subtract_mean: bool,
+    mean: Tensor | None,
+    *,
+    out: Tensor,
+) -> None:
+    if subtract_mean and mean is None:
+        mean = computed_mean("flow_stack", flow, lo, step)
+    _C.flow_stack(flow, windows, lo, step, mean, out)
 
 
-def mean_gradient(gradient: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+def _backward(
+    gradient: Tensor,
+    needed: tuple[bool, bool],
+    flow: list[Outline],
+    windows: Tensor,
+    subtract_mean: bool,
+    mean: Outline | None,
+) -> tuple[list[Tensor] | None, Tensor | None]:
+    is_computed = subtract_mean and mean is None
+    needs_fields, needs_mean = needed
+    of_mean = mean_gradient(gradient, windows) if is_computed or needs_mean else None
+    if not needs_fields:
+        return None, of_mean
+    of_fields = [gradient.new_empty(field.shape, dtype=field.dtype) for field in flow]
+    torch.ops.twostream.flow_stack_backward(gradient, windows, out=of_fields)
+    if is_computed and of_mean is not None:
+        spread_mean_gradient(of_mean, of_fields)
+    return of_fields, of_mean if needs_mean else None
+
+
+def mean_gradient(gradient: Tensor, windows: Tensor) -> Tensor:
     """Give the gradient [N, L, 2] of the subtracted means: each output pixel holds minus one of them, signed."""
     sums = gradient.float().sum((-2, -1))
     sums = sums.view(*sums.shape[:-1], -1, 2)  # [N, (K,) L, 2]
@@ -126,9 +114,9 @@ def mean_gradient(gradient: torch.Tensor, windows: torch.Tensor) -> torch.Tensor
     return sums.sum(1) if sums.dim() == 4 else sums
 
 
-def spread_mean_gradient(mean: torch.Tensor, fields: list[torch.Tensor]) -> None:
+def spread_mean_gradient(mean: Tensor, fields: list[Tensor]) -> None:
     """Add to each field's gradient what comes through its own mean: the same for every pixel."""
-    if registration.is_batch(fields, _SAMPLE_DIMENSIONS):
+    if shapes.is_batch(fields, shapes.FIELDS):
         means, samples = [mean], fields
     else:
         means, samples = list(mean), fields
@@ -137,74 +125,39 @@ def spread_mean_gradient(mean: torch.Tensor, fields: list[torch.Tensor]) -> None
         field.add_(share[..., None, None, :].to(field.dtype))
 
 
-def _allocate(
-    flow: list[torch.Tensor],
-    windows: torch.Tensor,
-    size: Sequence[int],
-    lo: torch.Tensor | None,
-    step: torch.Tensor | None,
+def _forward(
+    tangents: dict[str, Any],
+    flow: list[Tensor],
+    windows: Tensor,
+    size: tuple[int, int],
     subtract_mean: bool,
-    mean: torch.Tensor | None,
+    mean: Tensor | None,
     dtype: torch.dtype,
     channels_last: bool,
-) -> torch.Tensor:
-    length = flow[0].shape[-4]
-    count = registration.batch_size(flow, _SAMPLE_DIMENSIONS)
-    return registration.allocate_stack(flow[0], count, windows, 2 * length, size, dtype, channels_last)
+) -> Tensor:
+    """The operator is linear in `flow` and `mean`, so it is applied to their tangents."""
+    fields = tangents["flow"]
+    if fields is None:  # codes have none
+        fields = [torch.zeros((), dtype=torch.float32, device=field.device).expand(field.shape) for field in flow]
+    return flow_stack(
+        fields,
+        windows,
+        size,
+        subtract_mean=subtract_mean and mean is None,
+        mean=tangents["mean"],
+        dtype=dtype,
+        channels_last=channels_last,
+    )
 
 
-def _fill(
-    flow: list[torch.Tensor],
-    windows: torch.Tensor,
-    lo: torch.Tensor | None,
-    step: torch.Tensor | None,
-    subtract_mean: bool,
-    mean: torch.Tensor | None,
-    *,
-    out: torch.Tensor,
-) -> None:
-    if subtract_mean and mean is None:
-        mean = allocate_per_field(flow)
-        _C.mean_flow(flow, lo, step, mean)
-    _C.flow_stack(flow, windows, lo, step, mean, out)
-
-
-def _compute(
-    flow: list[torch.Tensor],
-    windows: torch.Tensor,
-    size: Sequence[int],
-    lo: torch.Tensor | None,
-    step: torch.Tensor | None,
-    subtract_mean: bool,
-    mean: torch.Tensor | None,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> torch.Tensor:
-    registration.check_flow("flow_stack", flow)
-    out = _allocate(flow, windows, size, lo, step, subtract_mean, mean, dtype, channels_last)
-    _fill(flow, windows, lo, step, subtract_mean, mean, out=out)
-    return out
-
-
-def _fill_gradient(gradient: torch.Tensor, windows: torch.Tensor, *, out: list[torch.Tensor]) -> None:
+def _fill_gradient(gradient: Tensor, windows: Tensor, *, out: list[Tensor]) -> None:
     _C.flow_stack_backward(gradient, windows, out)
 
 
-registration.register(
-    "flow_stack(Tensor[] flow, Tensor windows, SymInt[] size, Tensor? lo, Tensor? step, bool subtract_mean,"
-    " Tensor? mean, ScalarType dtype, bool channels_last) -> Tensor",
-    _compute,
-    _allocate,
+register_kernel("flow_stack_backward", _fill_gradient, nothing)
+_operator: Operator[Tensor] = Operator(
+    flow_stack,
+    allocate=_allocate,
+    fill=_fill,
+    gradient=Gradient(of=("flow", "mean"), backward=_backward, kept=("windows",), forward=_forward),
 )
-registration.register(
-    "flow_stack_backward(Tensor gradient, Tensor windows, *, Tensor(a!)[] out) -> ()",
-    _fill_gradient,
-    registration.nothing,
-)
-registration.register(
-    "flow_stack.out(Tensor[] flow, Tensor windows, Tensor? lo, Tensor? step, bool subtract_mean, Tensor? mean, *,"
-    " Tensor(a!) out) -> ()",
-    _fill,
-    registration.nothing,
-)
-_fill_operator = torch.ops.twostream.flow_stack.out

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from torch import Tensor
 
 from twostream_ext import _C
-from twostream_ext.ops import _registration as registration
+from twostream_ext.ops._autograd import Gradient
+from twostream_ext.ops._door import FeatureMaps
+from twostream_ext.ops._operator import Operator
+from twostream_ext.ops._registration import register_kernel
 
 
 def local_response_norm(
-    x: torch.Tensor,
+    x: FeatureMaps,
     size: int = 5,
     alpha: float = 5e-4,
     beta: float = 0.75,
@@ -42,64 +44,13 @@ def local_response_norm(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device; names it.
-        RuntimeError: `out` is given and a gradient is asked for; or the gradient is differentiated again.
+        RuntimeError: `out` is given and a gradient is asked for; or the gradient is differentiated again; or one is
+            asked for in forward mode.
     """
-    values = registration.to_tensor(x)
-    if out is not None:
-        target = registration.to_tensor(out)
-        if torch.is_grad_enabled() and (values.requires_grad or target.requires_grad):
-            raise RuntimeError(
-                "local_response_norm: out must be left out where a gradient is computed, got an input that requires it"
-            )
-        torch.ops.twostream.local_response_norm.out(values, size, alpha, beta, k, out=target)
-        return out
-    result: torch.Tensor
-    if torch.is_grad_enabled() and values.requires_grad:
-        result = _LocalResponseNorm.apply(values, size, alpha, beta, k)  # type: ignore[no-untyped-call]
-    else:
-        result = torch.ops.twostream.local_response_norm(values, size, alpha, beta, k)
-    return result
+    return _operator.call(x, size, alpha, beta, k, out=out)
 
 
-class _LocalResponseNorm(torch.autograd.Function):
-    """The operator with its gradient; used where one is needed, for it makes a call dearer."""
-
-    @staticmethod
-    def forward(x: torch.Tensor, size: int, alpha: float, beta: float, k: float) -> torch.Tensor:
-        result: torch.Tensor = torch.ops.twostream.local_response_norm(x, size, alpha, beta, k)
-        return result
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        x, *ctx.constants = inputs
-        ctx.save_for_backward(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
-        (x,) = ctx.saved_tensors
-        gradient = _Gradient.apply if torch.is_grad_enabled() else torch.ops.twostream.local_response_norm_backward
-        result: torch.Tensor = gradient(grad, x, *ctx.constants)  # type: ignore[no-untyped-call]
-        return result, None, None, None, None
-
-
-class _Gradient(torch.autograd.Function):
-    """The gradient where autograd watches it: `once_differentiable` would overlook that it depends on `x` too."""
-
-    @staticmethod
-    def forward(grad: torch.Tensor, x: torch.Tensor, size: int, alpha: float, beta: float, k: float) -> torch.Tensor:
-        result: torch.Tensor = torch.ops.twostream.local_response_norm_backward(grad, x, size, alpha, beta, k)
-        return result
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[None, ...]:
-        raise RuntimeError("local_response_norm: its gradient cannot be differentiated, it is of first order only")
-
-
-def _readable(x: torch.Tensor) -> torch.Tensor:
+def _readable(x: Tensor) -> Tensor:
     """Give `x` in a layout that the kernels read: contiguous or channels-last."""
     if x.dim() < 3:
         raise ValueError(
@@ -108,57 +59,52 @@ def _readable(x: torch.Tensor) -> torch.Tensor:
     return x if x.is_contiguous() or x.movedim(1, -1).is_contiguous() else x.contiguous()
 
 
-def _like(tensor: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def _like(tensor: Tensor, x: Tensor) -> Tensor:
     """Give `tensor` in the layout of `x`; one of another shape or dtype is left to the checks of `_C`."""
     if tensor.stride() == x.stride() or tensor.shape != x.shape:
         return tensor
     return torch.empty_like(x, dtype=tensor.dtype).copy_(tensor)
 
 
-def _allocate(x: torch.Tensor, size: int, alpha: float, beta: float, k: float) -> torch.Tensor:
+def _allocate(x: Tensor) -> Tensor:
     return torch.empty_like(_readable(x))
 
 
-def _compute(x: torch.Tensor, size: int, alpha: float, beta: float, k: float) -> torch.Tensor:
+def _fill(x: Tensor, size: int, alpha: float, beta: float, k: float, *, out: Tensor) -> None:
     values = _readable(x)
-    out = torch.empty_like(values)
-    _C.local_response_norm(values, size, alpha, beta, k, out)
-    return out
-
-
-def _fill(x: torch.Tensor, size: int, alpha: float, beta: float, k: float, *, out: torch.Tensor) -> None:
-    values = _readable(x)
-    if out.stride() == values.stride() or out.shape != values.shape or out.dtype != values.dtype:
+    if values is x and out.stride() == x.stride():
+        _C.local_response_norm(x, size, alpha, beta, k, out)
+        return
+    _C.check_apart("local_response_norm", x, "x", out)  # the kernel would see copies
+    if out.stride() == values.stride() or out.shape != x.shape or out.dtype != x.dtype:
         _C.local_response_norm(values, size, alpha, beta, k, out)
     else:
-        out.copy_(_compute(values, size, alpha, beta, k))
+        result = torch.empty_like(values)
+        _C.local_response_norm(values, size, alpha, beta, k, result)
+        out.copy_(result)
 
 
-def _allocate_backward(
-    grad: torch.Tensor, x: torch.Tensor, size: int, alpha: float, beta: float, k: float
-) -> torch.Tensor:
+def _backward(
+    gradient: Tensor, needed: tuple[bool], x: Tensor, size: int, alpha: float, beta: float, k: float
+) -> tuple[Tensor]:
+    return (torch.ops.twostream.local_response_norm_backward(gradient, x, size, alpha, beta, k),)
+
+
+def _allocate_backward(grad: Tensor, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
     return torch.empty_like(_readable(x))
 
 
-def _compute_backward(
-    grad: torch.Tensor, x: torch.Tensor, size: int, alpha: float, beta: float, k: float
-) -> torch.Tensor:
+def _compute_backward(grad: Tensor, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
     values = _readable(x)
     out = torch.empty_like(values)
     _C.local_response_norm_backward(_like(grad, values), values, size, alpha, beta, k, out)
     return out
 
 
-registration.register(
-    "local_response_norm(Tensor x, SymInt size, float alpha, float beta, float k) -> Tensor", _compute, _allocate
-)
-registration.register(
-    "local_response_norm.out(Tensor x, SymInt size, float alpha, float beta, float k, *, Tensor(a!) out) -> ()",
-    _fill,
-    registration.nothing,
-)
-registration.register(
-    "local_response_norm_backward(Tensor grad, Tensor x, SymInt size, float alpha, float beta, float k) -> Tensor",
-    _compute_backward,
-    _allocate_backward,
+register_kernel("local_response_norm_backward", _compute_backward, _allocate_backward)
+_operator: Operator[Tensor] = Operator(
+    local_response_norm,
+    allocate=_allocate,
+    fill=_fill,
+    gradient=Gradient(of=("x",), backward=_backward, kept=("x",)),
 )

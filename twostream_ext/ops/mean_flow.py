@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from twostream_ext import _C
-from twostream_ext.ops import _registration as registration
-
-_SAMPLE_DIMENSIONS = 4  # [L, H, W, 2]
+from twostream_ext.ops import _shapes as shapes
+from twostream_ext.ops._door import Flow, PerField
+from twostream_ext.ops._operator import Operator
 
 
 def mean_flow(
-    flow: registration.Flow,
+    flow: Flow,
     *,
-    lo: torch.Tensor | None = None,
-    step: torch.Tensor | None = None,
+    lo: PerField | None = None,
+    step: PerField | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Average each whole field: one x and one y mean, in pixels.
@@ -31,47 +32,22 @@ def mean_flow(
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device; names it.
     """
-    fields, lo, step, _ = registration.to_fields(flow, lo, step)
-    registration.refuse_gradient("mean_flow", *fields, lo, step)
-    if out is not None:
-        torch.ops.twostream.mean_flow.out(fields, lo, step, out=registration.to_tensor(out))
-        return out
-    result: torch.Tensor = torch.ops.twostream.mean_flow(fields, lo, step)
-    return result
+    return _operator.call(flow, lo, step, out=out)
 
 
-def allocate_per_field(flow: list[torch.Tensor]) -> torch.Tensor:
-    """Allocate float32 [N, L, 2] beside a batch of fields."""
-    if not flow or flow[0].dim() < _SAMPLE_DIMENSIONS:
-        got = tuple(flow[0].shape) if flow else "an empty list"
-        raise ValueError(f"twostream: flow must be [N, L, H, W, 2] or a list of [L, H, W, 2], got {got}")
-    count = registration.batch_size(flow, _SAMPLE_DIMENSIONS)
-    return flow[0].new_empty([count, flow[0].shape[-4], 2], dtype=torch.float32)
+def computed_mean(operator: str, flow: list[Tensor], lo: Tensor | None, step: Tensor | None) -> Tensor:
+    """Give the means where an operator is to subtract them and has none; errors name that operator."""
+    mean = shapes.allocate_per_field(operator, flow)
+    _C.mean_flow(operator, flow, lo, step, mean)
+    return mean
 
 
-def _fill(
-    flow: list[torch.Tensor],
-    lo: torch.Tensor | None,
-    step: torch.Tensor | None,
-    *,
-    out: torch.Tensor,
-) -> None:
-    _C.mean_flow(flow, lo, step, out)
+def _allocate(flow: list[Tensor]) -> Tensor:
+    return shapes.allocate_per_field("mean_flow", flow)
 
 
-def _compute(flow: list[torch.Tensor], lo: torch.Tensor | None, step: torch.Tensor | None) -> torch.Tensor:
-    out = allocate_per_field(flow)
-    _fill(flow, lo, step, out=out)
-    return out
+def _fill(flow: list[Tensor], lo: Tensor | None, step: Tensor | None, *, out: Tensor) -> None:
+    _C.mean_flow("mean_flow", flow, lo, step, out)
 
 
-def _allocate(flow: list[torch.Tensor], lo: torch.Tensor | None, step: torch.Tensor | None) -> torch.Tensor:
-    return allocate_per_field(flow)
-
-
-registration.register("mean_flow(Tensor[] flow, Tensor? lo, Tensor? step) -> Tensor", _compute, _allocate)
-registration.register(
-    "mean_flow.out(Tensor[] flow, Tensor? lo, Tensor? step, *, Tensor(a!) out) -> ()",
-    _fill,
-    registration.nothing,
-)
+_operator: Operator[Tensor] = Operator(mean_flow, allocate=_allocate, fill=_fill)

@@ -6,11 +6,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from twostream_ext import _C
-from twostream_ext.ops import _registration as registration
-from twostream_ext.ops.flow_batch import FlowBatch
-from twostream_ext.ops.mean_flow import allocate_per_field
+from twostream_ext.ops import _shapes as shapes
+from twostream_ext.ops._door import Flow
+from twostream_ext.ops._operator import Operator
 
 
 class QuantizedFlow(NamedTuple):
@@ -26,9 +27,7 @@ class QuantizedFlow(NamedTuple):
     """float32 `[N, L, 2]`, pixels: the mean of each field before it was coded."""
 
 
-def quantize_flow(
-    flow: registration.Flow, *, bound: float | None = None, out: QuantizedFlow | None = None
-) -> QuantizedFlow:
+def quantize_flow(flow: Flow, *, bound: float | None = None, out: QuantizedFlow | None = None) -> QuantizedFlow:
     """Code each component of each field with 8 bits, and take its mean on the way.
 
     Args:
@@ -44,52 +43,19 @@ def quantize_flow(
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value; names it.
     """
-    fields = registration.to_list(flow)
-    registration.refuse_gradient("quantize_flow", *fields)
-    ragged = isinstance(flow, (list, tuple, FlowBatch))
-    if out is not None:
-        codes = registration.to_list(out.codes)
-        torch.ops.twostream.quantize_flow.out(fields, bound, codes=codes, lo=out.lo, step=out.step, mean=out.mean)
-        return out
-    coded, lo, step, mean = torch.ops.twostream.quantize_flow(fields, bound)
-    return QuantizedFlow(coded if ragged else coded[0], lo, step, mean)
+    return _operator.call(flow, bound, out=out)
+
+
+def _allocate(flow: list[Tensor]) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    codes = [field.new_empty(field.shape, dtype=torch.uint8) for field in flow]
+    lo, step, mean = [shapes.allocate_per_field("quantize_flow", flow) for _ in range(3)]
+    return codes, lo, step, mean
 
 
 def _fill(
-    flow: list[torch.Tensor],
-    bound: float | None,
-    *,
-    codes: list[torch.Tensor],
-    lo: torch.Tensor,
-    step: torch.Tensor,
-    mean: torch.Tensor,
+    flow: list[Tensor], bound: float | None, *, codes: list[Tensor], lo: Tensor, step: Tensor, mean: Tensor
 ) -> None:
     _C.quantize_flow(flow, bound, codes, lo, step, mean)
 
 
-def _allocate(
-    flow: list[torch.Tensor], bound: float | None
-) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor]:
-    codes = [field.new_empty(field.shape, dtype=torch.uint8) for field in flow]
-    return codes, allocate_per_field(flow), allocate_per_field(flow), allocate_per_field(flow)
-
-
-def _compute(
-    flow: list[torch.Tensor], bound: float | None
-) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor]:
-    codes, lo, step, mean = _allocate(flow, bound)
-    _fill(flow, bound, codes=codes, lo=lo, step=step, mean=mean)
-    return codes, lo, step, mean
-
-
-registration.register(
-    "quantize_flow(Tensor[] flow, float? bound) -> (Tensor[] codes, Tensor lo, Tensor step, Tensor mean)",
-    _compute,
-    _allocate,
-)
-registration.register(
-    "quantize_flow.out(Tensor[] flow, float? bound, *, Tensor(a!)[] codes, Tensor(b!) lo, Tensor(c!) step,"
-    " Tensor(d!) mean) -> ()",
-    _fill,
-    registration.nothing,
-)
+_operator: Operator[QuantizedFlow] = Operator(quantize_flow, allocate=_allocate, fill=_fill, result=QuantizedFlow)

@@ -6,18 +6,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from twostream_ext import _C
-from twostream_ext.ops import _registration as registration
+from twostream_ext.ops._door import Counter, Size, Sizes
+from twostream_ext.ops._operator import Operator
 
 
 def random_windows(
-    sizes: torch.Tensor | Sequence[Sequence[int]],
-    size: int | Sequence[int],
+    sizes: Sizes,
+    size: Size,
     *,
     flip: float = 0.5,
-    seed: int,
-    offset: int = 0,
+    seed: Counter,
+    offset: Counter = 0,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Draw one window from each whole frame or field: every position alike, flipped with probability `flip`.
@@ -40,61 +42,15 @@ def random_windows(
         ValueError, TypeError: an argument of the wrong shape, dtype or value, or a window larger than a sample (which
             is placed at 0 on CUDA, where looking would synchronise).
     """
-    extents = to_sizes(sizes)
-    height, width = registration.to_pair("random_windows", size)
-    for name, value in (("seed", seed), ("offset", offset)):
-        if not 0 <= value < 2**63:
-            raise ValueError(f"random_windows: {name} must be from 0 to 2**63 - 1, got {value}")
-    if out is not None:
-        torch.ops.twostream.random_windows.out(
-            extents, height, width, flip, seed, offset, out=registration.to_tensor(out)
-        )
-        return out
-    result: torch.Tensor = torch.ops.twostream.random_windows(extents, height, width, flip, seed, offset)
-    return result
+    return _operator.call(sizes, size, flip, seed, offset, out=out)
 
 
-def to_sizes(sizes: torch.Tensor | Sequence[Sequence[int]]) -> torch.Tensor:
-    """Give sizes as a contiguous int64 tensor; integers of other widths are taken too."""
-    tensor = torch.as_tensor(sizes)
-    if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
-        raise TypeError(f"sizes must be integers, got {tensor.dtype}")
-    if tensor.dim() != 2:
-        raise ValueError(f"sizes must be of shape [N, 2], got {tuple(tensor.shape)}")
-    return tensor.to(torch.int64).contiguous()
-
-
-def _fill(
-    sizes: torch.Tensor,
-    height: int,
-    width: int,
-    flip: float,
-    seed: int,
-    offset: int,
-    *,
-    out: torch.Tensor,
-) -> None:
-    _C.random_windows(sizes, height, width, flip, seed, offset, out)
-
-
-def _allocate(sizes: torch.Tensor, height: int, width: int, flip: float, seed: int, offset: int) -> torch.Tensor:
+def _allocate(sizes: Tensor) -> Tensor:
     return sizes.new_empty([sizes.shape[0], 3], dtype=torch.int32)
 
 
-def _compute(sizes: torch.Tensor, height: int, width: int, flip: float, seed: int, offset: int) -> torch.Tensor:
-    out = _allocate(sizes, height, width, flip, seed, offset)
-    _fill(sizes, height, width, flip, seed, offset, out=out)
-    return out
+def _fill(sizes: Tensor, size: Sequence[int], flip: float, seed: int, offset: int, *, out: Tensor) -> None:
+    _C.random_windows(sizes, size, flip, seed, offset, out)
 
 
-registration.register(
-    "random_windows(Tensor sizes, SymInt height, SymInt width, float flip, int seed, int offset) -> Tensor",
-    _compute,
-    _allocate,
-)
-registration.register(
-    "random_windows.out(Tensor sizes, SymInt height, SymInt width, float flip, int seed, int offset, *,"
-    " Tensor(a!) out) -> ()",
-    _fill,
-    registration.nothing,
-)
+_operator: Operator[Tensor] = Operator(random_windows, allocate=_allocate, fill=_fill)

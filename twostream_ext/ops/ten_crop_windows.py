@@ -6,15 +6,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from twostream_ext import _C
-from twostream_ext.ops import _registration as registration
-from twostream_ext.ops.random_windows import to_sizes
+from twostream_ext.ops._door import Size, Sizes
+from twostream_ext.ops._operator import Operator
 
 
 def ten_crop_windows(
-    sizes: torch.Tensor | Sequence[Sequence[int]],
-    size: int | Sequence[int],
+    sizes: Sizes,
+    size: Size,
     *,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -32,32 +33,15 @@ def ten_crop_windows(
         ValueError, TypeError: an argument of the wrong shape, dtype or value, or a window larger than a sample (which
             is placed at 0 on CUDA, where looking would synchronise).
     """
-    extents = to_sizes(sizes)
-    height, width = registration.to_pair("ten_crop_windows", size)
-    if out is not None:
-        torch.ops.twostream.ten_crop_windows.out(extents, height, width, out=registration.to_tensor(out))
-        return out
-    result: torch.Tensor = torch.ops.twostream.ten_crop_windows(extents, height, width)
-    return result
+    return _operator.call(sizes, size, out=out)
 
 
-def _fill(sizes: torch.Tensor, height: int, width: int, *, out: torch.Tensor) -> None:
-    _C.ten_crop_windows(sizes, height, width, out)
-
-
-def _allocate(sizes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def _allocate(sizes: Tensor) -> Tensor:
     return sizes.new_empty([sizes.shape[0], 10, 3], dtype=torch.int32)
 
 
-def _compute(sizes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    out = _allocate(sizes, height, width)
-    _fill(sizes, height, width, out=out)
-    return out
+def _fill(sizes: Tensor, size: Sequence[int], *, out: Tensor) -> None:
+    _C.ten_crop_windows(sizes, size, out)
 
 
-registration.register("ten_crop_windows(Tensor sizes, SymInt height, SymInt width) -> Tensor", _compute, _allocate)
-registration.register(
-    "ten_crop_windows.out(Tensor sizes, SymInt height, SymInt width, *, Tensor(a!) out) -> ()",
-    _fill,
-    registration.nothing,
-)
+_operator: Operator[Tensor] = Operator(ten_crop_windows, allocate=_allocate, fill=_fill)

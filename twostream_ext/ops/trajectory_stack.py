@@ -4,28 +4,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
+from torch import Tensor
 
 from twostream_ext import _C
-from twostream_ext.ops import _registration as registration
-from twostream_ext.ops.flow_batch import FlowBatch
-from twostream_ext.ops.mean_flow import allocate_per_field
-
-_SAMPLE_DIMENSIONS = 4  # [L, H, W, 2]
+from twostream_ext.ops import _shapes as shapes
+from twostream_ext.ops._autograd import Gradient, Outline
+from twostream_ext.ops._door import Flow, PerField, Size, Windows
+from twostream_ext.ops._operator import Operator
+from twostream_ext.ops._registration import register_kernel
+from twostream_ext.ops.mean_flow import computed_mean
 
 
 def trajectory_stack(
-    flow: registration.Flow,
-    windows: torch.Tensor,
-    size: int | Sequence[int],
+    flow: Flow,
+    windows: Windows,
+    size: Size,
     *,
-    lo: torch.Tensor | None = None,
-    step: torch.Tensor | None = None,
+    lo: PerField | None = None,
+    step: PerField | None = None,
     subtract_mean: bool = False,
-    mean: torch.Tensor | None = None,
+    mean: PerField | None = None,
     bidirectional: bool = False,
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
@@ -64,168 +64,71 @@ def trajectory_stack(
         dtype: float32, float16 or bfloat16, of the result.
         channels_last: give the result in the channels-last memory format.
         out: fill and return this tensor, which shares no memory with the others; `dtype` and `channels_last` are then
-            its own.
+            its own, and its height and width are `size`.
 
     Returns:
         `[N, 2L, h, w]`, or `[N, K, 2L, h, w]` for windows `[N, K, 3]`.
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, an odd L when bidirectional; names it.
-        RuntimeError: `lo` or `step` requires a gradient, or `out` is given and anything does.
+        RuntimeError: a gradient is asked for with respect to `lo` or `step`, or any in forward mode, or any while `out`
+            is given.
     """
-    if isinstance(flow, FlowBatch) and subtract_mean and mean is None:
-        mean = flow.mean
-    fields, lo, step, mean = registration.to_fields(flow, lo, step, mean)
-    windows = registration.to_tensor(windows).contiguous()
-    registration.refuse_gradient("trajectory_stack: lo and step", lo, step)
-    differentiable = registration.needs_gradient(*fields, mean)
-    if out is not None:
-        target = registration.to_target("trajectory_stack", out, differentiable)
-        torch.ops.twostream.trajectory_stack.out(
-            fields, windows, lo, step, subtract_mean, mean, bidirectional, out=target
-        )
-        return out
-    pair = registration.to_pair("trajectory_stack", size)
-    options = _Options(pair, subtract_mean, bidirectional, dtype, channels_last)
-    if differentiable:
-        differentiated: torch.Tensor = _Differentiable.apply(options, windows, lo, step, mean, *fields)  # type: ignore[no-untyped-call]
-        return differentiated
-    return _call(options, windows, lo, step, mean, fields)
-
-
-class _Options(NamedTuple):
-    size: tuple[int, int]
-    subtract_mean: bool
-    bidirectional: bool
-    dtype: torch.dtype
-    channels_last: bool
-
-
-def _call(
-    options: _Options,
-    windows: torch.Tensor,
-    lo: torch.Tensor | None,
-    step: torch.Tensor | None,
-    mean: torch.Tensor | None,
-    fields: Sequence[torch.Tensor],
-) -> torch.Tensor:
-    result: torch.Tensor = torch.ops.twostream.trajectory_stack(
-        list(fields),
-        windows,
-        options.size,
-        lo,
-        step,
-        options.subtract_mean,
-        mean,
-        options.bidirectional,
-        options.dtype,
-        options.channels_last,
+    return _operator.call(
+        flow, windows, size, lo, step, subtract_mean, mean, bidirectional, dtype, channels_last, out=out
     )
-    return result
-
-
-class _Differentiable(torch.autograd.Function):
-    """The operator with its gradient: an autograd.Function costs less a call than a registered gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        options: _Options,
-        windows: torch.Tensor,
-        lo: torch.Tensor | None,
-        step: torch.Tensor | None,
-        mean: torch.Tensor | None,
-        *fields: torch.Tensor,
-    ) -> torch.Tensor:
-        ctx.save_for_backward(windows, *fields)
-        ctx.subtract_mean = options.subtract_mean and mean is None
-        ctx.bidirectional = options.bidirectional
-        return _call(options, windows, lo, step, mean, fields)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        windows, *fields = ctx.saved_tensors
-        needed = ctx.needs_input_grad
-        flow_gradient, mean_gradient = torch.ops.twostream.trajectory_stack_backward(
-            gradient, fields, windows, ctx.subtract_mean, ctx.bidirectional, any(needed[5:])
-        )
-        flow_gradients = flow_gradient or [None] * len(fields)
-        return (None, None, None, None, mean_gradient if needed[4] else None, *flow_gradients)
 
 
 def _allocate(
-    flow: list[torch.Tensor],
-    windows: torch.Tensor,
-    size: Sequence[int],
-    lo: torch.Tensor | None,
-    step: torch.Tensor | None,
-    subtract_mean: bool,
-    mean: torch.Tensor | None,
-    bidirectional: bool,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> torch.Tensor:
-    length = flow[0].shape[-4]
-    count = registration.batch_size(flow, _SAMPLE_DIMENSIONS)
-    return registration.allocate_stack(flow[0], count, windows, 2 * length, size, dtype, channels_last)
+    flow: list[Tensor], windows: Tensor, size: Sequence[int], dtype: torch.dtype, channels_last: bool
+) -> Tensor:
+    channels = 2 * shapes.stack_length("trajectory_stack", flow)
+    count = shapes.batch_size(flow, shapes.FIELDS)
+    return shapes.allocate_stack("trajectory_stack", flow[0], count, windows, channels, size, dtype, channels_last)
 
 
 def _fill(
-    flow: list[torch.Tensor],
-    windows: torch.Tensor,
-    lo: torch.Tensor | None,
-    step: torch.Tensor | None,
+    flow: list[Tensor],
+    windows: Tensor,
+    lo: Tensor | None,
+    step: Tensor | None,
     subtract_mean: bool,
-    mean: torch.Tensor | None,
+    mean: Tensor | None,
     bidirectional: bool,
     *,
-    out: torch.Tensor,
+    out: Tensor,
 ) -> None:
     if subtract_mean and mean is None:
-        mean = allocate_per_field(flow)
-        _C.mean_flow(flow, lo, step, mean)
+        mean = computed_mean("trajectory_stack", flow, lo, step)
     _C.trajectory_stack(flow, windows, lo, step, mean, bidirectional, out)
 
 
-def _compute(
-    flow: list[torch.Tensor],
-    windows: torch.Tensor,
-    size: Sequence[int],
-    lo: torch.Tensor | None,
-    step: torch.Tensor | None,
+def _backward(
+    gradient: Tensor,
+    needed: tuple[bool, bool],
+    flow: list[Tensor],
+    windows: Tensor,
     subtract_mean: bool,
-    mean: torch.Tensor | None,
+    mean: Outline | None,
     bidirectional: bool,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> torch.Tensor:
-    registration.check_flow("trajectory_stack", flow)
-    out = _allocate(flow, windows, size, lo, step, subtract_mean, mean, bidirectional, dtype, channels_last)
-    _fill(flow, windows, lo, step, subtract_mean, mean, bidirectional, out=out)
-    return out
+) -> tuple[list[Tensor] | None, Tensor | None]:
+    needs_fields, needs_mean = needed
+    of_fields, of_mean = torch.ops.twostream.trajectory_stack_backward(
+        gradient, flow, windows, subtract_mean and mean is None, bidirectional, needs_fields
+    )
+    return of_fields if needs_fields else None, of_mean if needs_mean else None
 
 
 def _allocate_gradients(
-    gradient: torch.Tensor,
-    flow: list[torch.Tensor],
-    windows: torch.Tensor,
-    subtract_mean: bool,
-    bidirectional: bool,
-    flow_gradient: bool,
-) -> tuple[list[torch.Tensor], torch.Tensor]:
+    gradient: Tensor, flow: list[Tensor], windows: Tensor, subtract_mean: bool, bidirectional: bool, flow_gradient: bool
+) -> tuple[list[Tensor], Tensor]:
     flow_gradients = [field.new_empty(field.shape) for field in flow] if flow_gradient else []
-    return flow_gradients, allocate_per_field(flow)
+    return flow_gradients, shapes.allocate_per_field("trajectory_stack_backward", flow)
 
 
 def _differentiate(
-    gradient: torch.Tensor,
-    flow: list[torch.Tensor],
-    windows: torch.Tensor,
-    subtract_mean: bool,
-    bidirectional: bool,
-    flow_gradient: bool,
-) -> tuple[list[torch.Tensor], torch.Tensor]:
+    gradient: Tensor, flow: list[Tensor], windows: Tensor, subtract_mean: bool, bidirectional: bool, flow_gradient: bool
+) -> tuple[list[Tensor], Tensor]:
     flow_gradients, mean_gradient = _allocate_gradients(
         gradient, flow, windows, subtract_mean, bidirectional, flow_gradient
     )
@@ -251,21 +154,10 @@ def _differentiate(
     return flow_gradients, mean_gradient
 
 
-registration.register(
-    "trajectory_stack(Tensor[] flow, Tensor windows, SymInt[] size, Tensor? lo, Tensor? step, bool subtract_mean,"
-    " Tensor? mean, bool bidirectional, ScalarType dtype, bool channels_last) -> Tensor",
-    _compute,
-    _allocate,
-)
-registration.register(
-    "trajectory_stack.out(Tensor[] flow, Tensor windows, Tensor? lo, Tensor? step, bool subtract_mean, Tensor? mean,"
-    " bool bidirectional, *, Tensor(a!) out) -> ()",
-    _fill,
-    registration.nothing,
-)
-registration.register(
-    "trajectory_stack_backward(Tensor gradient, Tensor[] flow, Tensor windows, bool subtract_mean, bool bidirectional,"
-    " bool flow_gradient) -> (Tensor[] flow_gradient, Tensor mean_gradient)",
-    _differentiate,
-    _allocate_gradients,
+register_kernel("trajectory_stack_backward", _differentiate, _allocate_gradients)
+_operator: Operator[Tensor] = Operator(
+    trajectory_stack,
+    allocate=_allocate,
+    fill=_fill,
+    gradient=Gradient(of=("flow", "mean"), backward=_backward, kept=("flow", "windows")),
 )

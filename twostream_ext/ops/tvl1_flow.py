@@ -3,21 +3,27 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from twostream_ext import _C
-from twostream_ext.ops import _registration as registration
+from twostream_ext.ops._door import Displacements, GreyClip, GreyFrames
+from twostream_ext.ops._operator import Operator
 
+_WHITE = 255.0  # what the kernels take for white
 _MOST_WORKSPACE = 1 << 30  # bytes, beside the frames' pyramids
 _PIXELS_WORTH_SHARING = 1 << 19  # of a frame; csrc/cpu/tvl1_flow.cpp tells why
 _MOST_CONCURRENT = 64  # pairs in one launch
 
 
 def tvl1_flow(
-    prev: registration.Arrays,
-    next: registration.Arrays,
+    prev: GreyFrames,
+    next: GreyFrames,
     *,
     tau: float = 0.25,
     lambda_: float = 0.15,
@@ -29,8 +35,9 @@ def tvl1_flow(
     iterations: int = 300,
     median: int = 0,
     median_every: int = 30,
-    init: registration.Arrays | None = None,
-    out: registration.Arrays | None = None,
+    range: float = 255.0,
+    init: Displacements | None = None,
+    out: torch.Tensor | list[torch.Tensor] | None = None,
 ) -> torch.Tensor | list[torch.Tensor]:
     """Optical flow from each frame of `prev` to the one of `next`.
 
@@ -44,8 +51,9 @@ def tvl1_flow(
     to 64 pairs at a time on a GPU.
 
     Args:
-        prev, next: grey frames, uint8 or float32 with values 0 to 255: `[N, H, W]`, any strides, or lists of N frames
-            `[H_i, W_i]` of different sizes. At least 16 pixels a side are needed for a second level.
+        prev, next: grey frames, uint8 or float32: `[N, H, W]`, any strides, or lists of N frames `[H_i, W_i]` of
+            different sizes. At least 16 pixels a side are needed for a second level. Where a value is NaN or infinite,
+            the flow of that pair is NaN everywhere.
         tau: time step of the dual variables.
         lambda_: weight of the images' likeness; less makes the flow smoother.
         theta: how tightly likeness and smoothness are coupled.
@@ -56,8 +64,10 @@ def tvl1_flow(
         iterations: of a warp, at most.
         median: side of a median filter of the flow, 3 or 5; 0 for none.
         median_every: iterations between two uses of it.
+        range: the value of white: 255 for uint8; frames with values from 0 to 1 take 1. Float frames on the CPU that
+            lie within 0 to 1 while `range` is 255 bring a UserWarning: their flow is next to nothing.
         init: flow to start from, float32 `[N, H, W, 2]` (or a list), say that of the pair before; 0 without it.
-        out: fill and return this tensor, or these.
+        out: fill and return this tensor, or these, which share no memory with the others.
 
     Returns:
         float32 `[N, H, W, 2]`, or a list of `[H_i, W_i, 2]`: displacements (x, y) in pixels, x right, y down; the pixel
@@ -66,17 +76,27 @@ def tvl1_flow(
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value; names it.
     """
-    options = (tau, lambda_, theta, scales, scale_step, warps, epsilon, iterations, median, median_every)
-    if not isinstance(prev, (list, tuple)):
-        return _between(registration.to_tensor(prev), registration.to_tensor(next), init, options, out)
-    lists = [prev, next, [None] * len(prev) if init is None else init, [None] * len(prev) if out is None else out]
-    if len({len(each) for each in lists}) != 1:
-        raise ValueError(f"tvl1_flow: prev, next, init and out must be as many, got {[len(each) for each in lists]}")
-    return [_between_two(*each, options=options) for each in zip(*lists, strict=True)]
+    return _operator.call(
+        prev,
+        next,
+        tau,
+        lambda_,
+        theta,
+        scales,
+        scale_step,
+        warps,
+        epsilon,
+        iterations,
+        median,
+        median_every,
+        range,
+        init,
+        out=out,
+    )
 
 
 def tvl1_clip_flow(
-    clip: registration.Arrays,
+    clip: GreyClip,
     *,
     backward: bool = False,
     tau: float = 0.25,
@@ -89,6 +109,8 @@ def tvl1_clip_flow(
     iterations: int = 300,
     median: int = 0,
     median_every: int = 30,
+    range: float = 255.0,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Optical flow between the neighbouring frames of a clip, each of whose pyramids is built once.
 
@@ -96,6 +118,7 @@ def tvl1_clip_flow(
         clip: grey frames `[T, H, W]`, T at least 1, as for `tvl1_flow`.
         backward: the flow of every frame to the one before as well.
         The others: as for `tvl1_flow`.
+        out: fill and return this tensor.
 
     Returns:
         float32 `[T - 1, H, W, 2]`: field t takes frame t to frame t + 1. With `backward`, `[2, T - 1, H, W, 2]`: the
@@ -104,92 +127,151 @@ def tvl1_clip_flow(
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value; names it.
     """
-    frames = registration.to_tensor(clip)
-    if frames.dim() != 3 or frames.shape[0] < 1:
-        raise ValueError(f"tvl1_flow: clip must be of shape [T, H, W], got {list(frames.shape)}")
-    registration.refuse_gradient("tvl1_flow", frames)
-    first = torch.arange(frames.shape[0] - 1, dtype=torch.int32, device=frames.device)
+    return _clip_operator.call(
+        clip,
+        backward,
+        tau,
+        lambda_,
+        theta,
+        scales,
+        scale_step,
+        warps,
+        epsilon,
+        iterations,
+        median,
+        median_every,
+        range,
+        out=out,
+    )
+
+
+def _allocate(prev: list[Tensor], next: list[Tensor]) -> list[Tensor]:
+    _check_alike(prev, next)
+    return [frames.new_empty([*frames.shape, 2], dtype=torch.float32) for frames in prev]
+
+
+def _fill(prev: list[Tensor], next: list[Tensor], *options: Any, out: list[Tensor]) -> None:
+    _check_alike(prev, next)
+    *weights, white, init = options
+    starts = init or [None] * len(prev)
+    for name, given in (("init", starts), ("out", out)):
+        if len(given) != len(prev):
+            raise ValueError(f"tvl1_flow: {name} must be as many tensors as prev, {len(prev)}, got {len(given)}")
+    for place, (one, other, start, flow) in enumerate(zip(prev, next, starts, out, strict=True)):
+        name = "prev" if len(prev) == 1 else f"prev[{place}]"
+        _C.check_apart("tvl1_flow", one, name, flow)  # the kernel sees a copy of both
+        _C.check_apart("tvl1_flow", other, name.replace("prev", "next"), flow)
+        several = one.dim() == 3
+        frames = torch.cat([one, other]) if several else torch.stack([one, other])
+        pairs = _pairs(one.shape[0] if several else 1, one.device)
+        init_fields = start if several or start is None else start[None]
+        _fill_pairs("tvl1_flow", name, frames, pairs, init_fields, weights, white, flow if several else flow[None])
+
+
+def _check_alike(prev: list[Tensor], next: list[Tensor]) -> None:
+    if len(prev) != len(next):
+        raise ValueError(f"tvl1_flow: prev and next must be as many frames, got {len(prev)} and {len(next)}")
+    dimensions = (2, 3) if len(prev) == 1 else (2,)
+    for one, other in zip(prev, next, strict=True):
+        alike = other.shape == one.shape and other.dtype == one.dtype and other.device == one.device
+        if one.dim() not in dimensions or not alike:
+            words = [f"{list(each.shape)} {each.dtype} on {each.device}" for each in (one, other)]
+            wanted = "alike, [N, H, W] or lists of [H, W]"
+            raise ValueError(f"tvl1_flow: prev and next must be {wanted}, got {words[0]} and {words[1]}")
+
+
+def _pairs(count: int, device: torch.device) -> Tensor:
+    """Pair each of `count` frames with the one that lies as many further on."""
+    first = torch.arange(count, dtype=torch.int32, device=device)
+    return torch.stack([first, first + count], dim=1)
+
+
+def _shape_of_clip_flow(clip: Tensor, backward: bool) -> list[int]:
+    if clip.dim() != 3 or clip.shape[0] < 1:
+        raise ValueError(f"tvl1_clip_flow: clip must be of shape [T, H, W], T at least 1, got {list(clip.shape)}")
+    return [*([2] if backward else []), clip.shape[0] - 1, *clip.shape[1:], 2]
+
+
+def _allocate_of_clip(clip: Tensor, backward: bool) -> Tensor:
+    return clip.new_empty(_shape_of_clip_flow(clip, backward), dtype=torch.float32)
+
+
+def _fill_of_clip(clip: Tensor, backward: bool, *options: Any, out: Tensor) -> None:
+    *weights, white = options
+    shape = _shape_of_clip_flow(clip, backward)
+    if list(out.shape) != shape:
+        raise ValueError(f"tvl1_clip_flow: out must be of shape {shape}, got {list(out.shape)}")
+    first = torch.arange(clip.shape[0] - 1, dtype=torch.int32, device=clip.device)
     pairs = torch.stack([first, first + 1], dim=1)
-    if backward:
-        pairs = torch.cat([pairs, pairs.flip(1)])
-    options = (tau, lambda_, theta, scales, scale_step, warps, epsilon, iterations, median, median_every)
-    flow: torch.Tensor = torch.ops.twostream.tvl1_flow(frames, pairs, None, *options)
-    return flow.view(2, -1, *flow.shape[1:]) if backward else flow
+    if not backward:
+        _fill_pairs("tvl1_clip_flow", "clip", clip, pairs, None, weights, white, out)
+        return
+    both = out.flatten(0, 1)  # both directions in one call, which builds each pyramid once
+    _fill_pairs("tvl1_clip_flow", "clip", clip, torch.cat([pairs, pairs.flip(1)]), None, weights, white, both)
+    if both.data_ptr() != out.data_ptr():  # out has strides that cannot be flattened
+        out.copy_(both.view(shape))
 
 
-def _between_two(prev: Any, next: Any, init: Any, out: Any, *, options: tuple[Any, ...]) -> torch.Tensor:
-    """Of two frames `[H, W]`."""
-    batches = [None if each is None else registration.to_tensor(each)[None] for each in (prev, next, init, out)]
-    flow = _between(batches[0], batches[1], batches[2], options, batches[3])  # type: ignore[arg-type]
-    return registration.to_tensor(out) if out is not None else flow[0]
+def _fill_pairs(
+    operator: str,
+    argument: str,
+    frames: Tensor,
+    pairs: Tensor,
+    init: Tensor | None,
+    weights: Sequence[Any],
+    white: float,
+    out: Tensor,
+) -> None:
+    """Compute the flow of pairs of `frames`, which the caller of `operator` knows as `argument`."""
+    _C.check_apart(operator, frames, argument, out)  # the kernel may see a copy
+    given = (operator, argument, _scaled(operator, argument, frames, white))
+    _, _, _, scales, scale_step, *_ = weights
+    concurrent, share_rows = _concurrency(given, pairs.shape[0], scales, scale_step)
+    size = _C.tvl1_flow_workspace(*given, scales, scale_step, concurrent)
+    workspace = torch.empty(size, dtype=torch.uint8, device=frames.device)
+    _C.tvl1_flow(*given, pairs, init, *weights, concurrent, share_rows, workspace, out)
+    if frames.dtype.is_floating_point and frames.numel() > 0:
+        low, high = frames.flatten(1).aminmax(dim=1)
+        _spread_spoilt(low, high, pairs, out)
+        if frames.device.type == "cpu" and white == _WHITE and low.amin() >= 0 and 0 < high.amax() <= 1:
+            warnings.warn(
+                f"{operator}: {argument} has values from 0 to 1, which is next to black where white is range=255; give "
+                "range=1.0",
+                stacklevel=2,
+            )
 
 
-def _between(prev: torch.Tensor, next: torch.Tensor, init: Any, options: tuple[Any, ...], out: Any) -> torch.Tensor:
-    start = None if init is None else registration.to_tensor(init)
-    registration.refuse_gradient("tvl1_flow", prev, next, start)
-    if prev.dim() != 3 or next.shape != prev.shape or next.dtype != prev.dtype or next.device != prev.device:
-        words = [f"{list(each.shape)} {each.dtype} on {each.device}" for each in (prev, next)]
-        raise ValueError(f"tvl1_flow: prev and next must be alike, [N, H, W], got {words[0]} and {words[1]}")
-    first = torch.arange(prev.shape[0], dtype=torch.int32, device=prev.device)
-    pairs = torch.stack([first, first + prev.shape[0]], dim=1)
-    frames = torch.cat([prev, next])
-    if out is None:
-        flow: torch.Tensor = torch.ops.twostream.tvl1_flow(frames, pairs, start, *options)
-        return flow
-    target = registration.to_target("tvl1_flow", out, False)
-    torch.ops.twostream.tvl1_flow.out(frames, pairs, start, *options, out=target)
-    return target
+def _scaled(operator: str, argument: str, frames: Tensor, white: float) -> Tensor:
+    """Give frames with 255 for white."""
+    if not 0 < white < math.inf:
+        raise ValueError(f"{operator}: range must be a positive number, got {white}")
+    if white == _WHITE:
+        return frames
+    if not frames.dtype.is_floating_point:
+        raise ValueError(f"{operator}: range must be 255 where {argument} is {frames.dtype}, got {white}")
+    return frames * (_WHITE / white)
 
 
-def _concurrency(frames: torch.Tensor, pairs: int, scales: int, scale_step: float) -> tuple[int, bool]:
+def _spread_spoilt(low: Tensor, high: Tensor, pairs: Tensor, flow: Tensor) -> None:
+    """Make all flow NaN of a pair that has a value that is not finite, which would become finite nonsense.
+
+    `low` and `high` are those of each frame, NaN if the frame has one. Subtracting 0 leaves every other bit as it is.
+    """
+    spoilt = (low - low) + (high - high)  # 0, or NaN
+    flow.sub_(spoilt[pairs.long()].sum(1)[:, None, None, None])
+
+
+def _concurrency(given: tuple[str, str, Tensor], pairs: int, scales: int, scale_step: float) -> tuple[int, bool]:
     """How many pairs to compute at a time, and whether the CPU's threads share the rows of each."""
+    _, _, frames = given
     if frames.device.type == "cpu":
         threads = torch.get_num_threads()
         if pairs < threads and frames.shape[1] * frames.shape[2] >= _PIXELS_WORTH_SHARING:
             return 1, True
         return max(1, min(pairs, threads)), False
-    one, two = (_C.tvl1_flow_workspace(frames, scales, scale_step, count) for count in (1, 2))
+    one, two = (_C.tvl1_flow_workspace(*given, scales, scale_step, count) for count in (1, 2))
     return max(1, min(pairs, _MOST_CONCURRENT, _MOST_WORKSPACE // (two - one))), False
 
 
-def _fill(
-    frames: torch.Tensor,
-    pairs: torch.Tensor,
-    init: torch.Tensor | None,
-    tau: float,
-    lambda_: float,
-    theta: float,
-    scales: int,
-    scale_step: float,
-    warps: int,
-    epsilon: float,
-    iterations: int,
-    median: int,
-    median_every: int,
-    *,
-    out: torch.Tensor,
-) -> None:
-    concurrent, share_rows = _concurrency(frames, pairs.shape[0], scales, scale_step)
-    size = _C.tvl1_flow_workspace(frames, scales, scale_step, concurrent)
-    workspace = torch.empty(size, dtype=torch.uint8, device=frames.device)
-    weights = (tau, lambda_, theta, scales, scale_step, warps, epsilon, iterations, median, median_every)
-    _C.tvl1_flow(frames, pairs.contiguous(), init, *weights, concurrent, share_rows, workspace, out)
-
-
-def _allocate(frames: torch.Tensor, pairs: torch.Tensor, *_: object) -> torch.Tensor:
-    return frames.new_empty([pairs.shape[0], *frames.shape[1:], 2], dtype=torch.float32)
-
-
-def _compute(frames: torch.Tensor, pairs: torch.Tensor, *others: Any) -> torch.Tensor:
-    out = _allocate(frames, pairs)
-    _fill(frames, pairs, *others, out=out)
-    return out
-
-
-_PARAMETERS = (
-    "Tensor frames, Tensor pairs, Tensor? init, float tau, float lambda_, float theta, int scales, float scale_step,"
-    " int warps, float epsilon, int iterations, int median, int median_every"
-)
-
-registration.register(f"tvl1_flow({_PARAMETERS}) -> Tensor", _compute, _allocate)
-registration.register(f"tvl1_flow.out({_PARAMETERS}, *, Tensor(a!) out) -> ()", _fill, registration.nothing)
+_operator: Operator[Tensor | list[Tensor]] = Operator(tvl1_flow, allocate=_allocate, fill=_fill)
+_clip_operator: Operator[Tensor] = Operator(tvl1_clip_flow, allocate=_allocate_of_clip, fill=_fill_of_clip)
