@@ -266,9 +266,18 @@ def _evaluate(stream: str) -> Callable[[Scene], float]:
     return run
 
 
-def _predict(scene: Scene) -> float:
-    out = scene.place("annotated.mp4")
-    return scene.run("predict", scene.real / "carphone_pristine.mp4", "--model", scene.place("run"), "--annotated", out)
+def _predict(smallest_side: int) -> Callable[[Scene], float]:
+    def run(scene: Scene) -> float:
+        """With the nets of the run, as if its frames had had that size."""
+        model = scene.place(f"run-{smallest_side}")
+        if not model.exists():
+            shutil.copytree(scene.place("run"), model)
+            noted = json.loads((model / "run.json").read_text())
+            (model / "run.json").write_text(json.dumps({**noted, "smallest_side": smallest_side}))
+        out = scene.place("annotated.mp4")
+        return scene.run("predict", scene.real / "carphone_pristine.mp4", "--model", model, "--annotated", out)
+
+    return run
 
 
 COMMANDS: dict[str, Callable[[Scene], float]] = {
@@ -278,7 +287,8 @@ COMMANDS: dict[str, Callable[[Scene], float]] = {
     "train spatial": _train("spatial"),
     "evaluate temporal": _evaluate("temporal"),
     "evaluate spatial": _evaluate("spatial"),
-    "predict --annotated": _predict,
+    "predict --annotated, 72 pixels": _predict(72),
+    "predict --annotated, 256 pixels": _predict(256),
 }
 
 # A run as `twostream run` leaves it, small: each installation makes its own.

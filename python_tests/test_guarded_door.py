@@ -88,6 +88,8 @@ def example(operator: Operator[Any], device: torch.device, *, coded: bool = Fals
             kind = "Codes" if each.kind == "Flow" and coded and "lo" in names else each.kind
             value = EXAMPLES[kind]()
             arguments[each.name] = value.to(device) if each.is_tensor else value
+        elif each.kind == "int":
+            arguments[each.name] = min(each.default, 5)  # so many iterations are enough
     return Call(operator, arguments)
 
 

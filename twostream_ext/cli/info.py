@@ -9,7 +9,6 @@ import platform
 from typing import Any
 
 import twostream_ext
-from twostream_ext import _C
 
 _PARTS = ("numpy", "opencv-python", "safetensors", "scikit-learn", "matplotlib", "tensorboard", "tqdm")
 
@@ -26,14 +25,17 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def execute(_: argparse.Namespace) -> None:
     import torch
 
-    driver = _C.cuda_driver_version()
+    from twostream_ext import ops
+
+    build = ops.build_info()
+    driver = build.cuda_driver
     rows = {
         "twostream_ext": twostream_ext.__version__,
         "library": twostream_ext.get_library(),
-        "CUDA architectures": _C.cuda_architectures().replace(";", " ") or "none (built without CUDA)",
+        "CUDA architectures": " ".join(build.cuda_architectures) or "none (built without CUDA)",
         "CUDA driver": f"{driver // 1000}.{driver % 1000 // 10}" if driver else "none",
-        "CUDA devices": ", ".join(_device_names()) or "none",
-        "SIMD level": _C.cpu_isa(),
+        "CUDA devices": ", ".join(_device_names(build.cuda_devices)) or "none",
+        "SIMD level": build.isa,
         "python": platform.python_version(),
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
         **{name: _version(name) for name in _PARTS},
@@ -43,11 +45,11 @@ def execute(_: argparse.Namespace) -> None:
         print(f"{name:{width}}  {value}")
 
 
-def _device_names() -> list[str]:
+def _device_names(count: int) -> list[str]:
+    """Names of the devices, `count` in the eyes of the driver."""
     import torch
 
     if not torch.cuda.is_available():
-        count = _C.cuda_device_count()
         return [f"{count}, but this torch cannot use them"] if count else []
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 

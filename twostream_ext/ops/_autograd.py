@@ -79,26 +79,29 @@ def make_functions(
     of_forward = () if forward_rule is None else tuple(inspect.signature(forward_rule).parameters)[1:]
     kept = tuple(gradient.kept)
     told = tuple(each for each in of_backward if each not in kept)
-    laid = (*[each for each in names if each not in lists], *lists)  # as they lie in a call of the Function
+    laid = (*lists, *[each for each in names if each not in lists])
     singles = len(names) - len(lists)
+    in_order = laid == tuple(names)
     told_places, kept_places = (tuple([laid.index(each) for each in some]) for some in (told, kept))
     order = tuple([laid.index(each) for each in names])
 
     def restored(lengths: tuple[int, ...], arguments: Sequence[Any]) -> list[Any]:
-        """Give the arguments as they are laid, lists put together."""
-        values, place = list(arguments[:singles]), singles
+        """Give the arguments in the order of `laid`, lists put together."""
+        values, place = [], singles
         for length in lengths:
             values.append(list(arguments[place : place + length]))
             place += length
+        values += arguments[:singles]
         return values
 
     def places(lengths: tuple[int, ...], wanted: str) -> slice:
         """Give where an argument lies in a call of the Function."""
         place = laid.index(wanted)
-        if place < singles:
-            return slice(1 + place, 2 + place)
-        begin = 1 + singles + sum(lengths[: place - singles])
-        return slice(begin, begin + lengths[place - singles])
+        if place >= len(lists):
+            begin = 1 + place - len(lists)
+            return slice(begin, begin + 1)
+        begin = 1 + singles + sum(lengths[:place])
+        return slice(begin, begin + lengths[place])
 
     def remember(ctx: Any, lengths: tuple[int, ...], values: list[Any]) -> None:
         ctx.lengths = lengths
@@ -138,7 +141,7 @@ def make_functions(
         def forward(ctx: Any, lengths: tuple[int, ...], *arguments: Any) -> Any:
             values = restored(lengths, arguments)
             remember(ctx, lengths, values)
-            return default(*[values[place] for place in order])
+            return default(*values) if in_order else default(*[values[place] for place in order])
 
     class Transformed(torch.autograd.Function):
         @staticmethod

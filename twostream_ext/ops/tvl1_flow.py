@@ -17,7 +17,7 @@ from twostream_ext.ops._operator import Operator
 
 _WHITE = 255.0  # what the kernels take for white
 _MOST_WORKSPACE = 1 << 30  # bytes, beside the frames' pyramids
-_PIXELS_WORTH_SHARING = 1 << 19  # of a frame; csrc/cpu/tvl1_flow.cpp tells why
+_PIXELS_WORTH_SHARING = 1 << 19  # of a frame; csrc/cpu/tvl1_rows.h tells why
 _MOST_CONCURRENT = 64  # pairs in one launch
 
 
