@@ -5,12 +5,21 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+import twostream_ext
+from twostream_ext import ops
+from twostream_ext.errors import SettingsError
+from twostream_ext.flow import find_method
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twostream_ext"
@@ -38,8 +47,10 @@ def broken_links(page: str, text: str) -> list[str]:
 
 
 def missing_names(text: str) -> list[str]:
-    """What stands in backticks, looks like a file or a module of ours, and is none."""
-    return [name for name in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)) if not is_known(name)]
+    """What stands in backticks, looks like a file or a module of ours, and is none, nor that of a walked example."""
+    named = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+    shown = [path for diff in walked_examples().values() for path in re.findall(r"^\+\+\+ b/(\S+)", diff, re.MULTILINE)]
+    return [name for name in named if not is_known(name) and not any(f"/{path}".endswith(f"/{name}") for path in shown)]
 
 
 def is_known(name: str) -> bool:
@@ -119,3 +130,82 @@ def test_what_the_commands_install_is_declared() -> None:
     (command,) = re.findall(r"-e '\.\[([\w,]+)\]'", read("CONTRIBUTING.md"))
     extras = read("pyproject.toml").partition("[project.optional-dependencies]")[2].partition("\n[")[0]
     assert set(command.split(",")) <= set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE))
+
+
+def test_the_errors_that_are_shown_are_those_that_come() -> None:
+    shown = read("CONTRIBUTING.md").partition("**Errors**")[2].partition("```\n")[2].partition("```")[0].splitlines()
+    codes, ranges = torch.zeros(2, 3, 8, 9, 2, dtype=torch.uint8), torch.zeros(2, 3, 2)
+    with pytest.raises(ValueError, match=rf"^{re.escape(shown[0])}$"):
+        ops.flow_stack(codes, torch.zeros(2, 3, dtype=torch.int32), 4, lo=ranges[:1], step=ranges)
+    with pytest.raises(SettingsError, match=rf"^{re.escape(shown[2])}$"):
+        find_method("tvl2")
+
+
+# ---- the walked examples -------------------------------------------------------------------------------------------
+
+
+def walked_examples() -> dict[str, str]:
+    """The diffs by the heading they stand under: in the page, or in the file that it links to."""
+    examples = {}
+    for section in read("CONTRIBUTING.md").partition("## Walked examples")[2].split("\n### ")[1:]:
+        (linked,) = re.findall(r"\]\((\S+\.diff)\)", section) or [None]
+        diff = blocks(section, "diff")[0] if linked is None else read(linked)
+        examples[section.partition("\n")[0]] = diff
+    return examples
+
+
+def apply(diff: str, tree: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent)}  # no checkout around it has a say
+    command = ["git", "apply", "--whitespace=error-all", "-"]
+    return subprocess.run(command, check=False, cwd=tree, env=environment, input=diff, capture_output=True, text=True)
+
+
+def copy_touched(diff: str, tree: Path) -> None:
+    """Copy what a diff changes; what it adds is not there."""
+    for name in re.findall(r"^diff --git a/(\S+)", diff, re.MULTILINE):
+        if (ROOT / name).exists():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, tree / name)
+
+
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git, which applies the diffs")
+
+
+@needs_git
+@pytest.mark.parametrize("name", ["An operator", "A flow method", "A backbone"])
+def test_a_walked_example_can_still_be_applied(name: str, tmp_path: Path) -> None:
+    diff = walked_examples()[name]
+    copy_touched(diff, tmp_path)
+    done = apply(diff, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert apply(diff, tmp_path).returncode != 0  # it is there already
+
+
+@needs_git
+@pytest.mark.parametrize("name", ["A flow method", "A backbone"])
+def test_a_walked_example_works(name: str, tmp_path: Path) -> None:
+    """The tests that it brings, with the package that it makes."""
+    diff = walked_examples()[name]
+    skipped = shutil.ignore_patterns("__pycache__", "*.so", "lib")
+    for folder in (PACKAGE, ROOT / "python_tests"):
+        shutil.copytree(folder, tmp_path / folder.name, ignore=skipped)
+    shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    compiled = Path(twostream_ext._C.__file__)
+    for part in (compiled, compiled.parent / "lib"):
+        (tmp_path / PACKAGE.name / part.name).symlink_to(part)
+    assert apply(diff, tmp_path).returncode == 0
+    tests = re.findall(r"^\+def (test_\w+)", diff, re.MULTILINE)
+    files = re.findall(r"^diff --git a/(python_tests/\S+)", diff, re.MULTILINE)
+    # The copy is found before an installation in place, which has a finder of its own.
+    script = f"""
+import sys
+from importlib.machinery import PathFinder
+sys.meta_path.insert(0, PathFinder)
+sys.path.insert(0, {str(tmp_path)!r})
+import pytest
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-k", {" or ".join(tests)!r}, *{files}]))
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(tests)} passed" in done.stdout
