@@ -11,6 +11,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+import torch
 from training_runs import make_lists
 
 from twostream_ext.data import generate_videos
@@ -38,6 +39,7 @@ def claim_run(videos: Path, root: Path, number: int) -> None:
 
 def race(claim: Claim, folders: list[Path], number: int, start: Barrier, results: Path) -> None:
     """Claim one folder after the other; note those where this process had its way, and what it was told elsewhere."""
+    torch.set_num_threads(1)  # a forked child that starts torch's threads waits for ever
     won, told = [], []
     for folder in folders:
         start.wait()
@@ -58,7 +60,7 @@ def test_of_many_first_starts_with_different_settings_one_wins(tmp_path: Path, w
     claims: dict[str, tuple[Claim, int]] = {
         "store": (claim_store, ROUNDS),
         "generated videos": (claim_generated, 3),
-        "run": (partial(claim_run, tmp_path), ROUNDS),
+        "run": (partial(claim_run, tmp_path), 5),
     }
     claim, rounds = claims[what]
     folders = [tmp_path / f"folder{number}" for number in range(rounds)]
