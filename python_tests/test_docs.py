@@ -17,7 +17,6 @@ import pytest
 import torch
 
 import twostream_ext
-from twostream_ext import ops
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow import find_method
 
@@ -136,7 +135,7 @@ def test_the_errors_that_are_shown_are_those_that_come() -> None:
     shown = read("CONTRIBUTING.md").partition("**Errors**")[2].partition("```\n")[2].partition("```")[0].splitlines()
     codes, ranges = torch.zeros(2, 3, 8, 9, 2, dtype=torch.uint8), torch.zeros(2, 3, 2)
     with pytest.raises(ValueError, match=rf"^{re.escape(shown[0])}$"):
-        ops.flow_stack(codes, torch.zeros(2, 3, dtype=torch.int32), 4, lo=ranges[:1], step=ranges)
+        twostream_ext.ops.flow_stack(codes, torch.zeros(2, 3, dtype=torch.int32), 4, lo=ranges[:1], step=ranges)
     with pytest.raises(SettingsError, match=rf"^{re.escape(shown[2])}$"):
         find_method("tvl2")
 
