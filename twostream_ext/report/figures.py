@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 
 from twostream_ext.flow import flow_to_colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _SHOWN_CLASSES = 3  # of each net, beside an example
 _STREAM_COLOURS = {"spatial": "#4c78a8", "temporal": "#f58518", "average": "#54a24b"}
@@ -36,10 +38,17 @@ def confusion_matrix(
     return shares
 
 
+def _figure(**options: Any) -> Figure:
+    """Matplotlib is imported here: it takes most of a second, and tables and videos do without it."""
+    from matplotlib.figure import Figure
+
+    return Figure(**options)
+
+
 def draw_confusion(matrix: npt.NDArray[np.float64], classes: Sequence[str]) -> Figure:
     """Draw a confusion matrix; with few classes, each cell shows its percentage."""
     side = 2.5 + 0.32 * len(classes)
-    figure = Figure(figsize=(side, side), layout="constrained")
+    figure = _figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=8)
@@ -57,7 +66,7 @@ def draw_confusion(matrix: npt.NDArray[np.float64], classes: Sequence[str]) -> F
 
 def draw_recall(recall: dict[str, npt.NDArray[np.float64]], classes: Sequence[str]) -> Figure:
     """Draw the recall of each class, a bar for each of the streams and their average."""
-    figure = Figure(figsize=(7, 1.5 + 0.3 * len(classes)), layout="constrained")
+    figure = _figure(figsize=(7, 1.5 + 0.3 * len(classes)), layout="constrained")
     axes = figure.subplots()
     positions = np.arange(len(classes))
     for offset, (name, values) in zip((-0.26, 0.0, 0.26), recall.items(), strict=True):
@@ -72,7 +81,7 @@ def draw_recall(recall: dict[str, npt.NDArray[np.float64]], classes: Sequence[st
 
 def draw_examples(examples: Sequence[Example], classes: Sequence[str]) -> Figure:
     """Draw a row for each video: frame, flow, and the highest scores of each net and of both."""
-    figure = Figure(figsize=(11, 1.9 * len(examples)), layout="constrained")
+    figure = _figure(figsize=(11, 1.9 * len(examples)), layout="constrained")
     grid = figure.subplots(len(examples), 5, squeeze=False, width_ratios=[1.35, 1.35, 1, 1, 1])
     for row, example in zip(grid, examples, strict=True):
         row[0].imshow(example.frame)
@@ -87,7 +96,7 @@ def draw_examples(examples: Sequence[Example], classes: Sequence[str]) -> Figure
 
 
 def _draw_scores(
-    axes: mpl.axes.Axes,
+    axes: Axes,
     name: str,
     scores: npt.NDArray[np.float32],
     label: str,

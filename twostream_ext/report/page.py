@@ -9,10 +9,9 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from twostream_ext.engine import STREAMS, Scores, load_scores, read_summary
 from twostream_ext.files import atomic_write
@@ -27,6 +26,9 @@ from twostream_ext.report.figures import (
     draw_recall,
 )
 from twostream_ext.report.table import ROWS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 REPORT_FILE = "report.html"
 _EXAMPLES = 6
