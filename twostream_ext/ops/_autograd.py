@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch.autograd import forward_ad
-
-from twostream_ext.ops._registration import flat
 
 Helper = Callable[..., Any]
 
@@ -58,112 +57,98 @@ def has_tangent(tensor: torch.Tensor) -> bool:
 
 
 def make_functions(
-    name: str, default: Helper, names: Sequence[str], lists: Sequence[str], gradient: Gradient
+    name: str, default: Helper, names: Sequence[str], tensors: Sequence[str], listed: str | None, gradient: Gradient
 ) -> tuple[Any, Any]:
     """Make the autograd.Function of an operator, and the one for where torch.func or forward mode are at work.
 
-    Both take the lengths of the lists among the arguments, then the other arguments, then the lists' tensors. The
-    second costs several times as much a call, and torch.compile refuses it. torch.compile also demands that they close
-    over nothing but functions, strings, numbers and tuples.
+    Both take the arguments that are no list of tensors, then the tensors of the one that is, as autograd looks into no
+    list. The second costs several times as much a call, and torch.compile refuses it. torch.compile also demands that
+    they close over nothing but functions, strings, numbers and tuples.
 
     Args:
         name: of the operator.
         default: the registered operator.
         names: of its arguments.
-        lists: the names of those that are lists of tensors.
+        tensors: the names of those that are tensors or lists of them.
+        listed: the name of the one that is a list of tensors.
         gradient: the derivatives.
     """
-    lists = tuple(lists)
     of, backward_rule, forward_rule = gradient.of, gradient.backward, gradient.forward
+    laid = tuple(each for each in names if each != listed) + (() if listed is None else (listed,))
+    singles = len(laid) - (listed is not None)
     of_backward = tuple(inspect.signature(backward_rule).parameters)[2:]
     of_forward = () if forward_rule is None else tuple(inspect.signature(forward_rule).parameters)[1:]
-    kept = tuple(gradient.kept)
+    kept = tuple(each for each in laid if each in gradient.kept)  # a list among them is the last
     told = tuple(each for each in of_backward if each not in kept)
-    laid = (*lists, *[each for each in names if each not in lists])
-    singles = len(names) - len(lists)
-    in_order = laid == tuple(names)
-    told_places, kept_places = (tuple([laid.index(each) for each in some]) for some in (told, kept))
-    order = tuple([laid.index(each) for each in names])
+    single_kept = len(kept) - (listed in kept)
+    called, differentiated, kept_places = (tuple([laid.index(each) for each in some]) for some in (names, of, kept))
+    outlined = tuple(
+        [(laid.index(each), _outlines if each == listed else _outline if each in tensors else _itself) for each in told]
+    )
+    known = tuple([(*told, *kept).index(each) for each in of_backward])
 
-    def restored(lengths: tuple[int, ...], arguments: Sequence[Any]) -> list[Any]:
-        """Give the arguments in the order of `laid`, lists put together."""
-        values, place = [], singles
-        for length in lengths:
-            values.append(list(arguments[place : place + length]))
-            place += length
-        values += arguments[:singles]
-        return values
+    def gathered(arguments: Sequence[Any]) -> Sequence[Any]:
+        """Give the arguments in the order of `laid`, the list put together."""
+        return arguments if listed is None else [*arguments[:singles], list(arguments[singles:])]
 
-    def places(lengths: tuple[int, ...], wanted: str) -> slice:
-        """Give where an argument lies in a call of the Function."""
-        place = laid.index(wanted)
-        if place >= len(lists):
-            begin = 1 + place - len(lists)
-            return slice(begin, begin + 1)
-        begin = 1 + singles + sum(lengths[:place])
-        return slice(begin, begin + lengths[place])
+    def remember(ctx: Any, values: Sequence[Any]) -> None:
+        ctx.outlines = [outline(values[place]) for place, outline in outlined]
+        saved = [values[place] for place in kept_places]
+        ctx.save_for_backward(*saved[:single_kept], *(saved[-1] if single_kept < len(saved) else ()))
 
-    def remember(ctx: Any, lengths: tuple[int, ...], values: list[Any]) -> None:
-        ctx.lengths = lengths
-        ctx.outlines = [_outline(values[place]) for place in told_places]
-        ctx.save_for_backward(*flat([values[place] for place in kept_places]))
+    def compute(outlines: list[Any], needs: tuple[bool, ...], *tensors: torch.Tensor) -> tuple[Any, ...]:
+        """Give the gradients of all arguments from that of the result and the tensors kept."""
+        values = [*outlines, *tensors[1:]]
+        if single_kept < len(kept):
+            first = len(told) + single_kept
+            values[first:] = [values[first:]]
+        needed = tuple([any(needs[singles:]) if place == singles else needs[place] for place in differentiated])
+        found = backward_rule(tensors[0], needed, *[values[place] for place in known])
+        results: list[torch.Tensor | None] = [None] * len(needs)
+        for place, each in zip(differentiated, found, strict=True):
+            if place < singles:
+                results[place] = each
+            elif each is not None:
+                results[singles:] = each
+        return tuple(results)
 
     def backward(ctx: Any, result_gradient: torch.Tensor) -> Any:
-        lengths, outlines, count = ctx.lengths, ctx.outlines, len(ctx.needs_input_grad)
-        needed = tuple([any(ctx.needs_input_grad[places(lengths, each)]) for each in of])
-
-        def compute(result_gradient: torch.Tensor, *saved: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-            named = dict(zip(told, outlines, strict=True))
-            first = 0
-            for each in kept:
-                if each in lists:
-                    length = lengths[lists.index(each)]
-                    named[each] = list(saved[first : first + length])
-                    first += length
-                else:
-                    named[each] = saved[first]
-                    first += 1
-            found = backward_rule(result_gradient, needed, *[named[each] for each in of_backward])
-            results: list[torch.Tensor | None] = [None] * count
-            for each, value in zip(of, found, strict=True):
-                if value is not None:
-                    results[places(lengths, each)] = value if isinstance(value, list) else [value]
-            return tuple(results)
-
+        tensors = (result_gradient, *ctx.saved_tensors)
         if forward_ad._current_level >= 0:
-            return _OnceInForwardMode.apply(name, compute, result_gradient, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
-        if torch.is_grad_enabled():
-            return _Once.apply(name, compute, result_gradient, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
-        return compute(result_gradient, *ctx.saved_tensors)
+            guarded: Any = _OnceInForwardMode
+        elif torch.is_grad_enabled():
+            guarded = _Once
+        else:
+            return compute(ctx.outlines, ctx.needs_input_grad, *tensors)
+        return guarded.apply(name, partial(compute, ctx.outlines, ctx.needs_input_grad), *tensors)
 
     class Differentiable(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, lengths: tuple[int, ...], *arguments: Any) -> Any:
-            values = restored(lengths, arguments)
-            remember(ctx, lengths, values)
-            return default(*values) if in_order else default(*[values[place] for place in order])
+        def forward(ctx: Any, *arguments: Any) -> Any:
+            values = gathered(arguments)
+            remember(ctx, values)
+            return default(*[values[place] for place in called])
 
     class Transformed(torch.autograd.Function):
         @staticmethod
-        def forward(lengths: tuple[int, ...], *arguments: Any) -> Any:
-            values = restored(lengths, arguments)
-            return default(*[values[place] for place in order])
+        def forward(*arguments: Any) -> Any:
+            values = gathered(arguments)
+            return default(*[values[place] for place in called])
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            lengths, *arguments = inputs
-            remember(ctx, lengths, restored(lengths, arguments))
-            ctx.others = [None if isinstance(each, torch.Tensor) else (each,) for each in arguments]
-            ctx.save_for_forward(*[each for each in arguments if isinstance(each, torch.Tensor)])
+            remember(ctx, gathered(inputs))
+            ctx.others = [None if isinstance(each, torch.Tensor) else (each,) for each in inputs]
+            ctx.save_for_forward(*[each for each in inputs if isinstance(each, torch.Tensor)])
 
         @staticmethod
-        def jvp(ctx: Any, _: None, *tangents: torch.Tensor | None) -> Any:
+        def jvp(ctx: Any, *tangents: torch.Tensor | None) -> Any:
             if forward_rule is None:
                 raise RuntimeError(f"{name}: no forward-mode derivative is computed; detach the arguments")
             tensors = iter(ctx.saved_tensors)
             arguments = [next(tensors) if other is None else other[0] for other in ctx.others]
-            values = dict(zip(laid, restored(ctx.lengths, arguments), strict=True))
-            given = dict(zip(laid, restored(ctx.lengths, tangents), strict=True))
+            values = dict(zip(laid, gathered(arguments), strict=True))
+            given = dict(zip(laid, gathered(tangents), strict=True))
             completed = {each: _completed(given[each], values[each]) for each in of}
             return forward_rule(completed, *[values[each] for each in of_forward])
 
@@ -206,10 +191,16 @@ class _OnceInForwardMode(_Once):
         raise RuntimeError(f"{ctx.name}: its gradient cannot be differentiated, it is of first order only")
 
 
-def _outline(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_outline(each) for each in value]
-    return Outline(value.shape, value.dtype) if isinstance(value, torch.Tensor) else value
+def _outline(tensor: torch.Tensor | None) -> Outline | None:
+    return None if tensor is None else Outline(tensor.shape, tensor.dtype)
+
+
+def _outlines(tensors: Sequence[torch.Tensor]) -> list[Outline]:
+    return [Outline(each.shape, each.dtype) for each in tensors]
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _completed(tangent: Any, value: Any) -> Any:

@@ -60,6 +60,14 @@ class Parameter(NamedTuple):
         return KINDS[self.kind].schema == "Tensor[]"
 
 
+def listed(parameters: Sequence[Parameter]) -> str | None:
+    """Give the name of the argument that is a list of tensors: an operator with derivatives takes one at most."""
+    names = [each.name for each in parameters if each.is_list]
+    if len(names) > 1:
+        raise TypeError(f"{' and '.join(names)} are lists of tensors, expected one at most where there are derivatives")
+    return names[0] if names else None
+
+
 def write_door(
     name: str, parameters: Sequence[Parameter], outputs: dict[str, str], of: Sequence[str], filled: Sequence[str]
 ) -> str:
@@ -128,10 +136,9 @@ def _allocating(parameters: Sequence[Parameter], outputs: dict[str, str], of: Se
     names = ", ".join(each.name for each in parameters)
     yield f"    if _strays or _is_special: _check_derivatives([{names}], [])"
     if of:
-        lists = [each.name for each in parameters if each.is_list]
-        others = [each.name for each in parameters if not each.is_list]
-        lengths = "".join(f"len({each}), " for each in lists)
-        arguments = ", ".join([f"({lengths})", *others, *(f"*{each}" for each in lists)])
+        last = listed(parameters)
+        others = [each.name for each in parameters if each.name != last]
+        arguments = ", ".join([*others, *([] if last is None else [f"*{last}"])])
         yield f"    if _is_special: return _transformed.apply({arguments})"
         yield f"    if _follows: return _differentiable.apply({arguments})"
     yield (

@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 
 from twostream_ext.ops._autograd import Gradient, has_tangent, is_followed, make_functions
 from twostream_ext.ops._door import KINDS, take_output, take_outputs
-from twostream_ext.ops._door_source import Parameter, write_door
+from twostream_ext.ops._door_source import Parameter, listed, write_door
 from twostream_ext.ops._registration import SCHEMAS, check_devices, flat, register
 from twostream_ext.ops.flow_batch import FlowBatch
 
@@ -48,7 +48,7 @@ class Operator(Generic[Result]):
             fill: runs the kernel. Takes arguments by name, and the results as keyword-only ones, by whose names they
                 are known. Arguments that it does not name are left out of the `.out` form; if a window's size is
                 among them, that is the height and width of the result.
-            gradient: the derivatives; without it, autograd is refused.
+            gradient: the derivatives; without it, autograd is refused. One list of tensors at most is then taken.
             result: puts several results together.
         """
         self.function = function
@@ -82,8 +82,8 @@ class Operator(Generic[Result]):
             **{f"_take_{each.name}": KINDS[each.kind].take for each in self.parameters},
         }
         if self.gradient is not None:
-            lists = [each.name for each in self.parameters if each.is_list]
-            functions = make_functions(self.name, self.default, names, lists, self.gradient)
+            tensors = [each.name for each in self.parameters if each.is_tensor]
+            functions = make_functions(self.name, self.default, names, tensors, listed(self.parameters), self.gradient)
             known["_differentiable"], known["_transformed"] = functions
         of = () if self.gradient is None else self.gradient.of
         source = write_door(self.name, self.parameters, self.outputs, of, of_fill(names))
