@@ -9,6 +9,9 @@ import sys
 
 import pytest
 
+from twostream_ext.engine import save_model
+from twostream_ext.models import TemporalNet
+
 LIMIT = 0.060  # seconds of processor time beyond `import torch`: others on the machine do not count
 
 # One process imports torch; each of its forked children then imports the operators for the first time.
@@ -31,14 +34,35 @@ for _ in range(9):
 """
 
 
+def _run(command, folder):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
 @pytest.mark.unsanitized
 def test_importing_the_operators_is_quick(tmp_path):
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
+    done = _run(command, tmp_path)
     assert done.returncode == 0, done.stderr
     seconds = [float(line) for line in done.stdout.split()]
     assert len(seconds) == 9
     assert min(seconds) < LIMIT
+
+
+READING = """
+import sys
+from twostream_ext.engine import load_model
+
+assert load_model(sys.argv[1]).net.settings.length == 3
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_reading_a_model_does_not_import_the_compiler(tmp_path):
+    """It takes longer than all else that `twostream predict` and `evaluate` import beside torch."""
+    file = tmp_path / "model.safetensors"
+    save_model(file, TemporalNet(5, length=3, width=0.03, input_size=64), list("abcde"))
+    done = _run([sys.executable, "-c", READING, str(file)], tmp_path)
+    assert done.stdout == "False\n", done.stderr

@@ -148,7 +148,8 @@ def _pool() -> nn.MaxPool2d:
 
 
 def _initialise(layer: nn.Module) -> None:
-    if isinstance(layer, nn.Conv2d | nn.Linear):
+    # Drawing weights on the device "meta", where they are nowhere, would import torch's compiler: more than a second.
+    if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         assert layer.bias is not None
         nn.init.zeros_(layer.bias)

@@ -226,6 +226,7 @@ def _class_counts(classes: int | Mapping[str, int]) -> dict[str, int]:
 def _head(hidden: int, classes: int) -> nn.Linear:
     """A linear classifier with small weights, so that the first loss is near log(classes)."""
     layer = nn.Linear(hidden, classes)
-    nn.init.normal_(layer.weight, std=0.01)
-    nn.init.zeros_(layer.bias)
+    if not layer.weight.is_meta:  # see CNNM2048's
+        nn.init.normal_(layer.weight, std=0.01)
+        nn.init.zeros_(layer.bias)
     return layer
