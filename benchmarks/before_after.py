@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Two installations of the package side by side: did a change make anything slower?
 
-    python benchmarks/before_after.py BEFORE AFTER [--rounds 15] [--kernels flow_stack ...] [--commands extract ...]
-                                      [--out FILE]
+    python benchmarks/before_after.py BEFORE AFTER [--processes 5] [--rounds 5] [--kernels flow_stack ...]
+                                      [--commands extract ...] [--out FILE]
 
 BEFORE and AFTER are checkouts, each with the interpreter that has it installed: CHECKOUT:PYTHON. The kernels are timed
-by a process of each that lives throughout, with the workloads of its own checkout's `benchmarks/`; the two take turns,
-so that the machine's moods meet both alike, and ratios are taken round by round. Commands (extraction, training from a
-store, evaluation, prediction with an annotated video) run as whole processes in turn. Writes
+by a process of each, with the workloads of its own checkout's `benchmarks/`; the two take turns, so that the machine's
+moods meet both alike, and ratios are taken round by round. Some kernels take half as long again in one process as in
+the next, for as long as it lives, so several pairs of processes are asked. Commands (extraction, training from a store,
+evaluation, prediction with an annotated video) run as whole processes in turn. Writes
 benchmarks/results/before_after.json.
 """
 
@@ -71,21 +72,37 @@ def tvl1_flow():
     frames = torch.stack([wall[4 + t : 260 + t, 5 + 2 * t : 345 + 2 * t] for t in range(5)]).contiguous()
     return lambda: ops.tvl1_clip_flow(frames)
 
+def gradient():
+    # What autograd adds to the smallest of calls.
+    from twostream_ext import ops
+    flow = torch.zeros(1, 1, 8, 8, 2, requires_grad=True)
+    windows = torch.zeros(1, 3, dtype=torch.int32)
+    stack = ops.flow_stack(flow, windows, 8)
+    above = torch.ones_like(stack)
+    return {
+        "one call with a gradient, forward": lambda: ops.flow_stack(flow, windows, 8),
+        "one call with a gradient, backward": lambda: torch.autograd.grad(stack, flow, above, retain_graph=True),
+    }
+
+def add(name, call):
+    call()
+    calls[name] = call, max(1, math.ceil(5e-3 / once(call, 1)))
+
 def load(operator):
     calls.clear()
     if operator == "tvl1_flow":
         calls["four pairs of 256x340"] = tvl1_flow(), 1
         return list(calls)
+    if operator == "overhead":
+        for name, call in gradient().items():
+            add(name, call)
     for workload in importlib.import_module("bench_" + operator).WORKLOADS:
         if "cpu" not in workload.devices:
             continue
         problem = workload.build(Setting())
         for each in workload.implementations:
             if each.name == "twostream_ext" or each.part:
-                call = each.call(problem)
-                call()
-                name = workload.name if not each.part else workload.name + ", " + each.name
-                calls[name] = call, max(1, math.ceil(5e-3 / once(call, 1)))
+                add(workload.name if not each.part else workload.name + ", " + each.name, each.call(problem))
     return list(calls)
 
 for line in sys.stdin:
@@ -135,7 +152,8 @@ class Worker:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("installations", nargs=2, type=_installation, metavar="CHECKOUT:PYTHON")
-    parser.add_argument("--rounds", type=int, default=15, help="of the kernels (15)")
+    parser.add_argument("--processes", type=int, default=5, help="of each, one after the other, for the kernels (5)")
+    parser.add_argument("--rounds", type=int, default=5, help="of each process (5)")
     parser.add_argument("--command-rounds", type=int, default=5, help="of the commands (5)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--kernels", nargs="*", choices=KERNELS, default=KERNELS, metavar="OPERATOR")
@@ -147,7 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         label: machine.commit_of(each.checkout) for label, each in zip(LABELS, options.installations, strict=True)
     }
     record["load_average"] = [round(each, 1) for each in os.getloadavg()]
-    record["kernels"] = kernels(options.installations, options.kernels, options.rounds, options.threads)
+    counts = options.processes, options.rounds
+    record["kernels"] = kernels(options.installations, options.kernels, *counts, options.threads)
     with tempfile.TemporaryDirectory(prefix="twostream-") as folder:
         record["commands"] = commands(options.installations, options.commands, options.command_rounds, Path(folder))
     options.out.write_text(json.dumps(record, indent=1) + "\n")
@@ -164,23 +183,37 @@ def _installation(text: str) -> Installation:
 
 
 def kernels(
-    installations: Sequence[Installation], operators: Sequence[str], rounds: int, threads: int
+    installations: Sequence[Installation], operators: Sequence[str], processes: int, rounds: int, threads: int
 ) -> list[dict[str, Any]]:
     """Each workload's own calls, of both installations in turn."""
     results = []
+    for operator in operators:
+        samples: dict[str, list[list[float]]] = {}
+        for _ in range(processes):
+            for workload, both in _ask_a_pair(installations, operator, rounds, threads).items():
+                for known, new in zip(samples.setdefault(workload, [[], []]), both, strict=True):
+                    known.extend(new)
+        for workload, both in samples.items():
+            results.append({"operator": operator, "workload": workload, **_compared(both)})
+            print(operator, workload, json.dumps(results[-1]["ratio"]), flush=True)
+    return results
+
+
+def _ask_a_pair(
+    installations: Sequence[Installation], operator: str, rounds: int, threads: int
+) -> dict[str, list[list[float]]]:
+    """Seconds by workload, installation and round, of a new process of each installation."""
     workers = [Worker(each, threads) for each in installations]
     try:
-        for operator in operators:
-            known = [worker.ask("load", operator) for worker in workers]
-            for workload in known[1]:
-                if workload in known[0]:
-                    samples = _in_turn([partial(worker.ask, "sample", workload) for worker in workers], rounds)
-                    results.append({"operator": operator, "workload": workload, **_compared(samples)})
-                    print(operator, workload, json.dumps(results[-1]["ratio"]), flush=True)
+        known = [worker.ask("load", operator) for worker in workers]
+        return {
+            workload: _in_turn([partial(worker.ask, "sample", workload) for worker in workers], rounds)
+            for workload in known[1]
+            if workload in known[0]
+        }
     finally:
         for worker in workers:
             worker.close()
-    return results
 
 
 def _in_turn(calls: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
