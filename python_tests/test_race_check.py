@@ -10,9 +10,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from conftest import ROOT, build_cuda_on_host
-from operators import cases, flattened
+from operators import CASES, PIXELS, Case, flattened
 
-CASES = cases()
 THREADS = r"block \(\d, 0, 0\) thread \(\d+, 0, 0\)"
 FOUND = {
     "no barrier before a read": ("neighbours<false>", "shared", "no barrier between"),
@@ -25,6 +24,9 @@ FOUND = {
     "an atomic sum is read in the same launch": ("counts<true>", "global", "no barrier between"),
 }
 SOUND = ("a barrier before a read", "a barrier before a write", "bytes side by side", "an atomic sum")
+
+
+DIFFERENTIABLE = ("flow_stack", "trajectory_stack", "crop_frames", "local_response_norm")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,28 @@ def test_a_sound_kernel_has_no_race(say: Callable[[str], str], name: str) -> Non
     assert say(f"sound: {name}") == "no race"
 
 
+def bits_of(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().contiguous().view(torch.uint8)
+
+
+def results_and_gradients(case: Case) -> list[torch.Tensor]:
+    """What the operator gives, and the gradients that it has."""
+    if case.operator not in DIFFERENTIABLE:
+        return flattened(case())
+    inputs = []
+
+    def follow(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        if name not in PIXELS or not tensor.is_floating_point():
+            return tensor
+        inputs.append(tensor.clone().requires_grad_())
+        return inputs[-1]
+
+    results = flattened(case.moved(follow)())
+    weights = [torch.linspace(-1, 1, each.numel(), dtype=each.dtype).reshape(each.shape) for each in results]
+    gradients = torch.autograd.grad(results, inputs, weights) if inputs else ()
+    return [*results, *gradients]
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("device", ["cuda_on_host"], indirect=True)
 def test_blocks_and_threads_in_any_order_give_the_same_bits(
@@ -75,8 +99,8 @@ def test_blocks_and_threads_in_any_order_give_the_same_bits(
 ) -> None:
     case = CASES[name].to(device)
     monkeypatch.delenv("TWOSTREAM_SHUFFLE", raising=False)
-    expected = flattened(case())
+    expected = results_and_gradients(case)
     for seed in ("1", "2", "3"):
         monkeypatch.setenv("TWOSTREAM_SHUFFLE", seed)
-        for result, other in zip(flattened(case()), expected, strict=True):
-            assert torch.equal(result.view(torch.uint8), other.view(torch.uint8)), f"seed {seed}"
+        for result, other in zip(results_and_gradients(case), expected, strict=True):
+            assert bits_of(result).equal(bits_of(other)), f"seed {seed}"
