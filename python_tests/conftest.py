@@ -34,7 +34,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 
+def runs_cuda_on_host(item: pytest.Item) -> bool:
+    assert isinstance(item, pytest.Function)
+    device = item.callspec.params.get("device") if hasattr(item, "callspec") else None
+    return device == "cuda_on_host" or "cuda_on_host" in item.fixturenames
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if RACE_CHECK:
+        items[:] = [item for item in items if runs_cuda_on_host(item)]
     left_out = {} if config.getoption("--slow") else {"slow": "slow: run with --slow"}
     if SANITIZED:
         left_out["unsanitized"] = "not under sanitizers"
