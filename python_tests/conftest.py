@@ -25,6 +25,8 @@ hypothesis.settings.register_profile("sanitized", hypothesis.settings.get_profil
 
 # .ci/sanitize names its build here: the kernels then come from there, with AddressSanitizer and UBSan compiled in.
 SANITIZED = os.environ.get("TWOSTREAM_SANITIZE")
+# .ci/races sets this: the host build of the CUDA kernels then looks for races in every launch.
+RACE_CHECK = os.environ.get("TWOSTREAM_RACE_CHECK") == "1"
 hypothesis.settings.load_profile("sanitized" if SANITIZED else "default")
 
 
@@ -32,7 +34,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 
+def runs_cuda_on_host(item: pytest.Item) -> bool:
+    assert isinstance(item, pytest.Function)
+    device = item.callspec.params.get("device") if hasattr(item, "callspec") else None
+    return device == "cuda_on_host" or "cuda_on_host" in item.fixturenames
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if RACE_CHECK:
+        items[:] = [item for item in items if runs_cuda_on_host(item)]
     left_out = {} if config.getoption("--slow") else {"slow": "slow: run with --slow"}
     if SANITIZED:
         left_out["unsanitized"] = "not under sanitizers"
@@ -53,8 +63,8 @@ def pytest_sessionstart() -> None:
         assert b"__asan_init" in Path(path).read_bytes(), f"{path} is not instrumented"
 
 
-def build_cuda_on_host(build: Path) -> Path:
-    """Compile csrc/cuda/*.cu with g++ (docs/design.md, law 8) and return the module's path."""
+def build_cuda_on_host(build: Path, target: str = "_C_cuda_on_host", race_check: bool = False) -> None:
+    """Compile csrc/cuda/*.cu with g++ (docs/design.md, laws 8 and 10)."""
     import pybind11
 
     configure = [
@@ -62,11 +72,11 @@ def build_cuda_on_host(build: Path) -> Path:
         *("-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DTWOSTREAM_CUDA=OFF", "-DTWOSTREAM_CUDA_ON_HOST=ON"),
         *("-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O0", f"-DPython_EXECUTABLE={sys.executable}"),
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        f"-DTWOSTREAM_RACE_CHECK={'ON' if race_check else 'OFF'}",
     ]
-    for command in (configure, ["cmake", "--build", str(build), "--target", "_C_cuda_on_host"]):
+    for command in (configure, ["cmake", "--build", str(build), "--target", target]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    return next(build.glob("_C_cuda_on_host*.so"))
 
 
 @pytest.fixture(scope="session")
@@ -74,10 +84,10 @@ def cuda_on_host() -> object:
     """The CUDA kernels, running on CPU tensors: a stand-in for `_C` with the same functions."""
     if not (ROOT / "csrc" / "cuda").is_dir():
         pytest.skip("the CUDA sources are not beside the tests")
-    if SANITIZED:
-        path = next(Path(SANITIZED).glob("_C_cuda_on_host*.so"))
-    else:
-        path = build_cuda_on_host(ROOT / "build" / "cuda_on_host")
+    build = Path(SANITIZED) if SANITIZED else ROOT / "build" / ("race_check" if RACE_CHECK else "cuda_on_host")
+    if not SANITIZED:
+        build_cuda_on_host(build, race_check=RACE_CHECK)
+    path = next(build.glob("_C_cuda_on_host*.so"))
     spec = importlib.util.spec_from_file_location("_C_cuda_on_host", path)
     assert spec is not None
     assert spec.loader is not None

@@ -21,16 +21,17 @@ TESTS = ("flow_stack", "crop_frames", "mean_flow", "quantize_flow", "memory_boun
 
 
 class Bug(NamedTuple):
-    """`text` of `file` becomes `replacement`."""
+    """`text` of `file` becomes `replacement`; `races`: the race check finds it (it may change no result)."""
 
     file: str
     text: str
     replacement: str
     backend: str = "cuda_on_host"
     tests: tuple[str, ...] = TESTS
+    races: bool = False
 
 
-WINDOW, FIELDS = "core/window.h", "cuda/fields.cuh"
+WINDOW, FIELDS, SLOTS = "core/window.h", "cuda/fields.cuh", "cuda/tvl1_slots.cuh"
 COLUMN = "return window.left + (window.flip ? width - 1 - column : column);"
 COLUMN_PAST_THE_ROW = "return window.left + (window.flip ? width - column : column);"
 TOP = "{clamp(numbers[0], 0, sample.height - height),"
@@ -51,6 +52,12 @@ BUGS = {
     ),
     "the reduction reads past shared memory": Bug(
         FIELDS, "shared[threadIdx.x + half]);", "shared[threadIdx.x + half + 1]);"
+    ),
+    "no barrier before shared memory is used again": Bug(
+        FIELDS, "__syncthreads();  // the next", "// the next", tests=("mean_flow",), races=True
+    ),
+    "every block of a pair writes its record": Bug(
+        SLOTS, "return blockIdx.x == 0 && blockIdx.y == 0 && ", "return ", tests=("tvl1_flow_cuda",), races=True
     ),
 }
 
@@ -116,9 +123,11 @@ def test_a_planted_bug_is_found(copy, name):
             *tests,
         ]
         environment = {**os.environ, "PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"}
+        environment["TWOSTREAM_RACE_CHECK"] = str(int(bug.races))
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
     words = done.stdout + done.stderr
     assert done.returncode != 0, f"not found: {name}\n{words}"
     found = [line for line in words.splitlines() if line.startswith(("FAILED", "Fatal Python error"))]
     assert found, words
+    assert ("race in " in words) == bug.races, words
     print(f"{name}: {found[0]}")

@@ -4,6 +4,10 @@
 
 #if defined(__CUDACC__)
 #define TWOSTREAM_HD __host__ __device__ __forceinline__
+#elif defined(TWOSTREAM_RACE_CHECK)
+// g++ puts no check before a store that a call makes of its result, and the linker may keep the copy of a function that
+// an unchecked source brought: in checked kernels everything is inlined.
+#define TWOSTREAM_HD inline __attribute__((always_inline))
 #else
 #define TWOSTREAM_HD inline
 #endif

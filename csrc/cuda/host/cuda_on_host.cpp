@@ -6,11 +6,17 @@
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <numeric>
+#include <optional>
+#include <random>
 #include <vector>
+
+#include "cuda/host/race_check.h"
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -55,31 +61,72 @@ void start(Fiber& fiber, dim3 index) {
   makecontext(&fiber.context, enter, 0);
 }
 
+// In which order the blocks and, from barrier to barrier, their threads run: forwards and backwards by turns (a missing
+// barrier may show in one order alone), or shuffled where TWOSTREAM_SHUFFLE gives a seed.
+class Order {
+ public:
+  explicit Order(uint32_t threads) : threads_(numbered(threads)) {
+    if (const char* seed = std::getenv("TWOSTREAM_SHUFFLE")) {
+      shuffle_.emplace(static_cast<uint32_t>(std::strtoul(seed, nullptr, 10)));
+    }
+  }
+
+  std::vector<uint32_t> blocks(uint32_t count) {
+    std::vector<uint32_t> order = numbered(count);
+    if (shuffle_) {
+      std::shuffle(order.begin(), order.end(), *shuffle_);
+    }
+    return order;
+  }
+
+  // Of a block, whose `turn` grows from barrier to barrier.
+  const std::vector<uint32_t>& threads(uint32_t turn) {
+    if (shuffle_) {
+      std::shuffle(threads_.begin(), threads_.end(), *shuffle_);
+    } else if ((turn % 2 != 0) == (threads_.front() == 0)) {
+      std::reverse(threads_.begin(), threads_.end());
+    }
+    return threads_;
+  }
+
+ private:
+  static std::vector<uint32_t> numbered(uint32_t count) {
+    std::vector<uint32_t> order(count);
+    std::iota(order.begin(), order.end(), 0U);
+    return order;
+  }
+
+  std::vector<uint32_t> threads_;
+  std::optional<std::minstd_rand> shuffle_;
+};
+
+dim3 index_in(uint32_t number, const dim3& extent) {
+  return dim3(number % extent.x, number / extent.x % extent.y, number / extent.x / extent.y);
+}
+
 // Runs every thread to its next barrier or its end, and counts those that wait.
-size_t run_to_barrier(std::vector<Fiber>& fibers, bool backwards) {
+size_t run_to_barrier(std::vector<Fiber>& fibers, const std::vector<uint32_t>& order, uint32_t block,
+                      uint32_t barriers) {
   size_t waiting = 0;
-  for (size_t step = 0; step < fibers.size(); ++step) {
-    Fiber& fiber = fibers[backwards ? fibers.size() - 1 - step : step];
+  for (const uint32_t thread : order) {
+    Fiber& fiber = fibers[thread];
     if (fiber.state == State::ready) {
+      begin_accesses({block, barriers, static_cast<uint16_t>(thread), fiber.stack.get(), stack_bytes});
       resume(fiber);
+      end_accesses();
     }
     waiting += fiber.state == State::waiting;
   }
   return waiting;
 }
 
-void run_block(std::vector<Fiber>& fibers) {
-  size_t next = 0;
-  for (unsigned int z = 0; z < blockDim.z; ++z) {
-    for (unsigned int y = 0; y < blockDim.y; ++y) {
-      for (unsigned int x = 0; x < blockDim.x; ++x) {
-        start(fibers[next++], dim3(x, y, z));
-      }
-    }
+void run_block(std::vector<Fiber>& fibers, uint32_t block, Order& order) {
+  for (uint32_t thread = 0; thread < fibers.size(); ++thread) {
+    start(fibers[thread], index_in(thread, blockDim));
   }
-  // Half of the blocks begin at their last thread: a missing barrier may show in one order alone.
-  bool backwards = (blockIdx.x + blockIdx.y + blockIdx.z) % 2 != 0;
-  while (const size_t waiting = run_to_barrier(fibers, backwards)) {
+  begin_block();
+  uint32_t barriers = 0;
+  while (const size_t waiting = run_to_barrier(fibers, order.threads(block + barriers), block, barriers)) {
     if (waiting != fibers.size()) {
       std::fprintf(stderr, "cuda_on_host: %zu of %zu threads wait at a barrier that the others have left\n", waiting,
                    fibers.size());
@@ -88,7 +135,7 @@ void run_block(std::vector<Fiber>& fibers) {
     for (Fiber& fiber : fibers) {
       fiber.state = State::ready;
     }
-    backwards = !backwards;
+    ++barriers;
   }
 }
 
@@ -107,15 +154,13 @@ int run_grid(dim3 grid, dim3 block, void (*thread)(void*), void* context) {
   thread_context = context;
   gridDim = grid;
   blockDim = block;
-  for (unsigned int z = 0; z < grid.z; ++z) {
-    for (unsigned int y = 0; y < grid.y; ++y) {
-      for (unsigned int x = 0; x < grid.x; ++x) {
-        blockIdx = dim3(x, y, z);
-        run_block(fibers);
-      }
-    }
+  Order order(static_cast<uint32_t>(threads));
+  begin_launch();
+  for (const uint32_t each : order.blocks(grid.x * grid.y * grid.z)) {
+    blockIdx = index_in(each, grid);
+    run_block(fibers, each, order);
   }
-  return cudaSuccess;
+  return end_launch();
 }
 
 }  // namespace twostream
@@ -123,4 +168,22 @@ int run_grid(dim3 grid, dim3 block, void (*thread)(void*), void* context) {
 void __syncthreads() {
   twostream::current->state = twostream::State::waiting;
   swapcontext(&twostream::current->context, &twostream::scheduler);
+}
+
+unsigned long long atomicAdd(unsigned long long* address, unsigned long long value) {
+  twostream::note_atomic(address, sizeof(value), __builtin_return_address(0));
+  const unsigned long long before = *address;
+  *address += value;
+  return before;
+}
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case twostream::race_status:
+      return twostream::race_words();
+    default:
+      return "cudaErrorUnknown";
+  }
 }

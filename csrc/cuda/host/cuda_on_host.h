@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Test-only: enough of CUDA for g++ to compile and run csrc/cuda/*.cu without a GPU (docs/design.md, law 8).
 // A block runs at a time; its threads are fibers that hand over at every barrier, in an order that alternates from
-// stretch to stretch and from block to block, so that a missing barrier or a wrong shared-memory index gives a wrong
-// result. It proves indexing, bounds, barriers and arithmetic; it proves neither speed nor the absence of races.
+// stretch to stretch and from block to block, or is shuffled, so that a missing barrier or a wrong shared-memory index
+// gives a wrong result. It proves indexing, bounds, barriers and arithmetic, and with race_check.h the absence of races
+// in what the tests launch; it does not prove speed.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +11,11 @@
 #include <tuple>
 
 #define __global__
+#if defined(TWOSTREAM_RACE_CHECK)
+#define __device__ __attribute__((always_inline))  // see TWOSTREAM_HD
+#else
 #define __device__
+#endif
 #define __host__
 #define __shared__ static  // one block at a time, so one copy is enough
 #define __launch_bounds__(...)
@@ -24,11 +29,7 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 void __syncthreads();
 
-inline unsigned long long atomicAdd(unsigned long long* address, unsigned long long value) {
-  const unsigned long long before = *address;
-  *address += value;
-  return before;
-}
+unsigned long long atomicAdd(unsigned long long* address, unsigned long long value);
 
 template <typename T>
 T __ldg(const T* address) {
@@ -46,9 +47,7 @@ enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) { return *value = 2, cudaSuccess; }
 inline cudaError_t cudaDriverGetVersion(int* version) { return *version = 0, cudaSuccess; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline const char* cudaGetErrorName(cudaError_t error) {
-  return error == cudaErrorInvalidConfiguration ? "cudaErrorInvalidConfiguration" : "cudaErrorUnknown";
-}
+const char* cudaGetErrorName(cudaError_t error);
 
 namespace twostream {
 
