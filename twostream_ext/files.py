@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 import time
 import zlib
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from functools import cache
 from io import FileIO
 from pathlib import Path
 
-from twostream_ext.errors import SettingsError
+from twostream_ext.errors import SettingsError, TwoStreamError
 
 _TEMPORARY = re.compile(r"\..+\.(?P<keeper>[0-9a-f]{8})-[0-9a-f]{8}\.tmp(\.\w+)?")
 _OLD_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}-\d+-\d+\.tmp")  # of 0.1.0, which took no locks
@@ -54,7 +55,7 @@ def create_file(path: str | os.PathLike[str], text: str) -> bool:
     if target.exists():
         return False
     with _temporary(target) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         _flush(temporary)
         try:
             os.link(temporary, target)
@@ -91,6 +92,27 @@ def refuse_same_file(out: str | os.PathLike[str], *inputs: str | os.PathLike[str
             continue
         if same:
             raise SettingsError(f"{out}: is the input {path} itself and would be overwritten; write to another file")
+
+
+def check_directory(path: str | os.PathLike[str], wrong: type[TwoStreamError]) -> None:
+    """`wrong`, naming it, unless it is a directory, or a link to one."""
+    if not _is_directory(path, wrong, "directory"):
+        raise wrong(f"{path}: is a file, expected a directory")
+
+
+def check_file(path: str | os.PathLike[str], wrong: type[TwoStreamError]) -> None:
+    """`wrong`, naming it, unless there is something that is no directory."""
+    if _is_directory(path, wrong, "file"):
+        raise wrong(f"{path}: is a directory, expected a file")
+
+
+def _is_directory(path: str | os.PathLike[str], wrong: type[TwoStreamError], expected: str) -> bool:
+    try:
+        return stat.S_ISDIR(Path(path).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise wrong(f"{path}: no such {expected}") from error
+    except (OSError, ValueError) as error:
+        raise wrong(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 @contextmanager
@@ -174,7 +196,7 @@ def _keeper_of_locks(folder: Path) -> str:
 def _boot() -> str:
     """Another for every start of every machine; empty where the kernel does not tell."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:
         return ""
 

@@ -50,6 +50,7 @@ def execute(options: argparse.Namespace) -> None:
         frames=options.frames_per_video,
         crops=options.crops,
         dataset=_find_dataset(options, trained, data),
+        classes=data.classes,
     )
     print(format_classes(data.classes, scores.scores, scores.labels))
     print(f"\ntop-1 of {len(scores.names)} videos: {100 * top1(scores.scores, scores.labels):.1f}")
