@@ -13,10 +13,12 @@ import pytest
 from training_runs import make_lists, make_store
 from videos import moving_frames, write_video
 
+from twostream_ext.cli import main
 from twostream_ext.data import read_ucf_lists
-from twostream_ext.errors import ListError
+from twostream_ext.errors import FlowStoreError, ListError
 from twostream_ext.extraction import extract
 from twostream_ext.flow import FlowStore
+from twostream_ext.media import FrameStore
 
 NOBODY = 65534
 
@@ -122,3 +124,74 @@ def test_a_class_id_of_any_length_is_compared(tmp_path: Path) -> None:
         else:
             with pytest.raises(ListError, match=says):
                 read_ucf_lists(tmp_path, tmp_path)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, Path]:
+    """A file, a directory, and what stands at them where the other is expected; a sound store, lists and videos."""
+    make_lists(tmp_path)
+    make_store(tmp_path / "flow")
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    return {name: tmp_path / name for name in ("file", "folder", "flow", "run", ".")}
+
+
+WRONG = {
+    "extract file OUT": ("file", "is a file, expected a directory"),
+    "extract none OUT": ("none", "no such directory"),
+    "extract . file": ("file", "is a file, expected a directory"),
+    "extract . OUT --frames file": ("file", "is a file, expected a directory"),
+    "run --videos file --lists . --out OUT": ("file", "is a file, expected a directory"),
+    "run --videos . --lists file --out OUT": ("file", "is a file, expected a directory"),
+    "run --videos . --lists . --out file": ("file", "is a file, expected a directory"),
+    "demo --out file": ("file", "is a file, expected a directory"),
+    "train temporal --videos . --lists . --flow file --out OUT": ("file", "is a file, expected a directory"),
+    "train spatial --videos . --lists . --frames flow --out OUT": ("flow/c0/a.safetensors", "holds 'flow', expected"),
+    "evaluate --model folder --videos . --lists . --out OUT": ("folder", "is a directory, expected a file"),
+    "evaluate --model file --videos . --lists . --out folder": ("folder", "is a directory, expected a file"),
+    "fuse folder": ("folder", "is a directory, expected a file"),
+    "predict folder --model run": ("folder", "is a directory, expected a file"),
+    "predict none --model run": ("none", "no such file"),
+    "predict c0/a.avi --model file": ("file", "is a file, expected a directory"),
+}
+
+
+@pytest.mark.parametrize("command", WRONG)
+def test_a_path_of_the_wrong_kind_is_named_with_what_it_is(
+    places: dict[str, Path], command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(places["."])
+    place, says = WRONG[command]
+    assert main(command.split()) in (1, 2)
+    assert capsys.readouterr().err.startswith(f"twostream: error: {place}: {says}")
+
+
+def test_a_store_of_another_kind_is_told(tmp_path: Path) -> None:
+    make_videos(tmp_path / "videos", "A/a.avi")
+    extract(tmp_path / "videos", tmp_path / "flow", method="dis", smallest_side=None, frames_out=tmp_path / "frames")
+    with pytest.raises(FlowStoreError, match="frames: is a store of frames, expected one of flow"):
+        FlowStore.open(tmp_path / "frames")
+    with pytest.raises(FlowStoreError, match="flow: is a store of flow, expected one of frames"):
+        FrameStore.open(tmp_path / "flow")
+
+
+def test_a_hidden_video_that_is_named_is_found(tmp_path: Path) -> None:
+    make_videos(tmp_path, ".hidden.avi")
+    assert list(extract(tmp_path, tmp_path / "flow", method="dis", smallest_side=None, names=[".hidden.avi"])) == [
+        ".hidden"
+    ]
+
+
+@pytest.mark.parametrize("out", ["flow/c0/a.safetensors", "trainlist01.txt", "c0/a.avi", "link"])
+def test_scores_are_not_written_over_a_file_of_an_input(
+    places: dict[str, Path], out: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(places["."])
+    Path("link").symlink_to("trainlist01.txt")
+    before = Path(out).read_bytes()
+    sources = ["--videos", ".", "--lists", ".", "--flow", "flow"]
+    assert main(["evaluate", "--model", "file", *sources, "--out", out]) == 2
+    assert "is a file of the input" in capsys.readouterr().err
+    assert Path(out).read_bytes() == before

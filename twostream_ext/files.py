@@ -11,7 +11,7 @@ import stat
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from io import FileIO
 from pathlib import Path
@@ -83,15 +83,22 @@ def remove_leftovers(root: str | os.PathLike[str]) -> None:
 def refuse_same_file(out: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> None:
     """SettingsError, naming both, if the file to be written is one of those to be read, under whatever names.
 
-    A file that is not there, or that may not be looked at, is no other's: whoever opens it says what is wrong with it.
+    Of an input that is a directory, all files in it are inputs. What is to be written is refused, too, if it is a
+    directory. A file that is not there, or that may not be looked at, is no other's: whoever opens it says what is
+    wrong with it.
     """
+    with suppress(OSError):
+        if Path(out).is_dir():
+            raise SettingsError(f"{out}: is a directory, expected a file")
     for path in inputs:
         try:
             same = Path(out).samefile(path)
+            inside = Path(out).exists() and Path(path).resolve() in Path(out).resolve().parents
         except OSError:
             continue
-        if same:
-            raise SettingsError(f"{out}: is the input {path} itself and would be overwritten; write to another file")
+        if same or inside:
+            which = f"a file of the input {path}" if inside else f"the input {path} itself"
+            raise SettingsError(f"{out}: is {which} and would be overwritten; write to another file")
 
 
 def check_directory(path: str | os.PathLike[str], wrong: type[TwoStreamError]) -> None:
@@ -118,6 +125,9 @@ def _is_directory(path: str | os.PathLike[str], wrong: type[TwoStreamError], exp
 @contextmanager
 def _temporary(target: Path, ending: str = "") -> Iterator[Path]:
     """A new file beside `target`, locked until the end, when it is removed if it is still there."""
+    for folder in target.parents:
+        if folder.is_file():
+            raise SettingsError(f"{folder}: is a file, expected a directory")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary, file = _begin(target, ending)
     _in_work.add(file)

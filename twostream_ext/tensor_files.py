@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
@@ -62,6 +63,8 @@ def read_description(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
 @contextmanager
 def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
+        if Path(path).is_dir():
+            raise CheckpointError(f"{path}: is a directory, expected a file")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("kind") != kind:

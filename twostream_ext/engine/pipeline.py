@@ -26,7 +26,7 @@ from twostream_ext.engine.streams import STREAMS
 from twostream_ext.engine.train import train
 from twostream_ext.errors import CheckpointError, FlowStoreError, SettingsError
 from twostream_ext.extraction import extract
-from twostream_ext.files import atomic_write
+from twostream_ext.files import atomic_write, check_directory
 from twostream_ext.flow import FlowStore, find_method
 from twostream_ext.media import FrameStore
 from twostream_ext.models import StreamNet, SVMFusion, fused_top1
@@ -113,9 +113,10 @@ def read_summary(out: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _read_json(root: Path, name: str, lack: str) -> dict[str, Any]:
     path = root / name
+    check_directory(root, CheckpointError)
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise CheckpointError(f"{root}: holds {lack} (there is no {name} in it)") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error

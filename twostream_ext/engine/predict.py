@@ -19,6 +19,7 @@ from twostream_ext.engine.pipeline import MODEL_FILE, SVM_FILE, flow_device, rea
 from twostream_ext.engine.streams import STREAMS, find_stream
 from twostream_ext.errors import CheckpointError, VideoError
 from twostream_ext.extraction import extract
+from twostream_ext.files import check_file
 from twostream_ext.flow import FlowClip, FlowStore
 from twostream_ext.media import FrameClip, FrameStore
 from twostream_ext.models import SVMFusion, fuse_average
@@ -58,8 +59,7 @@ def predict_video(
             learnt from other nets.
     """
     path = Path(video)
-    if not path.is_file():
-        raise VideoError(f"{video}: no such file")
+    check_file(path, VideoError)
     run = read_run(model)
     nets = {stream: load_model(Path(model) / stream / MODEL_FILE, device) for stream in STREAMS}
     svm = _load_svm(Path(model) / SVM_FILE, nets)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from twostream_ext.errors import FlowStoreError, TwoStreamError
 from twostream_ext.files import check_directory
 from twostream_ext.media.container import Container, Identity, is_unchanged, open_container
-from twostream_ext.settings_files import claim
+from twostream_ext.settings_files import claim, read_settings
 
 SUFFIX = ".safetensors"
 SETTINGS_FILE = "store.json"
@@ -38,6 +38,10 @@ class Store(ABC, Generic[Clip]):
         """`path`: the directory. FlowStoreError if it is missing or holds no clip."""
         self.path = Path(path)
         check_directory(self.path, FlowStoreError)
+        if (self.path / SETTINGS_FILE).exists():
+            kind = read_settings(self.path / SETTINGS_FILE, FlowStoreError).get("kind", self.kind)
+            if kind != self.kind:
+                raise FlowStoreError(f"{self.path}: is a store of {kind}, expected one of {self.kind}")
         self._names = dict.fromkeys(_list_names(self.path))
         if not self._names:
             raise FlowStoreError(f"{self.path}: holds no {self.kind} files (*{SUFFIX})")
@@ -160,7 +164,7 @@ def _list_names(root: Path) -> list[str]:
     names = []
     for folder, files in list_folders(root):
         for file in files:
-            if file.endswith(SUFFIX) and not file.startswith("."):
+            if file.endswith(SUFFIX) and not file.startswith("._"):  # which macOS leaves beside every file
                 stem = file.removesuffix(SUFFIX)
                 names.append(stem if folder == "." else f"{folder}/{stem}")
     return sorted(names)
