@@ -214,7 +214,7 @@ class Hanging:
 
 
 @pytest.mark.parametrize(("how", "error"), [("killed", ReaderError), ("fails", FlowStoreError)])
-def test_a_wait_ends_with_the_reader(how: str, error: type[Exception], method: str) -> None:
+def test_a_wait_ends_with_the_reader(how: str, error: type[Exception]) -> None:
     items = readers.read_ahead(Hanging(how), range(100), 2)
     began = time.monotonic()
     with pytest.raises(error, match=r"was killed|is damaged"):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -127,7 +128,7 @@ def _temporary(target: Path, ending: str = "") -> Iterator[Path]:
     """A new file beside `target`, locked until the end, when it is removed if it is still there."""
     for folder in target.parents:
         if folder.is_file():
-            raise SettingsError(f"{folder}: is a file, expected a directory")
+            raise NotADirectoryError(errno.ENOTDIR, "is a file, expected a directory", str(folder))
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary, file = _begin(target, ending)
     _in_work.add(file)
