@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import training_runs
 from twostream_ext.cli import main
 from twostream_ext.data import FlowStacks, read_batches, readers
 from twostream_ext.engine import CHECKPOINT_FILE, RECIPES
+from twostream_ext.errors import FlowStoreError, ReaderError
 
 METHODS = ["fork", "forkserver", "spawn"]
 
@@ -155,3 +157,66 @@ def test_a_program_that_leaves_batches_unread_ends(tmp_path: Path, how: str) -> 
         assert program.communicate(timeout=100) == ("", "")
     assert program.returncode == 0
     assert is_gone(program.pid)
+
+
+def train_with_little_shared_memory(folder: Path, megabytes: int, workers: int) -> subprocess.CompletedProcess[str]:
+    """The command where /dev/shm is small, as in a container, with batches of some 1.3 MB."""
+    mount = f"mount -t tmpfs -o size={megabytes}m tmpfs /dev/shm"
+    script = f"import pathlib, test_workers; test_workers.train_a_little(pathlib.Path({str(folder)!r}), {workers})"
+    path = os.pathsep.join([str(Path(__file__).parent), *(str(Path(each).absolute()) for each in sys.path if each)])
+    return subprocess.run(
+        ["unshare", "-m", "bash", "-c", f"{mount}; exec {sys.executable} -c {shlex.quote(script)}"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def train_a_little(folder: Path, workers: int) -> None:
+    RECIPES["demo"] = replace(RECIPES["demo"], input_size=training_runs.SIDE, width=0.05)
+    sources = ["--videos", str(folder), "--lists", str(folder), "--flow", str(folder / "flow")]
+    numbers = ["--recipe", "demo", "--iterations", "2", "--batch-size", "80", "--length", "2"]
+    sys.exit(main(["train", "temporal", *sources, "--out", str(folder / "out"), *numbers, "--workers", str(workers)]))
+
+
+@pytest.mark.parametrize("workers", [2, 0])
+def test_a_batch_that_shared_memory_is_too_small_for_is_an_error(tmp_path: Path, workers: int) -> None:
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no other mounts may be made here")
+    training_runs.make_store(tmp_path / "flow")
+    training_runs.make_lists(tmp_path)
+    done = train_with_little_shared_memory(tmp_path, 1, workers)
+    if workers == 0:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("twostream: error: /dev/shm: has 1.0 MB, of which ")
+    assert "MB there" in line
+    assert "--workers 0" in line
+
+
+class Hanging:
+    """Reads the first batches, then dies or fails, as a reader may."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __call__(self, number: int) -> int:
+        if number < 2:
+            return number
+        if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise FlowStoreError("the file is damaged")
+
+
+@pytest.mark.parametrize(("how", "error"), [("killed", ReaderError), ("fails", FlowStoreError)])
+def test_a_wait_ends_with_the_reader(how: str, error: type[Exception]) -> None:
+    items = readers.read_ahead(Hanging(how), range(100), 2)
+    began = time.monotonic()
+    with pytest.raises(error, match=r"was killed|is damaged"):
+        list(items)
+    assert time.monotonic() - began < 60

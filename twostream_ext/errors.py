@@ -37,6 +37,10 @@ class SettingsError(TwoStreamError):
     """An option has a value that cannot be used, or contradicts what is already on disk."""
 
 
+class ReaderError(TwoStreamError):
+    """A process that reads training batches died, or has no memory to hand them over."""
+
+
 class StoppedError(TwoStreamError):
     """SIGTERM came while a net trained; its state is saved."""
 

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 import secrets
+import stat
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from io import FileIO
 from pathlib import Path
 
-from twostream_ext.errors import SettingsError
+from twostream_ext.errors import SettingsError, TwoStreamError
 
 _TEMPORARY = re.compile(r"\..+\.(?P<keeper>[0-9a-f]{8})-[0-9a-f]{8}\.tmp(\.\w+)?")
 _OLD_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}-\d+-\d+\.tmp")  # of 0.1.0, which took no locks
@@ -54,7 +56,7 @@ def create_file(path: str | os.PathLike[str], text: str) -> bool:
     if target.exists():
         return False
     with _temporary(target) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         _flush(temporary)
         try:
             os.link(temporary, target)
@@ -82,20 +84,51 @@ def remove_leftovers(root: str | os.PathLike[str]) -> None:
 def refuse_same_file(out: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> None:
     """SettingsError, naming both, if the file to be written is one of those to be read, under whatever names.
 
-    A file that is not there, or that may not be looked at, is no other's: whoever opens it says what is wrong with it.
+    Of an input that is a directory, all files in it are inputs. What is to be written is refused, too, if it is a
+    directory. A file that is not there, or that may not be looked at, is no other's: whoever opens it says what is
+    wrong with it.
     """
+    with suppress(OSError):
+        if Path(out).is_dir():
+            raise SettingsError(f"{out}: is a directory, expected a file")
     for path in inputs:
         try:
             same = Path(out).samefile(path)
+            inside = Path(out).exists() and Path(path).resolve() in Path(out).resolve().parents
         except OSError:
             continue
-        if same:
-            raise SettingsError(f"{out}: is the input {path} itself and would be overwritten; write to another file")
+        if same or inside:
+            which = f"a file of the input {path}" if inside else f"the input {path} itself"
+            raise SettingsError(f"{out}: is {which} and would be overwritten; write to another file")
+
+
+def check_directory(path: str | os.PathLike[str], wrong: type[TwoStreamError]) -> None:
+    """`wrong`, naming it, unless it is a directory, or a link to one."""
+    if not _is_directory(path, wrong, "directory"):
+        raise wrong(f"{path}: is a file, expected a directory")
+
+
+def check_file(path: str | os.PathLike[str], wrong: type[TwoStreamError]) -> None:
+    """`wrong`, naming it, unless there is something that is no directory."""
+    if _is_directory(path, wrong, "file"):
+        raise wrong(f"{path}: is a directory, expected a file")
+
+
+def _is_directory(path: str | os.PathLike[str], wrong: type[TwoStreamError], expected: str) -> bool:
+    try:
+        return stat.S_ISDIR(Path(path).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise wrong(f"{path}: no such {expected}") from error
+    except (OSError, ValueError) as error:
+        raise wrong(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 @contextmanager
 def _temporary(target: Path, ending: str = "") -> Iterator[Path]:
     """A new file beside `target`, locked until the end, when it is removed if it is still there."""
+    for folder in target.parents:
+        if folder.is_file():
+            raise NotADirectoryError(errno.ENOTDIR, "is a file, expected a directory", str(folder))
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary, file = _begin(target, ending)
     _in_work.add(file)
@@ -174,7 +207,7 @@ def _keeper_of_locks(folder: Path) -> str:
 def _boot() -> str:
     """Another for every start of every machine; empty where the kernel does not tell."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:
         return ""
 

@@ -36,8 +36,8 @@ def claim(
 def read_settings(path: Path, damaged: type[TwoStreamError]) -> dict[str, Any]:
     """What was noted in a file; `damaged`, naming the file, if it cannot be read."""
     try:
-        noted = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise damaged(f"{path}: cannot be read: {error}") from error
     if not isinstance(noted, dict):
         raise damaged(f"{path}: does not hold settings")

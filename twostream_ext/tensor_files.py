@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
@@ -47,12 +49,29 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> TensorFile:
 
     CheckpointError if the file is missing, damaged or of another kind.
     """
+    with _opened(path, kind) as (file, description):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return TensorFile(tensors, description)
+
+
+def read_description(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """What `read_tensors` gives beside the tensors, of which none is read; its errors."""
+    with _opened(path, kind) as (_, description):
+        return description
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
+        if Path(path).is_dir():
+            raise CheckpointError(f"{path}: is a directory, expected a file")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("kind") != kind:
                 raise CheckpointError(f"{path}: expected a file of kind {kind!r}, got {metadata.get('kind')!r}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return TensorFile(tensors, json.loads(metadata["description"]))
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+            description = json.loads(metadata["description"])
+            if not isinstance(description, dict):
+                raise CheckpointError(f"{path}: its description is damaged")
+            yield file, description
+    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error

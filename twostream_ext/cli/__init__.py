@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import twostream_ext
 from twostream_ext.cli import cmake_dir, demo, evaluate, extract, fuse, info, predict, run, train
@@ -16,7 +19,27 @@ _COMMANDS = (demo, run, extract, train, evaluate, fuse, predict, info, cmake_dir
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand; return 0, 1 for failure, 2 for wrong usage, 130 if interrupted, 143 if SIGTERM stopped it."""
+    """Run a subcommand; return 0, 1 for failure, 2 for wrong usage, 130 if interrupted, 143 if SIGTERM stopped it.
+
+    141 if whoever read the output no longer does. arguments: by default those of this process, which is started anew
+    in Python's UTF-8 mode where it would take names of files for ASCII.
+    """
+    if arguments is None:
+        _read_names_as_utf8()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal has no letters for is shown as \\xe9
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with _interrupted_twice():
+            code = _run(arguments)
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `twostream ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python would complain when it ends
+        return 128 + signal.SIGPIPE
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="twostream",
         description="Two-stream action recognition in videos: optical flow, two ConvNets, fusion.",
@@ -26,19 +49,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in _COMMANDS:
         command = module.add_parser(commands)
-        command.set_defaults(execute=module.execute)
+        command.set_defaults(execute=module.execute, after_interrupt=getattr(module, "AFTER_INTERRUPT", ""))
     options = parser.parse_args(arguments)
     try:
         options.execute(options)
     except StoppedError as stopped:
         print(f"twostream: {stopped}", file=sys.stderr)
         return 128 + signal.SIGTERM
+    except BrokenPipeError:
+        raise
     except (TwoStreamError, OSError) as error:
         if options.debug:
             raise
         print(f"twostream: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
     except KeyboardInterrupt:
-        print("twostream: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"twostream: interrupted{options.after_interrupt}", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _interrupted_twice() -> Iterator[None]:
+    """Let the first Ctrl-C end what is in work, and the second one the process."""
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, say, by nohup
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _read_names_as_utf8() -> None:
+    """Start this process anew where Python takes the names of files for ASCII, as with LC_ALL=C and no UTF-8 mode."""
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -9,6 +9,8 @@ from typing import Any
 from twostream_ext.cli.options import add_out, add_run_options
 from twostream_ext.cli.run import run_and_report
 
+AFTER_INTERRUPT = "; the same command goes on from here"
+
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(

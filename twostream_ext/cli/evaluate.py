@@ -39,7 +39,10 @@ def execute(options: argparse.Namespace) -> None:
     from twostream_ext.models import top1
     from twostream_ext.report import format_classes
 
-    refuse_same_file(options.out, options.model)
+    stores = [path for path in (options.flow, options.frames) if path is not None]
+    # Scores may lie beside videos and lists, of which none ends like them.
+    sources = [] if options.out.suffix == ".safetensors" else [options.videos, options.lists]
+    refuse_same_file(options.out, options.model, *stores, *sources)
     device = find_device(options.device)
     data = UCFLists(options.videos, options.lists, split=options.split, flow=options.flow, frames=options.frames)
     trained = load_model(options.model, device)
@@ -50,6 +53,7 @@ def execute(options: argparse.Namespace) -> None:
         frames=options.frames_per_video,
         crops=options.crops,
         dataset=_find_dataset(options, trained, data),
+        classes=data.classes,
     )
     print(format_classes(data.classes, scores.scores, scores.labels))
     print(f"\ntop-1 of {len(scores.names)} videos: {100 * top1(scores.scores, scores.labels):.1f}")

@@ -28,6 +28,8 @@ examples:
       def estimate(frames):  # uint8 RGB [T, H, W, 3]
           return ...         # float32 [T - 1, H, W, 2]: (x, y) in pixels from each frame to the next"""
 
+AFTER_INTERRUPT = "; the same command goes on from here"
+
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(

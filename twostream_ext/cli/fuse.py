@@ -42,23 +42,25 @@ def execute(options: argparse.Namespace) -> None:
         if options.scores.count(path) > 1:
             raise SettingsError(f"{path}: given twice")
     test = load_same_videos(options.scores)
-    svm = _fitted(options, test[0]) if options.train else None
+    svm = _fitted(options, test) if options.train else None
     streams = {str(path): scores.scores for path, scores in zip(options.scores, test, strict=True)}
     print(f"{test[0].scores.shape[1]} classes, {len(test[0].names)} videos")
     print(format_top1(fused_top1(streams, test[0].labels, svm)))
 
 
-def _fitted(options: argparse.Namespace, test: Scores) -> SVMFusion:
+def _fitted(options: argparse.Namespace, test: list[Scores]) -> SVMFusion:
     """The machine that has learnt from the training videos; SettingsError where they cannot be those."""
-    from twostream_ext.engine import check_classes, load_same_videos
+    from twostream_ext.engine import check_classes, check_same_net, load_same_videos
     from twostream_ext.errors import SettingsError
     from twostream_ext.models import SVMFusion
 
     if len(options.train) != len(options.scores):
         raise SettingsError(f"--train: {len(options.train)} files, expected one for each of {len(options.scores)} nets")
     train = load_same_videos(options.train)
-    check_classes(options.train[0], train[0], options.scores[0], test)
-    both = sorted(set(train[0].names) & set(test.names))
+    check_classes(options.train[0], train[0], options.scores[0], test[0])
+    for path, own, other_path, other in zip(options.train, train, options.scores, test, strict=True):
+        check_same_net(path, own, other_path, other)
+    both = sorted(set(train[0].names) & set(test[0].names))
     if both:
         raise SettingsError(f"{options.train[0]}: {both[0]!r} is a video of {options.scores[0]} too")
     return SVMFusion().fit([scores.scores for scores in train], train[0].labels)

@@ -13,6 +13,8 @@ from twostream_ext.cli.options import add_backbone, add_lists, add_out, add_run_
 if TYPE_CHECKING:
     from twostream_ext.engine import Recipe
 
+AFTER_INTERRUPT = "; the same command goes on from here"
+
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -50,7 +52,7 @@ def execute(options: argparse.Namespace) -> None:
 def run_and_report(options: argparse.Namespace, videos: Path, lists: Path, recipe: Recipe, split: int) -> None:
     """Run the pipeline and show its table and where the report is."""
     from twostream_ext.engine import find_device, run_pipeline
-    from twostream_ext.report import REPORT_FILE, format_table, write_report
+    from twostream_ext.report import REPORT_FILE, format_table, is_report_current, write_report
 
     summary = run_pipeline(
         videos,
@@ -64,7 +66,7 @@ def run_and_report(options: argparse.Namespace, videos: Path, lists: Path, recip
         say=_say,
     )
     page = options.out / REPORT_FILE
-    if not page.exists():
+    if not is_report_current(options.out):
         write_report(options.out)
     print(f"\n{format_table(summary)}\n\nreport: {page}")
 

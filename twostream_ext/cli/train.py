@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _RECIPES = ("auto", "paper", "small", "demo")
 
+AFTER_INTERRUPT = "; the same command goes on from the last checkpoint, with --resume"
+
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -97,6 +99,7 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
         save_model,
         start_from,
         train,
+        videos_origin,
     )
     from twostream_ext.errors import SettingsError
     from twostream_ext.files import refuse_same_file
@@ -140,7 +143,8 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
             compile_net=options.compile,
         )
     if first:
-        save_model(options.out / MODEL_FILE, net, data.classes)
+        made_from = videos_origin(options.stream, data.train)
+        save_model(options.out / MODEL_FILE, net, data.classes, made_from=made_from)
         print(f"model: {options.out / MODEL_FILE}")
 
 

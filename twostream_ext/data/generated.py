@@ -314,4 +314,4 @@ def _listed_name(video: _Planned) -> str:
 
 def _write_lines(path: Path, lines: list[str]) -> None:
     with atomic_write(path) as temporary:
-        temporary.write_text("".join(line + "\n" for line in lines))
+        temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

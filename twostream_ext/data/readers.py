@@ -8,13 +8,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from multiprocessing import resource_tracker
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from twostream_ext.errors import SettingsError, TwoStreamError
+from twostream_ext.errors import ReaderError, SettingsError, TwoStreamError
 
 Read = TypeVar("Read")
 
@@ -23,6 +24,8 @@ START_METHOD = "fork"
 serve as well, it first takes seconds to import torch."""
 
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
+_SHARED_MEMORY = "/dev/shm"
+_END: Any = object()
 _PATIENCE = 1.0  # seconds between two looks at whether the parent lives
 
 
@@ -57,7 +60,19 @@ def read_ahead(
 
 def _results(loader: DataLoader[Read | TwoStreamError]) -> Iterator[Read]:
     """The loader's iterator goes with this one, and takes the processes with it."""
-    for result in _start(loader):
+    results = _start(loader)
+    while True:
+        try:
+            result = next(results, _END)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ReaderError(
+                "a process that reads training batches was killed, perhaps by the system for want of memory; "
+                "fewer --workers need less"
+            ) from error
+        if result is _END:
+            return
         if isinstance(result, TwoStreamError):
             raise result
         yield result
@@ -84,9 +99,47 @@ class _Numbered(Dataset[Any], Generic[Read]):
 
     def __getitem__(self, number: int) -> Read | TwoStreamError:
         try:
-            return self._read(number)
+            result = self._read(number)
+            if get_worker_info() is not None:
+                _share(result)
         except TwoStreamError as error:
             return error
+        return result
+
+
+def _share(result: Any) -> None:
+    """Bring tensors where other processes can read them. The loader would, but in a thread whose errors nobody hears.
+
+    ReaderError if there is not enough room.
+    """
+    tensors = list(_tensors(result))
+    try:
+        for tensor in tensors:
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+    except (RuntimeError, OSError) as error:
+        raise ReaderError(_no_room(tensors)) from error
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """All that a result holds: a tensor, a dataclass, or a sequence of them."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _tensors(getattr(value, field.name))
+    elif isinstance(value, (tuple, list)):
+        for each in value:
+            yield from _tensors(each)
+
+
+def _no_room(tensors: list[torch.Tensor]) -> str:
+    status = os.statvfs(_SHARED_MEMORY)
+    whole, free = (blocks * status.f_frsize / 1e6 for blocks in (status.f_blocks, status.f_bavail))
+    needed = sum(tensor.untyped_storage().nbytes() for tensor in tensors) / 1e6
+    return (
+        f"{_SHARED_MEMORY}: has {whole:.1f} MB, of which {free:.1f} MB are free; a batch needs {needed:.1f} MB there, "
+        "and each reader reads 2 ahead; enlarge it (docker run --shm-size), or read without readers: --workers 0"
+    )
 
 
 def _unchanged(result: Any) -> Any:

@@ -5,10 +5,19 @@ from twostream_ext.devices import find_device
 from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model, start_from
 from twostream_ext.engine.evaluate import evaluate, video_scores
-from twostream_ext.engine.pipeline import MODEL_FILE, RUN_FILE, read_run, read_summary, run_pipeline
+from twostream_ext.engine.origin import videos_origin
+from twostream_ext.engine.pipeline import MODEL_FILE, RUN_FILE, SUMMARY_FILE, read_run, read_summary, run_pipeline
 from twostream_ext.engine.predict import Prediction, predict_video
 from twostream_ext.engine.recipes import RECIPES, Recipe, StreamRecipe, default_recipe, find_recipe, new_net
-from twostream_ext.engine.scores import Scores, check_classes, load_same_videos, load_scores, save_scores, write_scores
+from twostream_ext.engine.scores import (
+    Scores,
+    check_classes,
+    check_same_net,
+    load_same_videos,
+    load_scores,
+    save_scores,
+    write_scores,
+)
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.streams import STREAMS, Stream, find_stream, register_stream
 from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, summed_loss, train, train_batches
@@ -19,6 +28,7 @@ __all__ = [
     "RECIPES",
     "RUN_FILE",
     "STREAMS",
+    "SUMMARY_FILE",
     "DivergenceError",
     "Prediction",
     "Recipe",
@@ -28,6 +38,7 @@ __all__ = [
     "TrainSettings",
     "TrainedNet",
     "check_classes",
+    "check_same_net",
     "default_recipe",
     "distributed",
     "evaluate",
@@ -50,5 +61,6 @@ __all__ = [
     "train",
     "train_batches",
     "video_scores",
+    "videos_origin",
     "write_scores",
 ]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from twostream_ext.engine.origin import NOTHING, Origin, unlike, weights_digest
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.errors import CheckpointError, SettingsError, describe
 from twostream_ext.models import (
@@ -22,7 +23,7 @@ from twostream_ext.models import (
     copy_backbone,
     load_pretrained,
 )
-from twostream_ext.tensor_files import read_tensors, write_tensors
+from twostream_ext.tensor_files import read_description, read_tensors, write_tensors
 
 _MODEL = "twostream model 1"
 _CHECKPOINT = "twostream checkpoint 1"
@@ -41,13 +42,16 @@ def save_model(
     path: str | os.PathLike[str],
     net: StreamNet,
     classes: Sequence[str] | Mapping[str, Sequence[str]],
+    *,
+    made_from: Origin = NOTHING,
 ) -> None:
     """Write weights and all that is needed to use them to one safetensors file.
 
     classes: names in the order of the net's scores; for a net of several data sets, those of each.
+    made_from: plain values that tell by content what it was trained on; noted in the file.
     """
     names = _class_names(net, classes)
-    description = {"net": asdict(net.settings), "classes": names}
+    description = {"net": asdict(net.settings), "classes": names, "made_from": dict(made_from)}
     write_tensors(path, _MODEL, net.state_dict(), description)
 
 
@@ -65,6 +69,18 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
     _load_weights(path, net, tensors, assign=True)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TrainedNet(net.eval(), description["classes"])
+
+
+def model_digest(path: str | os.PathLike[str]) -> str:
+    """`net_digest` of the net in a file of `save_model`, which is not built; CheckpointError as for `load_model`."""
+    tensors, description = read_tensors(path, _MODEL)
+    return weights_digest(_net_settings(description), tensors)
+
+
+def model_origin(path: str | os.PathLike[str]) -> Origin:
+    """What the net in a file of `save_model` was trained on, as far as it is noted; reads the header alone."""
+    origin: Origin = read_description(path, _MODEL).get("made_from", NOTHING)
+    return origin
 
 
 def start_from(net: StreamNet, path: str | os.PathLike[str]) -> None:
@@ -101,8 +117,9 @@ def save_checkpoint(
     optimizer: torch.optim.SGD,
     settings: TrainSettings,
     iteration: int,
+    made_from: Origin = NOTHING,
 ) -> None:
-    """Write the state before `iteration`: weights, momentum, settings of the net and of the run.
+    """Write the state before `iteration`: weights, momentum, settings of the net and of the run, what it learns from.
 
     The iteration is also the sampler's place and the random state: every draw is keyed by seed and iteration.
     """
@@ -116,6 +133,7 @@ def save_checkpoint(
         "settings": asdict(settings),
         "trained_parameters": trained_parameters(net),
         "iteration": iteration,
+        "made_from": dict(made_from),
     }
     write_tensors(path, _CHECKPOINT, tensors, description)
 
@@ -125,11 +143,12 @@ def load_checkpoint(
     net: StreamNet,
     optimizer: torch.optim.SGD,
     settings: TrainSettings,
+    made_from: Origin = NOTHING,
 ) -> int:
     """Bring net and optimizer to the state of the checkpoint; returns the iteration to go on with.
 
     CheckpointError if the file is damaged, or of another net, other settings (`checkpoint_every` aside, which changes
-    no result) or other layers trained.
+    no result) or other layers trained, or if it learnt from something else.
     """
     tensors, description = read_tensors(path, _CHECKPOINT)
     _same(path, asdict(_net_settings(description)), asdict(net.settings))
@@ -137,6 +156,9 @@ def load_checkpoint(
     del asked["checkpoint_every"]
     _same(path, description["settings"], asked)
     _same(path, description, {"trained_parameters": trained_parameters(net)})
+    other = unlike(description.get("made_from", NOTHING), made_from)
+    if other is not None:
+        raise CheckpointError(f"{path}: learnt from {other}; train in another directory, or put back what it was")
     weights = {n.removeprefix(_NET): t for n, t in tensors.items() if n.startswith(_NET)}
     _load_weights(path, net, weights)
     for name, parameter in net.named_parameters():

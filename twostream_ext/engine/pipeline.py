@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from twostream_ext.data import UCFLists
-from twostream_ext.engine.checkpoint import load_model, save_model
+from twostream_ext.data import UCFLists, VideoSet
+from twostream_ext.engine.checkpoint import TrainedNet, load_model, model_digest, model_origin, save_model
+from twostream_ext.engine.origin import Origin, data_digest, tensor_digest, unlike, video_digest, videos_origin
 from twostream_ext.engine.recipes import Recipe, new_net
-from twostream_ext.engine.scores import load_scores, write_scores
+from twostream_ext.engine.scores import Scores, load_scores, scores_origin, write_scores
 from twostream_ext.engine.streams import STREAMS
 from twostream_ext.engine.train import train
-from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.errors import CheckpointError, FlowStoreError, SettingsError
 from twostream_ext.extraction import extract
-from twostream_ext.files import atomic_write
-from twostream_ext.flow import find_method
+from twostream_ext.files import atomic_write, check_directory
+from twostream_ext.flow import FlowStore, find_method
+from twostream_ext.media import FrameStore
 from twostream_ext.models import StreamNet, SVMFusion, fused_top1
 from twostream_ext.settings_files import claim
 
@@ -56,7 +57,9 @@ def run_pipeline(
     """Extract flow, train both nets, score all videos, fuse; return what `summary.json` holds.
 
     Each step leaves its result in `out`, and a step whose result is there is not done again: a run that was broken off
-    goes on where it was (in training, at the last checkpoint), and a run that is whole returns at once.
+    goes on where it was (in training, at the last checkpoint), and a run that is whole returns at once. Results keep
+    what they were made from, by content: where lists, flow or nets are others than they were, scores, the SVM and the
+    summary are made again; of nets, which are costly, it is said that they do not fit.
 
     Args:
         videos: directory with `<Class>/<video>` files.
@@ -70,7 +73,8 @@ def run_pipeline(
         say: gets a line when a step begins or ends.
 
     Raises:
-        TwoStreamError: one line that says what is wrong with the videos, the lists, the settings or the disk.
+        TwoStreamError: one line that says what is wrong with the videos, the lists, the settings or the disk, or
+            which net was trained on something else.
     """
     root = Path(out)
     listed = UCFLists(videos, lists, split=split)
@@ -79,13 +83,13 @@ def run_pipeline(
     if not (root / RUN_FILE).exists():
         _check_nets(recipe, len(listed.classes))
     _claim(root, videos, lists, split, seed, recipe)
-    if (root / SUMMARY_FILE).exists():
+    if (root / SUMMARY_FILE).exists() and _is_current(root, listed):
         return read_summary(root)
     with _step("flow and frames", say):
         _extract(Path(videos), root, listed, recipe, torch.device(device))
     data = UCFLists(videos, lists, split=split, flow=root / "flow", frames=root / "frames")
     _check_clips(data, recipe)
-    scores = {}
+    scores: dict[str, dict[str, Scores]] = {}
     for stream in STREAMS:
         with _step(f"{stream} net, training", say):
             net = _train(root, stream, data, recipe, seed, torch.device(device), workers)
@@ -93,7 +97,7 @@ def run_pipeline(
             scores[stream] = _score(root, stream, net, data, recipe)
     summary = _summarise(root, data, scores, split, seed, recipe)
     with atomic_write(root / SUMMARY_FILE) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n")
+        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return summary
 
 
@@ -109,12 +113,15 @@ def read_summary(out: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _read_json(root: Path, name: str, lack: str) -> dict[str, Any]:
     path = root / name
+    check_directory(root, CheckpointError)
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{root}: holds {lack} (there is no {name} in it)") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: does not hold settings or results")
     return content
 
 
@@ -179,44 +186,109 @@ def _check_clips(data: UCFLists, recipe: Recipe) -> None:
             )
 
 
+def _is_current(root: Path, listed: UCFLists) -> bool:
+    """Whether the summary that is there is of these lists, and of the stores and nets that there are."""
+    summary = read_summary(root)
+    noted = summary.get("made_from")
+    if noted is None:  # by 0.1.0, which kept the names of the videos and their classes with the scores alone
+        return summary.get("classes") == listed.classes and all(
+            _is_of(load_scores(_scores_file(root, stream, part)), videos)
+            for stream in STREAMS
+            for part, videos in _parts(listed)
+        )
+    try:
+        return unlike(noted, _summary_origin(root, listed)) is None
+    except FlowStoreError:  # a video is missing in a store: the extraction sees to it
+        return False
+
+
+def _summary_origin(root: Path, listed: UCFLists) -> dict[str, Any]:
+    """What the result is made from, as far as it is there: who has deleted the flow of a finished run may do so."""
+    videos = [*listed.train.videos, *listed.test.videos]
+    origin: dict[str, Any] = {
+        "classes": listed.classes,
+        "train": video_digest(listed.train.videos),
+        "test": video_digest(listed.test.videos),
+    }
+    if (root / "flow").is_dir():
+        origin["flow"] = data_digest(FlowStore.open(root / "flow"), videos)
+    if (root / "frames").is_dir():
+        origin["frames"] = data_digest(FrameStore.open(root / "frames"), videos)
+    for stream in STREAMS:
+        if (path := root / stream / MODEL_FILE).exists():
+            origin[f"{stream} net"] = model_digest(path)
+    return origin
+
+
+def _parts(data: UCFLists) -> tuple[tuple[str, VideoSet], ...]:
+    return tuple(zip(PARTS, (data.train, data.test), strict=True))
+
+
+def _scores_file(root: Path, stream: str, part: str) -> Path:
+    return root / "scores" / f"{stream}_{part}.safetensors"
+
+
+def _is_of(scores: Scores, videos: VideoSet) -> bool:
+    """Whether scores are of these videos, by name, class and order."""
+    return scores.names == [video.name for video in videos.videos] and torch.equal(scores.labels, videos.labels)
+
+
 def _train(
     root: Path, stream: str, data: UCFLists, recipe: Recipe, seed: int, device: torch.device, workers: int
 ) -> StreamNet:
     path = root / stream / MODEL_FILE
+    made_from = videos_origin(stream, data.train)
     if not path.exists():
         numbers = recipe.numbers(stream)
         settings = numbers.settings(seed=seed, checkpoint_every=max(1, min(500, numbers.iterations // 10)))
         net = new_net(recipe, stream, len(data.classes), seed=seed)
         train(net, data.train, settings=settings, out_dir=root / stream, device=device, workers=workers)
-        save_model(path, net, data.classes)
-    return load_model(path, device).net
+        save_model(path, net, data.classes, made_from=made_from)
+    trained = load_model(path, device)
+    other = _trained_on_others(root, stream, trained, data, made_from)
+    if other is not None:
+        raise SettingsError(
+            f"{path}: was trained on {other} than there are now; put back what it was, use another directory, or "
+            f"remove {path.parent} to train again"
+        )
+    return trained.net
 
 
-def _score(root: Path, stream: str, net: StreamNet, data: UCFLists, recipe: Recipe) -> dict[str, Tensor]:
+def _trained_on_others(root: Path, stream: str, trained: TrainedNet, data: UCFLists, made_from: Origin) -> str | None:
+    """On what a net was trained that is not there now, in words; None if it fits."""
+    (classes,) = trained.classes.values()
+    noted = model_origin(root / stream / MODEL_FILE)
+    if classes != data.classes:
+        return "other classes"
+    scores = _scores_file(root, stream, "train")
+    if not noted and scores.exists() and not _is_of(load_scores(scores), data.train):
+        return "other videos or another order of them"  # 0.1.0 noted them with the scores alone
+    return unlike(noted, made_from)
+
+
+def _score(root: Path, stream: str, net: StreamNet, data: UCFLists, recipe: Recipe) -> dict[str, Scores]:
     """Score the training videos too: the SVM learns from them."""
     scores = {}
-    for part, videos in zip(PARTS, (data.train, data.test), strict=True):
-        path = root / "scores" / f"{stream}_{part}.safetensors"
-        if not path.exists():
-            write_scores(path, net, videos, frames=recipe.frames, crops=recipe.crops)
-        scores[part] = load_scores(path).scores
+    for part, videos in _parts(data):
+        path = _scores_file(root, stream, part)
+        wanted = scores_origin(net, videos, frames=recipe.frames, crops=recipe.crops)
+        kept = load_scores(path) if path.exists() else None
+        if kept is None or not _is_of(kept, videos) or unlike(kept.made_from, wanted) is not None:
+            kept = write_scores(path, net, videos, frames=recipe.frames, crops=recipe.crops, classes=data.classes)
+        scores[part] = kept
     return scores
 
 
 def _summarise(
     root: Path,
     data: UCFLists,
-    scores: dict[str, dict[str, Tensor]],
+    scores: dict[str, dict[str, Scores]],
     number: int,
     seed: int,
     recipe: Recipe,
 ) -> dict[str, Any]:
-    training, test = ([scores[stream][part] for stream in STREAMS] for part in PARTS)
-    svm_file = root / SVM_FILE
-    if not svm_file.exists():
-        SVMFusion().fit(training, data.train.labels).save(svm_file)
-    svm = SVMFusion.load(svm_file)
-    results = fused_top1(dict(zip(STREAMS, test, strict=True)), data.test.labels, svm)
+    svm = _fit(root / SVM_FILE, [scores[stream]["train"] for stream in STREAMS])
+    results = fused_top1({stream: scores[stream]["test"].scores for stream in STREAMS}, data.test.labels, svm)
     return {
         "top1": {name: round(value, 4) for name, value in results.items()},
         "videos": {"train": len(data.train.videos), "test": len(data.test.videos)},
@@ -224,7 +296,23 @@ def _summarise(
         "split": number,
         "seed": seed,
         "recipe": recipe.as_json(),
+        "made_from": _summary_origin(root, data),
     }
+
+
+def _fit(path: Path, training: list[Scores]) -> SVMFusion:
+    """The machine that has learnt from these scores: that in the file, or a new one."""
+    scores, labels = [each.scores for each in training], training[0].labels
+    learnt = {**dict(zip(STREAMS, scores, strict=True)), "labels": labels}
+    made_from = {"scores": tensor_digest(learnt), "nets": [each.made_from.get("net") for each in training]}
+    if path.exists():
+        kept = SVMFusion.load(path)
+        if kept.made_from == made_from:
+            return kept
+    svm = SVMFusion().fit(scores, labels)
+    svm.made_from = made_from
+    svm.save(path)
+    return svm
 
 
 @contextmanager

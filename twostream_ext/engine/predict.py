@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from twostream_ext.engine.checkpoint import load_model
+from twostream_ext.engine.checkpoint import TrainedNet, load_model
 from twostream_ext.engine.evaluate import video_scores
+from twostream_ext.engine.origin import net_digest, unlike
 from twostream_ext.engine.pipeline import MODEL_FILE, SVM_FILE, flow_device, read_run
 from twostream_ext.engine.streams import STREAMS, find_stream
-from twostream_ext.errors import VideoError
+from twostream_ext.errors import CheckpointError, VideoError
 from twostream_ext.extraction import extract
+from twostream_ext.files import check_file
 from twostream_ext.flow import FlowClip, FlowStore
 from twostream_ext.media import FrameClip, FrameStore
 from twostream_ext.models import SVMFusion, fuse_average
@@ -53,14 +55,14 @@ def predict_video(
             when it returns.
 
     Raises:
-        TwoStreamError: the video cannot be read or is too short, or the directory holds no finished run.
+        TwoStreamError: the video cannot be read or is too short, or the directory holds no finished run, or its SVM
+            learnt from other nets.
     """
     path = Path(video)
-    if not path.is_file():
-        raise VideoError(f"{video}: no such file")
+    check_file(path, VideoError)
     run = read_run(model)
     nets = {stream: load_model(Path(model) / stream / MODEL_FILE, device) for stream in STREAMS}
-    svm = SVMFusion.load(Path(model) / SVM_FILE)
+    svm = _load_svm(Path(model) / SVM_FILE, nets)
     with tempfile.TemporaryDirectory(prefix="twostream-") as scratch:
         flow_dir, frames_dir = Path(scratch, "flow"), Path(scratch, "frames")
         extract(
@@ -85,6 +87,16 @@ def predict_video(
         if report is not None:
             report(prediction, flow, frames)
     return prediction
+
+
+def _load_svm(path: Path, nets: Mapping[str, TrainedNet]) -> SVMFusion:
+    svm = SVMFusion.load(path)
+    fitted_on = svm.made_from.get("nets", [])
+    if None not in fitted_on:  # what 0.1.0 scored tells nothing of its net
+        other = unlike(svm.made_from, {"nets": [net_digest(nets[stream].net) for stream in STREAMS]})
+        if other is not None:
+            raise CheckpointError(f"{path}: learnt from the scores of {other}; give the command `run` again")
+    return svm
 
 
 def _fuse(classes: dict[str, list[str]], scores: dict[str, Tensor], svm: SVMFusion) -> Prediction:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from twostream_ext.data import VideoSet
 from twostream_ext.engine.evaluate import evaluate
+from twostream_ext.engine.origin import NOTHING, Origin, net_digest, videos_origin
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.models import StreamNet
 from twostream_ext.tensor_files import read_tensors, write_tensors
@@ -22,22 +23,51 @@ class Scores(NamedTuple):
     names: list[str]  # videos
     labels: Tensor  # int64 [videos]
     scores: Tensor  # float32 [videos, classes], mean softmax
+    classes: list[str] | None = None
+    """Their names; None where they are not noted, as in files of 0.1.0."""
+    made_from: Origin = NOTHING
+    """What they were made from, by content, as far as it is noted; see `scores_origin`."""
 
 
-def save_scores(path: str | os.PathLike[str], names: Sequence[str], labels: Tensor, scores: Tensor) -> None:
-    """Write scores [V, C] and labels [V] of the videos `names` to a safetensors file."""
+def save_scores(
+    path: str | os.PathLike[str],
+    names: Sequence[str],
+    labels: Tensor,
+    scores: Tensor,
+    classes: Sequence[str] | None = None,
+    made_from: Origin = NOTHING,
+) -> None:
+    """Write scores [V, C] and labels [V] of the videos `names` to a safetensors file; see `Scores` for the rest."""
     if scores.ndim != 2 or not len(names) == len(labels) == len(scores):
         raise CheckpointError(
             f"{path}: {len(names)} names, labels {list(labels.shape)} and scores "
             f"{list(scores.shape)} must be of the same videos"
         )
-    write_tensors(path, _KIND, {"labels": labels, "scores": scores}, {"names": list(names)})
+    if classes is not None and len(classes) != scores.shape[1]:
+        raise CheckpointError(f"{path}: {len(classes)} names of classes, and scores of {scores.shape[1]}")
+    description: dict[str, Any] = {"names": list(names), "made_from": dict(made_from)}
+    if classes is not None:
+        description["classes"] = list(classes)
+    write_tensors(path, _KIND, {"labels": labels, "scores": scores}, description)
 
 
 def load_scores(path: str | os.PathLike[str]) -> Scores:
     """What `save_scores` wrote; CheckpointError if the file is missing, damaged or another."""
     tensors, description = read_tensors(path, _KIND)
-    return Scores(description["names"], tensors["labels"], tensors["scores"])
+    try:
+        names, labels, scores = description["names"], tensors["labels"], tensors["scores"]
+        classes, made_from = description.get("classes"), description.get("made_from", NOTHING)
+        fits = (
+            labels.shape == (len(names),)
+            and scores.ndim == 2
+            and len(scores) == len(names)
+            and (classes is None or len(classes) == scores.shape[1])
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: does not hold scores of videos: it lacks {error}") from error
+    if not fits:
+        raise CheckpointError(f"{path}: its names, labels and scores are not of the same videos and classes")
+    return Scores(names, labels, scores, classes, made_from)
 
 
 def write_scores(
@@ -48,12 +78,25 @@ def write_scores(
     frames: int = 25,
     crops: int = 10,
     dataset: str | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Scores:
-    """Score all videos (see `evaluate`), and save it for fusion."""
+    """Score all videos (see `evaluate`), and save it for fusion, with what it was made from. classes: their names."""
     names = [video.name for video in videos.videos]
-    scores = Scores(names, videos.labels, evaluate(net, videos, frames=frames, crops=crops, dataset=dataset))
+    values = evaluate(net, videos, frames=frames, crops=crops, dataset=dataset)
+    made_from = scores_origin(net, videos, frames=frames, crops=crops)
+    scores = Scores(names, videos.labels, values, None if classes is None else list(classes), made_from)
     save_scores(path, *scores)
     return scores
+
+
+def scores_origin(net: StreamNet, videos: VideoSet, *, frames: int, crops: int) -> dict[str, Any]:
+    """What scores are made from: the videos in their order, what the store holds of them, the net, and the numbers."""
+    return {
+        **videos_origin(net.settings.stream, videos),
+        "net": net_digest(net),
+        "frames": frames,
+        "crops": crops,
+    }
 
 
 def load_same_videos(paths: Sequence[str | os.PathLike[str]]) -> list[Scores]:
@@ -76,8 +119,20 @@ def load_same_videos(paths: Sequence[str | os.PathLike[str]]) -> list[Scores]:
 def check_classes(
     path: str | os.PathLike[str], scores: Scores, other_path: str | os.PathLike[str], other: Scores
 ) -> None:
-    """SettingsError unless both are of as many classes."""
+    """SettingsError unless both are of as many classes, and of the same where both have noted their names."""
     if scores.scores.shape[1] != other.scores.shape[1]:
         raise SettingsError(
             f"{path}: scores of {scores.scores.shape[1]} classes, {other_path} of {other.scores.shape[1]}"
         )
+    for own, theirs in zip(scores.classes or (), other.classes or (), strict=False):
+        if own != theirs:
+            raise SettingsError(f"{path}: has class {own!r} where {other_path} has {theirs!r}")
+
+
+def check_same_net(
+    path: str | os.PathLike[str], scores: Scores, other_path: str | os.PathLike[str], other: Scores
+) -> None:
+    """SettingsError unless both are of one net, as far as both have noted it."""
+    own, theirs = scores.made_from.get("net"), other.made_from.get("net")
+    if own is not None and theirs is not None and own != theirs:
+        raise SettingsError(f"{path}: is of another net than {other_path}; the SVM needs scores of the same nets")

@@ -7,7 +7,6 @@ import math
 import os
 import signal
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from twostream_ext.data import BatchPlan, InputBatch, VideoSet, read_batches
 from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import load_checkpoint, save_checkpoint, trained_parameters
 from twostream_ext.engine.feed import Batch, Feed
+from twostream_ext.engine.origin import NOTHING, Origin, videos_origin
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.streams import Stream, find_stream
 from twostream_ext.engine.training_log import TrainingLog
@@ -77,8 +77,8 @@ def train(
     classes = sum(net.settings.classes.values())
     if any(video.label >= classes for video in videos.videos):
         raise SettingsError(f"the net has {net.settings.classes} classes, the videos have more")
-    listed = repr([(video.name, video.label) for video in videos.videos])
-    distributed.check_same({"checksum of the list of videos": zlib.crc32(listed.encode())})
+    made_from = videos_origin(net.settings.stream, videos)
+    distributed.check_same({"checksum of the list of videos": made_from["videos"]})
     stream = find_stream(net.settings.stream)
     train_batches(
         net,
@@ -91,6 +91,7 @@ def train(
         compile_net=compile_net,
         resume=resume,
         progress=progress,
+        made_from=made_from,
     )
 
 
@@ -132,6 +133,7 @@ def train_batches(
     compile_net: bool = False,
     resume: bool = True,
     progress: bool = True,
+    made_from: Origin = NOTHING,
 ) -> None:
     """Train `net` in place with softmax cross-entropy, for `settings.iterations` batches.
 
@@ -149,13 +151,16 @@ def train_batches(
         for rounding and dropout, in a fraction of the memory.
     compile_net: let `torch.compile` fuse what it can; the first iteration then takes a minute or so.
     progress: a progress bar on standard error, where that is a terminal.
+    made_from: plain values that tell by content what `batches` reads, noted in the checkpoint: one that learnt from
+        something else does not go on.
 
     Random draws are keyed by seed and iteration, so that on the CPU a run that was killed and
     resumed ends with the same bits as one that was not. The caller's random state is left alone.
 
-    CheckpointError if the checkpoint is damaged or of another net or other settings; DivergenceError if the loss
-    becomes infinite or NaN; SettingsError if `batches` ends too early or cannot be shared out, or if processes were
-    given different nets or settings; StoppedError if SIGTERM came: the state after the iteration it came in is saved.
+    CheckpointError if the checkpoint is damaged, or of another net, other settings or other videos; DivergenceError if
+    the loss becomes infinite or NaN; SettingsError if `batches` ends too early or cannot be shared out, or if
+    processes were given different nets or settings; StoppedError if SIGTERM came: the state after the iteration it
+    came in is saved.
     """
     device = torch.device(device)
     first = distributed.rank() == 0
@@ -172,7 +177,7 @@ def train_batches(
     )
     start = 0
     if first and resume and checkpoint.exists():
-        start = load_checkpoint(checkpoint, net, optimizer, settings)
+        start = load_checkpoint(checkpoint, net, optimizer, settings, made_from)
     start = distributed.share_state(net, optimizer, start)
     if start == settings.iterations:
         return
@@ -194,7 +199,7 @@ def train_batches(
                 if log is not None:
                     log.write(values)
             if save and first:
-                save_checkpoint(checkpoint, net, optimizer, settings, done)
+                save_checkpoint(checkpoint, net, optimizer, settings, done, made_from)
             if stop:
                 raise StoppedError(f"stopped by SIGTERM; {checkpoint} goes on from iteration {done}")
 

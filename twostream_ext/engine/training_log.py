@@ -28,7 +28,7 @@ class TrainingLog:
         self._next = start  # iteration to be written
         path = Path(out_dir) / LOG_FILE
         _keep_rows(path, start)
-        self._file = path.open("a", newline="")
+        self._file = path.open("a", newline="", encoding="utf-8")
         self._board = SummaryWriter(str(Path(out_dir) / "tensorboard"), purge_step=start)
         self._bar = tqdm(
             total=settings.iterations,
@@ -86,8 +86,12 @@ def _keep_rows(path: Path, start: int) -> None:
     """Keep the lines of the iterations before `start`: those after it are done, and written, again."""
     rows: list[list[str]] = []
     if path.exists():
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             # A line that a full disk or a kill cut short has an iteration after the last checkpoint.
-            rows = [row for row in csv.reader(file) if row and row[0].isdecimal() and int(row[0]) < start]
-    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+            rows = [
+                row
+                for row in csv.reader(file)
+                if row and len(row[0]) < 20 and row[0].isdecimal() and int(row[0]) < start
+            ]
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *rows])

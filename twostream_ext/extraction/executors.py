@@ -76,6 +76,8 @@ def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Prog
             return _run(jobs, lambda job: decoders.submit(make, job), workers, progress)
         except BaseException:
             stop.set()
+            for each in (pool, decoders):  # what is in work ends, what waits is not begun
+                each.shutdown(wait=False, cancel_futures=True)
             raise
 
 

@@ -12,7 +12,7 @@ from twostream_ext.devices import find_device, parse_device, processors
 from twostream_ext.errors import ExtractionError, FlowStoreError, SettingsError, VideoError
 from twostream_ext.extraction.executors import Progress, run_on_executor, run_on_threads
 from twostream_ext.extraction.job import Job, Plan, writing
-from twostream_ext.files import remove_leftovers
+from twostream_ext.files import check_directory, remove_leftovers
 from twostream_ext.flow import (
     DIRECTIONS,
     FLOW_KIND,
@@ -32,7 +32,7 @@ from twostream_ext.media import (
     check_smallest_side,
 )
 from twostream_ext.media.container import open_container
-from twostream_ext.media.directory import claim_directory, clip_path, settings_dict
+from twostream_ext.media.directory import claim_directory, clip_path, list_folders, settings_dict
 from twostream_ext.settings_files import compare_settings
 
 _SHOWN_FAILURES = 10
@@ -97,9 +97,11 @@ def extract(
     broken off can be repeated, and one on a whole store returns at once. Neither the number of threads nor the executor
     changes a byte.
 
+    Each folder of the tree is taken once, links to it or into it notwithstanding; see `list_folders`.
+
     Raises:
         SettingsError: an option that cannot be, or the store was begun with other settings.
-        VideoError: there are no videos.
+        VideoError: there are no videos, or a folder cannot be read.
         ExtractionError: a file cannot be written, or a worker process died; or, after all others are done, naming the
             videos that could not be extracted.
     """
@@ -198,8 +200,7 @@ def _job(name: str, video: Path, out: Path, frames_out: Path | None, preview: bo
 
 def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, Path]:
     """Paths of the videos by name, without extension."""
-    if not root.is_dir():
-        raise VideoError(f"{root}: no such directory")
+    check_directory(root, VideoError)
     listed = sorted(set(_list_videos(root) if names is None else names))
     if not listed:
         where = root if names is None else "names"
@@ -217,11 +218,10 @@ def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, Path]:
 
 
 def _list_videos(root: Path) -> Iterator[str]:
-    for folder, _, files in os.walk(root, followlinks=True):
+    for folder, files in list_folders(root, VideoError):
         for file in files:
-            path = Path(folder, file)
-            if path.suffix.lower() in VIDEO_EXTENSIONS and not file.startswith("."):
-                yield path.relative_to(root).as_posix()
+            if Path(file).suffix.lower() in VIDEO_EXTENSIONS and not file.startswith("."):
+                yield file if folder == "." else f"{folder}/{file}"
 
 
 def _claim(root: Path, kind: str, settings: FlowSettings | FrameSettings) -> None:

@@ -81,6 +81,11 @@ class FlowClip(ABC):
         """
 
     @property
+    def fingerprint(self) -> str:
+        """Another for other content, as far as that can be told without reading all of it."""
+        return f"{self.frame_count} {self.size} {self.directions}"
+
+    @property
     def directions(self) -> tuple[str, ...]:
         return self.settings.directions
 

@@ -66,6 +66,10 @@ class _StoredClip(FlowClip):
             _check_direction(container, direction, self.frame_count - 1)
             _check_planes(container, direction, self.settings.codec, self.size)
 
+    @property
+    def fingerprint(self) -> str:
+        return self._container.checksum
+
     def load(self, direction: str, first: int, slots: FieldSlots) -> None:
         begin = first - DIRECTIONS.index(direction)
         for name, table in zip(_RANGES, (slots.lo, slots.step, slots.mean), strict=True):

@@ -26,6 +26,7 @@ import math
 import os
 import re
 import stat
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twostream_ext.errors import FlowStoreError, SettingsError
+from twostream_ext.files import check_directory
 from twostream_ext.flow.clip import DIRECTIONS, FieldSlots, FlowClip, FlowSettings, first_settings
 from twostream_ext.media.container import open_file
 from twostream_ext.media.directory import SETTINGS_FILE, SUFFIX, list_folders
@@ -127,8 +129,10 @@ class FlowTree:
     def __getitem__(self, name: str) -> FlowClip:
         """FlowStoreError if there is no such clip or files of it are missing."""
         found = self._find(name)
+        if found is None and ".." not in Path(name).parts and _folders(self.path, self._layout, name)[0].is_dir():
+            found = name  # by a link to a folder that is listed under its own name
         if found is None:
-            raise FlowStoreError(self._what_is_missing(name))
+            raise FlowStoreError(f"{self.path}: holds no video {name!r}")
         if found not in self._clips:
             self._clips[found] = _TreeClip(self.path, found, self._layout, self._bound, self._zero_code)
         return self._clips[found]
@@ -157,12 +161,6 @@ class FlowTree:
                 return found[0]
         return None
 
-    def _what_is_missing(self, name: str) -> str:
-        folder = _folders(self.path, self._layout, name)[0]
-        if folder.is_dir():
-            return f"{folder}: holds no flow; looked for {self._layout.looked_for}"
-        return f"{self.path}: holds no video {name!r}"
-
 
 class _TreeClip(FlowClip):
     def __init__(self, root: Path, name: str, layout: Layout, bound: float | None, zero_code: int) -> None:
@@ -186,6 +184,10 @@ class _TreeClip(FlowClip):
             self._ranges = _exact_ranges(np.array(2 * bound / 255), np.array([zero_code, zero_code]))
             self.metadata = {"layout": layout.name, "bound": bound, "zero_code": zero_code}
 
+    @property
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint} {zlib.crc32(b''.join(part.tobytes() for part in self._ranges)):08x}"
+
     def load(self, direction: str, first: int, slots: FieldSlots) -> None:
         begin = first - DIRECTIONS.index(direction)
         series = self._series[direction]
@@ -203,8 +205,7 @@ def find_tree(root: Path) -> Tree | None:
 
     FlowStoreError if the directory is missing or holds no flow, or that of several layouts.
     """
-    if not root.is_dir():
-        raise FlowStoreError(f"{root}: no such directory")
+    check_directory(root, FlowStoreError)
     if (root / SETTINGS_FILE).exists():
         return None
     examples: dict[str, str] = {}

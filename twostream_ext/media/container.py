@@ -74,6 +74,7 @@ class Container(NamedTuple):
     arrays: dict[str, npt.NDArray[Any]]  # all but the pictures' bytes
     positions: dict[str, int]  # in the file, of the first byte of each series of pictures
     sizes: dict[str, tuple[int, int]]  # of the smallest and the largest picture of each series, in bytes
+    checksum: str  # as noted: of the whole file
 
 
 class _Entry(NamedTuple):
@@ -265,7 +266,8 @@ def _read_container(path: Path, file: int, identity: Identity, kind: str, truste
             series = name.removesuffix(_BYTES)
             positions[series] = len(header) + entry.begin
             sizes[series] = _picture_sizes(series, arrays[series + _OFFSETS], entry.end - entry.begin)
-    return Container(path, identity, json.loads(metadata["description"]), arrays, positions, sizes)
+    description = json.loads(metadata["description"])
+    return Container(path, identity, description, arrays, positions, sizes, metadata["checksum"])
 
 
 def _header(shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:

@@ -8,12 +8,14 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from heapq import heappop, heappush
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from twostream_ext.errors import FlowStoreError
+from twostream_ext.errors import FlowStoreError, TwoStreamError
+from twostream_ext.files import check_directory
 from twostream_ext.media.container import Container, Identity, is_unchanged, open_container
-from twostream_ext.settings_files import claim
+from twostream_ext.settings_files import claim, read_settings
 
 SUFFIX = ".safetensors"
 SETTINGS_FILE = "store.json"
@@ -35,8 +37,11 @@ class Store(ABC, Generic[Clip]):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """`path`: the directory. FlowStoreError if it is missing or holds no clip."""
         self.path = Path(path)
-        if not self.path.is_dir():
-            raise FlowStoreError(f"{self.path}: no such directory")
+        check_directory(self.path, FlowStoreError)
+        if (self.path / SETTINGS_FILE).exists():
+            kind = read_settings(self.path / SETTINGS_FILE, FlowStoreError).get("kind", self.kind)
+            if kind != self.kind:
+                raise FlowStoreError(f"{self.path}: is a store of {kind}, expected one of {self.kind}")
         self._names = dict.fromkeys(_list_names(self.path))
         if not self._names:
             raise FlowStoreError(f"{self.path}: holds no {self.kind} files (*{SUFFIX})")
@@ -66,11 +71,15 @@ class Store(ABC, Generic[Clip]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}, {len(self)} videos)"
 
+    def _has_alias(self, name: str) -> bool:
+        """Whether a clip can be found under another path than that which is listed, by a link to its folder."""
+        return ".." not in Path(name).parts and clip_path(self.path, name).is_file()
+
     def _open(self, name: str, trusted: set[Identity] | None) -> Container:
         recent = self._recent.get(name)
         if recent is not None and is_unchanged(recent):
             return recent
-        if name not in self._names:
+        if name not in self._names and not self._has_alias(name):
             raise FlowStoreError(f"{self.path}: holds no video {name!r}")
         container = open_container(clip_path(self.path, name), self.kind, trusted=trusted)
         if trusted is not None:
@@ -99,48 +108,63 @@ def settings_dict(settings: Any) -> dict[str, Any]:
     return plain
 
 
-def list_folders(root: Path) -> Iterator[tuple[str, list[str]]]:
+class _Inside(NamedTuple):
+    """The names of what is in a folder."""
+
+    folders: list[str]
+    links: list[str]  # to folders
+    others: list[str]
+
+
+def list_folders(root: Path, wrong: type[TwoStreamError] = FlowStoreError) -> Iterator[tuple[str, list[str]]]:
     """All folders of a tree, as paths inside it ("." the first), each with the names of all in it that is no folder.
 
-    Links are followed, but none to a folder that the link itself is in. FlowStoreError, naming a folder that cannot be
-    read.
+    Each folder is given once, however many links lead to it: under its own path if it lies in the tree, else under that
+    of the first link to it, those with the shortest path coming first and then in the order of their names. So links
+    into the tree itself, of which a few could spell more paths than there is time for, change nothing.
+
+    `wrong`, naming it, for a folder that cannot be read.
     """
-    pending: list[tuple[str, Path, frozenset[tuple[int, int]]]] = [(".", root, frozenset())]
-    while pending:
-        name, folder, above = pending.pop()
+    folders = [(".", root)]
+    links: list[tuple[int, str, Path]] = []  # a heap
+    seen: set[tuple[int, int]] = set()
+    while folders or links:
+        # Links wait until all folders found so far are done: their own paths come before those of links.
+        name, folder = folders.pop() if folders else heappop(links)[1:]
         try:
             status = folder.stat()
             identity = (status.st_dev, status.st_ino)
-            if identity in above:
+            if identity in seen:
                 continue
+            seen.add(identity)
             with os.scandir(folder) as entries:
-                inside, files = _separate(entries)
+                inside = _separate(entries)
         except OSError as error:
-            raise FlowStoreError(f"{folder}: cannot be read: {error.strerror}") from error
-        yield name, files
-        pending += [
-            (each if name == "." else f"{name}/{each}", folder / each, above | {identity})
-            for each in sorted(inside, reverse=True)
-        ]
+            raise wrong(f"{folder}: cannot be read: {error.strerror}") from error
+        yield name, inside.others
+        prefix = "" if name == "." else f"{name}/"
+        folders += [(prefix + each, folder / each) for each in sorted(inside.folders, reverse=True)]
+        for each in inside.links:
+            heappush(links, (prefix.count("/"), prefix + each, folder / each))
 
 
-def _separate(entries: Iterable[os.DirEntry[str]]) -> tuple[list[str], list[str]]:
-    """The names of folders and of all else."""
-    names: tuple[list[str], list[str]] = ([], [])
+def _separate(entries: Iterable[os.DirEntry[str]]) -> _Inside:
+    inside = _Inside([], [], [])
     for entry in entries:
         try:
-            folder = entry.is_dir()
+            is_folder = entry.is_dir()
         except OSError:  # a link that leads to itself; whoever opens it will say so
-            folder = False
-        names[not folder].append(entry.name)
-    return names
+            is_folder = False
+        names = inside.others if not is_folder else inside.links if entry.is_symlink() else inside.folders
+        names.append(entry.name)
+    return inside
 
 
 def _list_names(root: Path) -> list[str]:
     names = []
     for folder, files in list_folders(root):
         for file in files:
-            if file.endswith(SUFFIX) and not file.startswith("."):
+            if file.endswith(SUFFIX) and not file.startswith("._"):  # which macOS leaves beside every file
                 stem = file.removesuffix(SUFFIX)
                 names.append(stem if folder == "." else f"{folder}/{stem}")
     return sorted(names)

@@ -56,6 +56,11 @@ class FrameClip:
         except (KeyError, TypeError, ValueError) as error:
             raise FlowStoreError(f"{container.path}: the description lacks {error}") from error
 
+    @property
+    def fingerprint(self) -> str:
+        """Another for other content: the checksum in the file."""
+        return self._container.checksum
+
     def __len__(self) -> int:
         """Number of frames."""
         return self._count

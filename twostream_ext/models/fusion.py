@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,8 @@ class SVMFusion:
         if not C > 0:
             raise SettingsError(f"SVMFusion: C must be above 0, got {C}")
         self.C = C
+        self.made_from: dict[str, Any] = {}
+        """Plain values that tell what it was fitted on, kept in its file, for whoever wants to know whether it fits."""
         self._weights: npt.NDArray[np.float64] | None = None  # [classes, streams * C]
         self._intercepts: npt.NDArray[np.float64]  # [classes]
         self._classes: npt.NDArray[np.int64]  # [classes]
@@ -95,13 +98,14 @@ class SVMFusion:
             "intercepts": torch.from_numpy(self._intercepts),
             "classes": torch.from_numpy(self._classes),
         }
-        write_tensors(path, _KIND, tensors, {"C": self.C})
+        write_tensors(path, _KIND, tensors, {"C": self.C, "made_from": self.made_from})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SVMFusion:
         """What `save` wrote; CheckpointError if the file is missing, damaged or another."""
         tensors, description = read_tensors(path, _KIND)
         fusion = cls(C=description["C"])
+        fusion.made_from = description.get("made_from", {})
         fusion._weights = tensors["weights"].numpy()
         fusion._intercepts = tensors["intercepts"].numpy()
         fusion._classes = tensors["classes"].numpy()

@@ -2,7 +2,7 @@
 """What a run found, as a table, figures and a page."""
 
 from twostream_ext.report.figures import draw_confusion, draw_examples, draw_recall
-from twostream_ext.report.page import REPORT_FILE, write_report
+from twostream_ext.report.page import REPORT_FILE, is_report_current, write_report
 from twostream_ext.report.table import format_classes, format_table, format_top1
 from twostream_ext.report.video import write_annotated_video
 
@@ -14,6 +14,7 @@ __all__ = [
     "format_classes",
     "format_table",
     "format_top1",
+    "is_report_current",
     "write_annotated_video",
     "write_report",
 ]

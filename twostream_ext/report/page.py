@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import io
 import json
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twostream_ext.engine import STREAMS, Scores, load_scores, read_summary
+from twostream_ext.engine import STREAMS, SUMMARY_FILE, Scores, load_scores, read_summary
 from twostream_ext.files import atomic_write
 from twostream_ext.flow import FlowStore
 from twostream_ext.media import FrameStore
@@ -47,14 +48,31 @@ def write_report(out: str | os.PathLike[str]) -> Path:
     """
     root = Path(out)
     summary = read_summary(root)
+    mark = _mark(root)
     scores = {stream: load_scores(root / "scores" / f"{stream}_test.safetensors") for stream in STREAMS}
     figures = _draw(root, summary["classes"], scores)
     for name, picture in figures.items():
         with atomic_write(root / "figures" / f"{name}.png") as temporary:
             temporary.write_bytes(picture)
     with atomic_write(root / REPORT_FILE) as temporary:
-        temporary.write_text(_page(summary, figures), encoding="utf-8")
+        temporary.write_text(_page(summary, figures, mark), encoding="utf-8")
     return root / REPORT_FILE
+
+
+def is_report_current(out: str | os.PathLike[str]) -> bool:
+    """Whether there is a page, of the summary that is there.
+
+    That of a run that 0.1.0 finished, which did not note of which it is, is taken for one.
+    """
+    page = Path(out) / REPORT_FILE
+    if not page.exists():
+        return False
+    return "made_from" not in read_summary(out) or _mark(Path(out)) in page.read_text(encoding="utf-8")
+
+
+def _mark(root: Path) -> str:
+    """A line of the page that tells of which summary it is."""
+    return f'<meta name="summary" content="{hashlib.sha256((root / SUMMARY_FILE).read_bytes()).hexdigest()}">'
 
 
 def _draw(root: Path, classes: list[str], scores: dict[str, Scores]) -> dict[str, bytes]:
@@ -103,7 +121,7 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _page(summary: dict[str, Any], figures: dict[str, bytes]) -> str:
+def _page(summary: dict[str, Any], figures: dict[str, bytes], mark: str) -> str:
     rows = "".join(
         f"<tr><td>{words}</td><td>{100 * summary['top1'][name]:.1f}</td></tr>" for name, words in ROWS.items()
     )
@@ -113,7 +131,7 @@ def _page(summary: dict[str, Any], figures: dict[str, bytes]) -> str:
     }
     videos = summary["videos"]
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Two-stream result</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8">{mark}<title>Two-stream result</title>'
         f"<style>{_STYLE}</style><h1>Two-stream result</h1>"
         f"<p>{len(summary['classes'])} classes, {videos['train']} training and {videos['test']} test videos; "
         f"split {summary['split']}, seed {summary['seed']}.</p>"
