@@ -12,10 +12,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from glob import escape
 from io import FileIO
 from pathlib import Path
 
-from twostream_ext.errors import SettingsError
+from twostream_ext.errors import SettingsError, TwoStreamError
 
 _TEMPORARY = re.compile(r"\..+\.(?P<keeper>[0-9a-f]{8})-[0-9a-f]{8}\.tmp(\.\w+)?")
 _OLD_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}-\d+-\d+\.tmp")  # of 0.1.0, which took no locks
@@ -73,10 +74,14 @@ def remove_leftovers(root: str | os.PathLike[str]) -> None:
     """
     for folder, _, files in os.walk(root):
         for name in files:
-            if found := _TEMPORARY.fullmatch(name):
-                _remove_unlocked(Path(folder, name), found["keeper"])
-            elif _OLD_TEMPORARY.fullmatch(name):
-                _remove_abandoned(Path(folder, name))
+            _remove_leftover(Path(folder, name))
+
+
+def remove_leftovers_of(path: str | os.PathLike[str]) -> None:
+    """`remove_leftovers` for the temporary files of one file, in a folder that need not be ours."""
+    target = Path(path)
+    for each in target.parent.glob(f".{escape(target.name)}.*"):
+        _remove_leftover(each)
 
 
 def refuse_same_file(out: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> None:
@@ -91,6 +96,15 @@ def refuse_same_file(out: str | os.PathLike[str], *inputs: str | os.PathLike[str
             continue
         if same:
             raise SettingsError(f"{out}: is the input {path} itself and would be overwritten; write to another file")
+
+
+@contextmanager
+def name_errors(path: str | os.PathLike[str], kind: type[TwoStreamError]) -> Iterator[None]:
+    """Raise `kind`, naming the file, where the system refuses to read or write it: its own error may name none."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{error.filename or path}: {error.strerror}") from error
 
 
 @contextmanager
@@ -135,6 +149,14 @@ def _lock(file: FileIO) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def _remove_leftover(path: Path) -> None:
+    """Remove a file whose name is that of a temporary one that nobody is writing."""
+    if found := _TEMPORARY.fullmatch(path.name):
+        _remove_unlocked(path, found["keeper"])
+    elif _OLD_TEMPORARY.fullmatch(path.name):
+        _remove_abandoned(path)
 
 
 def _remove_unlocked(path: Path, keeper: str) -> None:

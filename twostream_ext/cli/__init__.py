@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import twostream_ext
 from twostream_ext.cli import cmake_dir, demo, evaluate, extract, fuse, info, predict, run, train
-from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError
+from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError, describe
 
 _COMMANDS = (demo, run, extract, train, evaluate, fuse, predict, info, cmake_dir)
 
@@ -38,7 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"twostream: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
+    except (MemoryError, RuntimeError) as error:
+        if options.debug or not _is_of_memory(error):
+            raise
+        print(f"twostream: error: there is not enough memory: {describe(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("twostream: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Tell whether memory was short, of which torch and the libraries under it tell by words alone."""
+    words = ("out of memory", "allocate memory", "could not create a primitive", "bad_alloc")
+    return isinstance(error, MemoryError) or any(each in str(error) for each in words)
