@@ -115,6 +115,10 @@ def _temporary(target: Path, ending: str = "") -> Iterator[Path]:
     _in_work.add(file)
     try:
         yield temporary
+    except OSError as error:
+        if error.filename is None:  # as of what was opened earlier
+            error.filename = str(target)
+        raise
     finally:
         if file in _in_work:  # not in a forked child, which has let go of it: there it is the parent's
             temporary.unlink(missing_ok=True)

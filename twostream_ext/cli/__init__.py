@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"twostream: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         if options.debug or not _is_of_memory(error):
             raise
         print(f"twostream: error: there is not enough memory: {describe(error)}", file=sys.stderr)
