@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from glob import escape
 from io import FileIO
 from pathlib import Path
 
@@ -75,10 +76,14 @@ def remove_leftovers(root: str | os.PathLike[str]) -> None:
     """
     for folder, _, files in os.walk(root):
         for name in files:
-            if found := _TEMPORARY.fullmatch(name):
-                _remove_unlocked(Path(folder, name), found["keeper"])
-            elif _OLD_TEMPORARY.fullmatch(name):
-                _remove_abandoned(Path(folder, name))
+            _remove_leftover(Path(folder, name))
+
+
+def remove_leftovers_of(path: str | os.PathLike[str]) -> None:
+    """`remove_leftovers` for the temporary files of one file, in a folder that need not be ours."""
+    target = Path(path)
+    for each in target.parent.glob(f".{escape(target.name)}.*"):
+        _remove_leftover(each)
 
 
 def refuse_same_file(out: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> None:
@@ -124,6 +129,15 @@ def _is_directory(path: str | os.PathLike[str], wrong: type[TwoStreamError], exp
 
 
 @contextmanager
+def name_errors(path: str | os.PathLike[str], kind: type[TwoStreamError]) -> Iterator[None]:
+    """Raise `kind`, naming the file, where the system refuses to read or write it: its own error may name none."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{error.filename or path}: {error.strerror}") from error
+
+
+@contextmanager
 def _temporary(target: Path, ending: str = "") -> Iterator[Path]:
     """A new file beside `target`, locked until the end, when it is removed if it is still there."""
     for folder in target.parents:
@@ -134,6 +148,10 @@ def _temporary(target: Path, ending: str = "") -> Iterator[Path]:
     _in_work.add(file)
     try:
         yield temporary
+    except OSError as error:
+        if error.filename is None:  # as of what was opened earlier
+            error.filename = str(target)
+        raise
     finally:
         if file in _in_work:  # not in a forked child, which has let go of it: there it is the parent's
             temporary.unlink(missing_ok=True)
@@ -168,6 +186,14 @@ def _lock(file: FileIO) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def _remove_leftover(path: Path) -> None:
+    """Remove a file whose name is that of a temporary one that nobody is writing."""
+    if found := _TEMPORARY.fullmatch(path.name):
+        _remove_unlocked(path, found["keeper"])
+    elif _OLD_TEMPORARY.fullmatch(path.name):
+        _remove_abandoned(path)
 
 
 def _remove_unlocked(path: Path, keeper: str) -> None:

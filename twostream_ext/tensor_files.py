@@ -10,12 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from twostream_ext.errors import CheckpointError
-from twostream_ext.files import atomic_write
+from twostream_ext.files import atomic_write, remove_leftovers_of
+
+_DTYPES = {  # by the format's names
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 class TensorFile(NamedTuple):
@@ -31,17 +42,34 @@ def write_tensors(
 ) -> None:
     """Write the file whole or not at all. `kind` says what it holds and in which version.
 
+    The same tensors and description give the same bytes. (The library's own writer puts metadata in any order, replaces
+    our locked temporary file by one of its own, and ends the process where memory is short.)
+
     CheckpointError if it cannot be written (no space left, say).
     """
     metadata = {"kind": kind, "description": json.dumps(description)}
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    # The largest numbers first, so that each tensor lies at a multiple of its numbers' size.
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
     try:
-        with atomic_write(path) as temporary:
-            permissions = temporary.stat().st_mode
-            save_file(contiguous, temporary, metadata=metadata)
-            temporary.chmod(permissions)  # safetensors puts a file there that its owner alone may read
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {error}") from error
+        remove_leftovers_of(path)
+        with atomic_write(path) as temporary, temporary.open("r+b") as file:
+            file.write(_header(dict(ordered), metadata))
+            for _, tensor in ordered:
+                file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Its length and, in JSON, what lies where behind it."""
+    table: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        table[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(table, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def read_tensors(path: str | os.PathLike[str], kind: str) -> TensorFile:
@@ -73,5 +101,5 @@ def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Any, dict
             if not isinstance(description, dict):
                 raise CheckpointError(f"{path}: its description is damaged")
             yield file, description
-    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import twostream_ext
 from twostream_ext.cli import cmake_dir, demo, evaluate, extract, fuse, info, predict, run, train
-from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError
+from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError, describe
 
 _COMMANDS = (demo, run, extract, train, evaluate, fuse, predict, info, cmake_dir)
 
@@ -63,6 +63,11 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise
         print(f"twostream: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
+    except Exception as error:
+        if options.debug or not _is_of_memory(error):
+            raise
+        print(f"twostream: error: there is not enough memory: {describe(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"twostream: interrupted{options.after_interrupt}", file=sys.stderr)
         return 130
@@ -92,3 +97,9 @@ def _read_names_as_utf8() -> None:
     if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Tell whether memory was short, of which torch and the libraries under it tell by words alone."""
+    words = ("out of memory", "allocate memory", "could not create a primitive", "bad_alloc")
+    return isinstance(error, MemoryError) or any(each in str(error) for each in words)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from twostream_ext.engine.event_file import EventFile
 from twostream_ext.engine.settings import TrainSettings
-from twostream_ext.files import atomic_write
+from twostream_ext.errors import CheckpointError
+from twostream_ext.files import atomic_write, name_errors
 
 LOG_FILE = "log.csv"
 COLUMNS = ("iteration", "loss", "learning_rate", "seconds", "seconds_waiting")
@@ -22,14 +24,13 @@ class TrainingLog:
     """Notes each iteration once, also when a run is killed and goes on from an earlier one."""
 
     def __init__(self, out_dir: str | os.PathLike[str], settings: TrainSettings, start: int, progress: bool) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
-
         self._settings = settings
         self._next = start  # iteration to be written
-        path = Path(out_dir) / LOG_FILE
-        _keep_rows(path, start)
-        self._file = path.open("a", newline="", encoding="utf-8")
-        self._board = SummaryWriter(str(Path(out_dir) / "tensorboard"), purge_step=start)
+        self._path = Path(out_dir) / LOG_FILE
+        with name_errors(self._path, CheckpointError):
+            _keep_rows(self._path, start)
+            self._file = self._path.open("a", newline="", encoding="utf-8")
+            self._board = EventFile(Path(out_dir) / "tensorboard", start)
         self._bar = tqdm(
             total=settings.iterations,
             initial=start,
@@ -46,7 +47,8 @@ class TrainingLog:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
         self._board.close()
-        self._file.close()
+        with name_errors(self._path, CheckpointError):  # what a full disk did not take is tried once more
+            self._file.close()
 
     def tick(self, seconds_waited: float) -> None:
         """One more iteration is done; `seconds_waited` for data since the log was made."""
@@ -56,14 +58,13 @@ class TrainingLog:
         self._bar.update()
 
     def write(self, losses: Sequence[float]) -> None:
-        """Note the iterations since the last call: the loss of each."""
+        """Note the iterations since the last call: the loss of each. CheckpointError if they cannot be written."""
         rates = [self._settings.learning_rate_at(self._next + index) for index in range(len(losses))]
         rows = zip(losses, rates, self._times, strict=True)
-        csv.writer(self._file).writerows(
+        lines = [
             (iteration, f"{loss:.6g}", f"{rate:.6g}", f"{seconds:.4f}", f"{waiting:.4f}")
             for iteration, (loss, rate, (seconds, waiting)) in enumerate(rows, self._next)
-        )
-        self._file.flush()
+        ]
         seconds = sum(each for each, _ in self._times)
         last = self._next + len(losses) - 1
         mean = {
@@ -72,8 +73,10 @@ class TrainingLog:
             "samples_per_second": len(losses) * self._settings.batch_size / seconds,
             "waiting": sum(each for _, each in self._times) / seconds,
         }
-        for name, value in mean.items():
-            self._board.add_scalar(name, value, last)
+        with name_errors(self._path, CheckpointError):
+            csv.writer(self._file).writerows(lines)
+            self._file.flush()
+            self._board.write(last, mean)
         self._bar.set_postfix_str(
             "{samples_per_second:.0f} samples/s, loss {loss:.3f}, learning rate {learning_rate:g}, "
             "waiting for data {waiting:.0%}".format(**mean)

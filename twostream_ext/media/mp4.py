@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twostream_ext.errors import VideoError
-from twostream_ext.files import atomic_write
+from twostream_ext.files import atomic_write, remove_leftovers_of
 from twostream_ext.media.video import FALLBACK_FPS, quiet_opencv
 
 _LOWEST_FPS, _HIGHEST_FPS = 0.01, 65535
@@ -32,6 +32,7 @@ def write_mp4(out: str | os.PathLike[str], pictures: Iterable[Picture], fps: flo
     """
     check_mp4(out)
     try:
+        remove_leftovers_of(out)
         with atomic_write(out, ending=".mp4") as temporary:  # OpenCV chooses the container by the name's ending
             given = _encode(temporary, pictures, fps)
             written = _count_frames(temporary)
