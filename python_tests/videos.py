@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,15 @@ def write_video(path: Path, frames: Iterable[Frame], *, codec: str = "MJPG", fps
     assert writer is not None
     writer.release()
     return path
+
+
+def decode_luma(path: Path) -> list[Frame]:
+    """The luma of all frames of a file of JPEGs, as PyAV gives it, uint8 [height, width]."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    assert {frame.format.name for frame in frames} <= {"yuvj420p", "yuvj422p", "yuvj444p"}  # full range
+    planes = [frame.planes[0] for frame in frames]
+    return [np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width].copy() for plane in planes]
 
 
 def decode(path: Path) -> list[Frame]:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 
 from twostream_ext.devices import find_device, parse_device, processors
-from twostream_ext.errors import ExtractionError, FlowStoreError, SettingsError, VideoError
+from twostream_ext.errors import DamagedVideoWarning, ExtractionError, FlowStoreError, SettingsError, VideoError
 from twostream_ext.extraction.executors import Progress, run_on_executor, run_on_threads
 from twostream_ext.extraction.job import Job, Plan, writing
 from twostream_ext.files import remove_leftovers
@@ -28,12 +29,11 @@ from twostream_ext.media import (
     FrameSettings,
     FrameStore,
     check_codec,
-    check_frame_step,
+    check_rate,
     check_smallest_side,
 )
 from twostream_ext.media.container import open_container
-from twostream_ext.media.directory import claim_directory, clip_path, settings_dict
-from twostream_ext.settings_files import compare_settings
+from twostream_ext.media.directory import claim_directory, clip_path, compare_clip
 
 _SHOWN_FAILURES = 10
 
@@ -49,6 +49,9 @@ def extract(
     device: str = "auto",
     backward: bool = False,
     frame_step: int = 1,
+    fps: float | None = None,
+    deinterlace: bool = False,
+    square_pixels: bool = False,
     smallest_side: int | None = 256,
     bound: float | None = None,
     codec: str = "jpeg",
@@ -76,6 +79,10 @@ def extract(
         backward: also flow from each frame to the one before.
         frame_step: keep frames 0, frame_step, 2 * frame_step, ... alone, as if the video had no others: flow is between
             those kept, and the number of frames and frames per second are theirs.
+        fps: in place of a step, frames at this rate by their times in the file, whatever its own rate; which frame is
+            taken says `media.open_video`.
+        deinterlace: make interlaced frames of one of their fields (FFmpeg's bwdif); by default they are read whole.
+        square_pixels: give frames the width that they are shown with, where a file's pixels are not square.
         smallest_side: the shorter side in pixels to which frames are rescaled first, which are also the pixels flow is
             measured in; None keeps the size of the file.
         bound: clip displacements at +- bound pixels, as TSN and its heirs do (bound 20); None lets each component of
@@ -97,12 +104,16 @@ def extract(
     broken off can be repeated, and one on a whole store returns at once. Neither the number of threads nor the executor
     changes a byte.
 
+    A video that has lost frames is told of by a DamagedVideoWarning at the end, once, and what it has lost is noted in
+    its clips as "damage".
+
     Raises:
         SettingsError: an option that cannot be, or the store was begun with other settings.
         VideoError: there are no videos.
         ExtractionError: a file cannot be written, or a worker process died; or, after all others are done, naming the
             videos that could not be extracted.
     """
+    check_rate(frame_step, fps)
     flow_settings = FlowSettings(
         method=method if estimator is None else estimator_name(estimator),
         smallest_side=smallest_side,
@@ -111,8 +122,19 @@ def extract(
         directions=DIRECTIONS if backward else DIRECTIONS[:1],
         bound=None if bound is None else float(bound),
         frame_step=frame_step,
+        sampled_fps=None if fps is None else float(fps),
+        deinterlace=deinterlace,
+        square_pixels=square_pixels,
     )
-    plan = Plan(flow_settings, FrameSettings(smallest_side, quality, frame_step), estimator, device)
+    frame_settings = FrameSettings(
+        smallest_side=smallest_side,
+        quality=quality,
+        frame_step=frame_step,
+        sampled_fps=flow_settings.sampled_fps,
+        deinterlace=deinterlace,
+        square_pixels=square_pixels,
+    )
+    plan = Plan(flow_settings, frame_settings, estimator, device)
     if executor is not None and workers is not None:
         raise SettingsError(f"workers is {workers}, but the executor has workers of its own")
     workers = processors() if workers is None else workers
@@ -129,15 +151,17 @@ def extract(
     bar = Progress(len(jobs), len(jobs) - len(todo), progress)
     try:
         if executor is None:
-            failures = run_on_threads(todo, plan, workers, bar)
+            outcome = run_on_threads(todo, plan, workers, bar)
         else:
-            failures = run_on_executor(todo, plan, executor, bar)
+            outcome = run_on_executor(todo, plan, executor, bar)
     finally:
         bar.close()
         for root in (out, frames_out):
             if root is not None:
                 remove_leftovers(root)
-    if failures:
+    for damage in sorted(outcome.damages.values()):
+        warnings.warn(damage, DamagedVideoWarning, stacklevel=2)
+    if failures := outcome.failures:
         raise ExtractionError(_failure_text(failures, len(mine)), tuple(sorted(failures.values())))
     return FlowStore.open(out)
 
@@ -146,7 +170,6 @@ def _check_settings(plan: Plan, workers: int, *, is_here: bool) -> None:
     settings = plan.flow
     _check_device(plan, is_here)
     check_smallest_side(settings.smallest_side)
-    check_frame_step(settings.frame_step)
     check_codec(settings.codec, settings.quality)
     check_codec("jpeg", plan.frames.quality)
     if settings.bound is not None and not 0 < settings.bound < float("inf"):
@@ -226,7 +249,7 @@ def _list_videos(root: Path) -> Iterator[str]:
 
 def _claim(root: Path, kind: str, settings: FlowSettings | FrameSettings) -> None:
     with writing(root):
-        claim_directory(root, kind, settings_dict(settings))
+        claim_directory(root, kind, settings)
         remove_leftovers(root)
 
 
@@ -238,7 +261,7 @@ def _is_there(path: Path, kind: str, settings: FlowSettings | FrameSettings) -> 
         noted = open_container(path, kind).description
     except (FlowStoreError, OSError):
         return False  # a damaged file is made anew; a name that is too long will fail alone
-    compare_settings(path, noted, settings_dict(settings))
+    compare_clip(path, noted, settings)
     return True
 
 

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Decoded frames as arrays: turned as the file says, rescaled, in RGB or in grey."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from typing import Any, NamedTuple
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+
+Frame = npt.NDArray[np.uint8]
+
+
+class Orientation(NamedTuple):
+    """How the pixels of a file become those that are to be seen: transposed first, then mirrored."""
+
+    transposed: bool = False
+    upside_down: bool = False
+    mirrored: bool = False
+
+
+class Converter:
+    """Makes frames of one size from those of a decoder, whatever their pixels are; for one thread at a time."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        """size: (height, width) of what is made, as it is to be seen."""
+        self._size = size
+        # One for all frames: to set one up takes longer than to convert a small frame.
+        self._reformatter = VideoReformatter()
+
+    def rgb(self, frame: av.VideoFrame) -> Frame:
+        """uint8 RGB [H, W, 3]."""
+        return self._finish(self._source_rgb(frame), frame)
+
+    def grey(self, frame: av.VideoFrame) -> Frame:
+        """uint8 [H, W], black 0 and white 255: the file's own luma, or the grey of RGB where a file has no luma."""
+        luma = _luma(frame)
+        if luma is None:
+            luma = np.asarray(cv2.cvtColor(self._source_rgb(frame), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+        return self._finish(luma, frame)
+
+    def _source_rgb(self, frame: av.VideoFrame) -> Frame:
+        # Bicubic in the chroma alone, as the size stays; the pixels are those that OpenCV's reader gave.
+        converted = self._reformatter.reformat(frame, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1)
+        plane = converted.planes[0]
+        shape, strides = (frame.height, frame.width, 3), (plane.line_size, 3, 1)
+        return np.ndarray(shape, np.uint8, buffer=memoryview(plane), strides=strides)
+
+    def _finish(self, pixels: Frame, frame: av.VideoFrame) -> Frame:
+        turned = _turn(pixels, orientation(frame))
+        height, width = self._size
+        if turned.shape[:2] == (height, width):
+            return np.array(turned, order="C")  # not a view of the decoder's memory
+        method = cv2.INTER_AREA if height < turned.shape[0] else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(turned, (width, height), interpolation=method), dtype=np.uint8)
+
+
+def orientation(frame: av.VideoFrame) -> Orientation:
+    """What the file's display matrix asks for, to the nearest quarter turn."""
+    across, down, from_x, from_y = _display_matrix(frame)
+    if abs(across) + abs(down) >= abs(from_x) + abs(from_y):
+        return Orientation(False, down < 0, across < 0)
+    return Orientation(True, from_x < 0, from_y < 0)
+
+
+def turned_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """(height, width) of a frame as it is to be seen, in the file's pixels."""
+    size = frame.height, frame.width
+    return size[::-1] if orientation(frame).transposed else size
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """x by x, y by y, y by x and x by y: where a step in the file goes on the screen."""
+    matrix: Any
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV knows not every kind of side data, and lists none where there is such a one
+        matrix = None
+        if frame.rotation:
+            quarter = round(frame.rotation / 90) % 4
+            return ((1, 1, 0, 0), (0, 0, -1, 1), (-1, -1, 0, 0), (0, 0, 1, -1))[quarter]
+    if matrix is None:
+        return 1, 1, 0, 0
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    return a, d, b, c
+
+
+def _turn(pixels: Frame, how: Orientation) -> Frame:
+    if not any(how):
+        return pixels
+    if how.transposed:
+        pixels = pixels.swapaxes(0, 1)
+    if how.upside_down:
+        pixels = pixels[::-1]
+    if how.mirrored:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _luma(frame: av.VideoFrame) -> Frame | None:
+    """Brightness from 0 to 255 out of the frame's own plane, or None if it has none by itself."""
+    bits = _luma_bits(frame.format)
+    if bits is None:
+        return None
+    plane = frame.planes[0]
+    bytes_each = 1 if bits == 8 else 2
+    step = plane.line_size
+    samples = np.ndarray(
+        (frame.height, frame.width),
+        np.uint8 if bits == 8 else np.dtype("<u2"),
+        buffer=memoryview(plane),
+        offset=max(0, -step * (frame.height - 1)),  # some decoders write the lowest row first
+        strides=(step, bytes_each),
+    )
+    table = _to_full_range(bits, _is_full_range(frame))
+    if table is None:
+        return samples
+    if bits == 8:
+        return np.asarray(cv2.LUT(samples, table), dtype=np.uint8)
+    return np.take(table, samples)
+
+
+def _luma_bits(pixels: av.VideoFormat) -> int | None:
+    """Bits of the samples of plane 0, if those are luma and nothing else lies in it."""
+    first = pixels.components[0]
+    alone = pixels.is_planar or len(pixels.components) == 1
+    if pixels.is_rgb or pixels.has_palette or not (alone and first.is_luma and first.plane == 0):
+        return None
+    if first.bits == 8:
+        return 8
+    if not 8 < first.bits <= 16 or not pixels.name.endswith("le"):
+        return None
+    # p010 and its kin have their bits at the upper end of 16.
+    return 16 if pixels.name[0] == "p" and pixels.name[1:4].isdigit() else first.bits
+
+
+def _is_full_range(frame: av.VideoFrame) -> bool:
+    if frame.color_range != ColorRange.UNSPECIFIED:
+        return frame.color_range == ColorRange.JPEG
+    return frame.format.name.startswith(("yuvj", "gray"))
+
+
+@cache
+def _to_full_range(bits: int, full: bool) -> Frame | None:
+    """What becomes of each value of a sample, uint8; None where nothing does. Limited range has black at 16 of 256."""
+    if full and bits == 8:
+        return None
+    values = np.arange(1 << bits, dtype=np.float64)
+    black, white = (0, (1 << bits) - 1) if full else (16 << (bits - 8), 235 << (bits - 8))
+    return np.clip(np.rint((values - black) * 255 / (white - black)), 0, 255).astype(np.uint8)
