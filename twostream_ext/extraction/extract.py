@@ -31,6 +31,7 @@ from twostream_ext.media import (
     check_codec,
     check_rate,
     check_smallest_side,
+    is_numbered_images,
 )
 from twostream_ext.media.container import open_container
 from twostream_ext.media.directory import claim_directory, clip_path, compare_clip
@@ -67,7 +68,8 @@ def extract(
     """Compute the flow of all videos of a directory tree and store it.
 
     Args:
-        videos: the tree; `videos/A/b.avi` becomes `out/A/b.safetensors`, the clip "A/b".
+        videos: the tree; `videos/A/b.avi` becomes `out/A/b.safetensors`, the clip "A/b". A folder of numbered images,
+            `videos/A/b/img_00001.jpg` and so on, is a video, too.
         method: one of `METHODS`.
         estimator: a flow of your own in place of `method`: a function, or its name as "module:function". It is given
             frames uint8 RGB [T, H, W, 3], T from 2 to 17, and returns float32 [T - 1, H, W, 2]: (x, y) in pixels from
@@ -89,7 +91,7 @@ def extract(
             each field keep its own range, as in the paper (section 5).
         codec: of the flow planes, "jpeg" or "raw".
         quality: of the JPEGs of flow planes and frames, 1 to 100.
-        names: only these videos, as "A/b.avi".
+        names: only these videos, as "A/b.avi", or "A/b" where that is a folder of images.
         shard: (i, n) takes the i-th of n parts, 1 <= i <= n, of the videos in the order of their names, for n calls on
             machines that share a disk; they may run at the same time.
         frames_out: the directory of a frame store to write as well, of the same rescaled frames.
@@ -232,7 +234,8 @@ def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, Path]:
         relative = Path(file)
         if relative.is_absolute() or ".." in relative.parts:
             raise SettingsError(f"names: {file!r} is not inside {root}")
-        name = relative.with_suffix("").as_posix()
+        # A folder of images may have a dot in its name.
+        name = (relative if (root / relative).is_dir() else relative.with_suffix("")).as_posix()
         if name in found:
             raise VideoError(f"{root / relative}: would be stored as {found[name].name} is")
         found[name] = root / relative
@@ -241,6 +244,8 @@ def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, Path]:
 
 def _list_videos(root: Path) -> Iterator[str]:
     for folder, _, files in os.walk(root, followlinks=True):
+        if is_numbered_images(files) and Path(folder) != root:
+            yield Path(folder).relative_to(root).as_posix()
         for file in files:
             path = Path(folder, file)
             if path.suffix.lower() in VIDEO_EXTENSIONS and not file.startswith("."):

@@ -83,11 +83,12 @@ def open_source(path: Path) -> Source:
 def decode(source: Source, damage: Damage) -> Iterator[TimedFrame]:
     """The frames in order, until the file ends; what cannot be decoded is left out and counted. Closes the file."""
     time = None
+    clock = source.stream.time_base
     with closing(source.container):
         for frame in _decode(source, damage):
             told = frame.pts if frame.pts is not None else frame.dts
-            if told is not None and frame.time_base is not None:
-                time = told * frame.time_base
+            if told is not None and clock is not None:
+                time = told * clock
             else:
                 time = Fraction(0) if time is None else time + 1 / source.rate
             yield TimedFrame(time, frame)
@@ -185,7 +186,7 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
         holds = f"holds {' and '.join(sorted(others))} only" if others else "holds no stream"
         raise VideoError(f"{path}: is not a video: {holds}")
     if stream.codec_context is None:
-        raise VideoError(f"{path}: FFmpeg has no decoder for its video (codec tag {stream.codec_tag!r})")
+        raise VideoError(f"{path}: FFmpeg has no decoder for its video (in {container.format.name})")
     return stream
 
 

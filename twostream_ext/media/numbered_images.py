@@ -22,8 +22,8 @@ class NumberedImages(NamedTuple):
 
 
 def is_numbered_images(files: Iterable[str]) -> bool:
-    """Whether the names of the files in a folder are those of the frames of one video."""
-    return len(_group(files)) == 1
+    """Whether the names of the files in a folder look like those of the frames of a video: two numbers of a series."""
+    return any(len(numbers) > 1 for numbers in _group(files).values())
 
 
 def find_numbered_images(folder: Path) -> NumberedImages:

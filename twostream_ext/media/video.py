@@ -18,6 +18,7 @@ import av
 from twostream_ext.errors import SettingsError, VideoError
 from twostream_ext.media.conversion import Converter, Frame, orientation, turned_size
 from twostream_ext.media.decoding import Damage, Source, TimedFrame, decode, open_source
+from twostream_ext.media.jpeg import LONGEST_JPEG_SIDE
 from twostream_ext.media.timing import deinterlace as deinterlaced
 from twostream_ext.media.timing import resample
 
@@ -109,8 +110,8 @@ def open_video(
         raise VideoError(f"{path}: no frame can be decoded ({codec}{f': {damage}' if damage else ''})")
     source_size = turned_size(first.frame)
     pixel_aspect = _pixel_aspect(source, first.frame)
-    size = _rescaled(_squared(source_size, pixel_aspect) if square_pixels else source_size, smallest_side)
-    if max(size[0] * size[1], source_size[0] * source_size[1]) > _MOST_PIXELS:
+    size = _rescaled(source_size, pixel_aspect if square_pixels else (1, 1), smallest_side)
+    if max(size[0] * size[1], source_size[0] * source_size[1]) > _MOST_PIXELS or max(size) > LONGEST_JPEG_SIDE:
         raise VideoError(f"{path}: {_too_large(source_size, size)}")
     timed: Iterator[TimedFrame] = chain([first], decoded)
     if deinterlace:
@@ -206,17 +207,11 @@ def _pixel_aspect(source: Source, frame: av.VideoFrame) -> tuple[int, int]:
     )
 
 
-def _squared(size: tuple[int, int], pixel_aspect: tuple[int, int]) -> tuple[int, int]:
-    return size[0], max(1, round(size[1] * Fraction(*pixel_aspect)))
-
-
-def _rescaled(size: tuple[int, int], smallest_side: int | None) -> tuple[int, int]:
-    """(height, width) after rescaling."""
-    height, width = size
-    if smallest_side is None:
-        return height, width
-    scale = smallest_side / min(height, width)
-    return round(height * scale), round(width * scale)
+def _rescaled(size: tuple[int, int], pixel_aspect: tuple[int, int], smallest_side: int | None) -> tuple[int, int]:
+    """(height, width) with square pixels out of such of this aspect."""
+    height, width = size[0], size[1] * pixel_aspect[0] / pixel_aspect[1]
+    scale = 1.0 if smallest_side is None else smallest_side / min(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _too_large(source_size: tuple[int, int], size: tuple[int, int]) -> str:
