@@ -16,6 +16,7 @@ from twostream_ext.media.frames import (
 from twostream_ext.media.jpeg import CODECS, check_codec
 from twostream_ext.media.mp4 import Picture, check_mp4, write_mp4
 from twostream_ext.media.numbered_images import is_numbered_images
+from twostream_ext.media.random_access import FrameReader
 from twostream_ext.media.video import (
     VIDEO_EXTENSIONS,
     OpenVideo,
@@ -36,6 +37,7 @@ __all__ = [
     "Frame",
     "FrameBatch",
     "FrameClip",
+    "FrameReader",
     "FrameSettings",
     "FrameStore",
     "OpenVideo",
