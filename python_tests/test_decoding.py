@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
+import struct
 import tempfile
 from collections.abc import Callable
 from fractions import Fraction
@@ -22,7 +25,7 @@ from videos import Frame, encode_video, moving_frames, texture, write_video
 from twostream_ext.errors import DamagedVideoWarning, ExtractionError, SettingsError, VideoError
 from twostream_ext.extraction import extract
 from twostream_ext.flow import FlowStore
-from twostream_ext.media import VIDEO_EXTENSIONS, FrameStore, open_video, read_video
+from twostream_ext.media import VIDEO_EXTENSIONS, FrameReader, FrameStore, open_video, read_video
 from twostream_ext.media.decoding import TimedFrame
 from twostream_ext.media.timing import resample
 
@@ -515,6 +518,52 @@ def test_folders_of_images(tmp_path: Path, pattern: str, first: int) -> None:
         assert difference(frame, one) < (0.1 if pattern.endswith("png") else 12)
 
 
+@pytest.mark.parametrize(("tag", "quarters"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_images_are_turned_as_their_exif_says(tmp_path: Path, tag: int, quarters: int) -> None:
+    frames = natural_frames(2, (48, 80))
+    folder = write_images(tmp_path / "v", "img_%05d.jpg", frames)
+    entry = struct.pack("<HHIHHI", 0x112, 3, 1, tag, 0, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry
+    for path in folder.iterdir():
+        coded = path.read_bytes()
+        path.write_bytes(coded[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + coded[2:])
+    expected = np.rot90(frames[0], quarters)
+    video = open_video(folder, smallest_side=None)
+    assert video.source_size == expected.shape[:2]
+    assert difference(next(video.frames).rgb(), expected) < 9
+
+
+@pytest.mark.unsanitized
+def test_nothing_stays_open_or_in_memory(folder: Path) -> None:
+    """Of videos that are read whole, in part or not at all, also where Python does not look for circles."""
+
+    def used() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    path = make(folder, "tape.dv")  # 5 frames of 1.2 MB in RGB
+    reader = FrameReader(path)
+
+    def read_all_ways() -> None:
+        open_video(path)
+        next(open_video(path, deinterlace=True, fps=50).frames).rgb()
+        list(read_video(path, grey=True))
+        reader.read(3, 1)
+        with pytest.raises(IndexError):
+            reader.read(3, 9)
+
+    gc.collect()
+    gc.disable()
+    try:
+        read_all_ways()
+        before, open_before = used(), len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(10):
+            read_all_ways()
+        assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+        assert used() - before < 10 << 20
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -552,8 +601,6 @@ def test_extensions_are_lower_case_and_sorted() -> None:
 
 def test_stores_of_before_are_read_and_go_on(tmp_path: Path) -> None:
     """Their settings know nothing of the new ones."""
-    import json
-
     videos, out = tmp_path / "videos", tmp_path / "flow"
     write_video(videos / "v.avi", moving_frames(4))
     extract(videos, out, method="dis")

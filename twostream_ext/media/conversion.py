@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
@@ -11,6 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+
+from twostream_ext.errors import VideoError, describe
 
 Frame = npt.NDArray[np.uint8]
 
@@ -26,14 +29,16 @@ class Orientation(NamedTuple):
 class Converter:
     """Makes frames of one size from those of a decoder, whatever their pixels are; for one thread at a time."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        """size: (height, width) of what is made, as it is to be seen."""
+    def __init__(self, path: Path, size: tuple[int, int], turns: dict[int, Orientation]) -> None:
+        """path: for errors; size: (height, width) as it is to be seen; turns: those that are known, by rotation."""
+        self._path = path
         self._size = size
+        self._turns = turns
         # One for all frames: to set one up takes longer than to convert a small frame.
         self._reformatter = VideoReformatter()
 
     def rgb(self, frame: av.VideoFrame) -> Frame:
-        """uint8 RGB [H, W, 3]."""
+        """uint8 RGB [H, W, 3]; VideoError, naming the file, if FFmpeg cannot convert its pixels."""
         return self._finish(self._source_rgb(frame), frame)
 
     def grey(self, frame: av.VideoFrame) -> Frame:
@@ -45,13 +50,22 @@ class Converter:
 
     def _source_rgb(self, frame: av.VideoFrame) -> Frame:
         # Bicubic in the chroma alone, as the size stays; the pixels are those that OpenCV's reader gave.
-        converted = self._reformatter.reformat(frame, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1)
+        try:
+            converted = self._reformatter.reformat(
+                frame, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1
+            )
+        except (ValueError, av.FFmpegError) as error:
+            pixels = f"{frame.format.name} of {frame.width}x{frame.height}"
+            raise VideoError(f"{self._path}: its pixels ({pixels}) cannot be made RGB: {describe(error)}") from error
         plane = converted.planes[0]
         shape, strides = (frame.height, frame.width, 3), (plane.line_size, 3, 1)
         return np.ndarray(shape, np.uint8, buffer=memoryview(plane), strides=strides)
 
     def _finish(self, pixels: Frame, frame: av.VideoFrame) -> Frame:
-        turned = _turn(pixels, orientation(frame))
+        rotation = frame.rotation
+        if rotation not in self._turns:
+            self._turns[rotation] = orientation(frame)
+        turned = _turn(pixels, self._turns[rotation])
         height, width = self._size
         if turned.shape[:2] == (height, width):
             return np.array(turned, order="C")  # not a view of the decoder's memory
@@ -67,18 +81,14 @@ def orientation(frame: av.VideoFrame) -> Orientation:
     return Orientation(True, from_x < 0, from_y < 0)
 
 
-def turned_size(frame: av.VideoFrame) -> tuple[int, int]:
-    """(height, width) of a frame as it is to be seen, in the file's pixels."""
-    size = frame.height, frame.width
-    return size[::-1] if orientation(frame).transposed else size
-
-
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """x by x, y by y, y by x and x by y: where a step in the file goes on the screen."""
     matrix: Any
+    # PyAV ties a frame whose side data is asked for into a circle, whose memory stays for long: of a tiny one, then.
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV knows not every kind of side data, and lists none where there is such a one
+        tiny = frame.reformat(width=16, height=16, format="gray", threads=1)
+        matrix = tiny.side_data.get("DISPLAYMATRIX")
+    except (ValueError, av.FFmpegError):  # PyAV knows not every kind of side data, and then lists none
         matrix = None
         if frame.rotation:
             quarter = round(frame.rotation / 90) % 4

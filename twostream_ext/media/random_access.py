@@ -14,7 +14,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from twostream_ext.media.conversion import Converter, Frame
+from twostream_ext.media.conversion import Converter, Frame, Orientation
 from twostream_ext.media.decoding import Damage, decode, open_source
 from twostream_ext.media.video import open_video
 
@@ -63,6 +63,7 @@ class FrameReader:
         video = open_video(path, smallest_side=smallest_side, square_pixels=square_pixels)
         self.fps = video.fps
         self.size = video.size
+        self._turns: dict[int, Orientation] = {}
         self._index = _read_index(self.path)
         if self._index is not None:
             count = min(_TRIED, len(self._index.numbers))
@@ -96,7 +97,7 @@ class FrameReader:
             found = list(islice(_from_start(self.path), first, first + count))
         if len(found) < count:
             raise IndexError(f"{self.path}: frames {first} to {first + count - 1} were asked for, it has {len(self)}")
-        converter = Converter(self.size)
+        converter = Converter(self.path, self.size, self._turns)
         return np.stack([converter.grey(frame) if grey else converter.rgb(frame) for frame in found])
 
 

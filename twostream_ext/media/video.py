@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import av
 
 from twostream_ext.errors import SettingsError, VideoError
-from twostream_ext.media.conversion import Converter, Frame, orientation, turned_size
+from twostream_ext.media.conversion import Converter, Frame, orientation
 from twostream_ext.media.decoding import Damage, Source, TimedFrame, decode, open_source
 from twostream_ext.media.jpeg import LONGEST_JPEG_SIDE
 from twostream_ext.media.timing import deinterlace as deinterlaced
@@ -91,7 +91,8 @@ def open_video(
     by FFmpeg's filter bwdif; by default they are read whole, with both. square_pixels: where the file says that its
     pixels are not square, frames get the width that they are shown with.
 
-    Frames are turned and mirrored as the file's display matrix says, by quarter turns. The number of frames in the
+    Frames are turned and mirrored as the file's display matrix says, by quarter turns (images as their EXIF says, which
+    are turned alone). The number of frames in the
     header is never believed: frames come until the file ends. Those that cannot be decoded are left out, and counted in
     `damage`, as are those that the decoder had to patch up, which are given. If the size, the kind of pixels or the
     colours' range changes on the way, the frames are made as the first. HDR video keeps its values: no tone mapping.
@@ -108,8 +109,10 @@ def open_video(
     if first is None:
         codec = source.stream.codec_context.name
         raise VideoError(f"{path}: no frame can be decoded ({codec}{f': {damage}' if damage else ''})")
-    source_size = turned_size(first.frame)
-    pixel_aspect = _pixel_aspect(source, first.frame)
+    turn = orientation(first.frame)
+    source_size, pixel_aspect = (first.frame.height, first.frame.width), _pixel_aspect(source)
+    if turn.transposed:
+        source_size, pixel_aspect = source_size[::-1], pixel_aspect[::-1]
     size = _rescaled(source_size, pixel_aspect if square_pixels else (1, 1), smallest_side)
     if max(size[0] * size[1], source_size[0] * source_size[1]) > _MOST_PIXELS or max(size) > LONGEST_JPEG_SIDE:
         raise VideoError(f"{path}: {_too_large(source_size, size)}")
@@ -123,7 +126,7 @@ def open_video(
         source_size=source_size,
         size=size,
         pixel_aspect=pixel_aspect,
-        frames=_frames(timed, Converter(size), frame_step),
+        frames=_frames(timed, Converter(Path(path), size, {first.frame.rotation: turn}), frame_step),
         damage=damage,
     )
 
@@ -196,15 +199,9 @@ def _frames(timed: Iterator[TimedFrame], converter: Converter, frame_step: int) 
         yield VideoFrame(float(time), frame, converter)
 
 
-def _pixel_aspect(source: Source, frame: av.VideoFrame) -> tuple[int, int]:
+def _pixel_aspect(source: Source) -> tuple[int, int]:
     aspect = source.stream.sample_aspect_ratio
-    if not aspect or aspect <= 0:
-        return 1, 1
-    return (
-        (aspect.denominator, aspect.numerator)
-        if orientation(frame).transposed
-        else (aspect.numerator, aspect.denominator)
-    )
+    return (aspect.numerator, aspect.denominator) if aspect and aspect > 0 else (1, 1)
 
 
 def _rescaled(size: tuple[int, int], pixel_aspect: tuple[int, int], smallest_side: int | None) -> tuple[int, int]:
