@@ -38,7 +38,7 @@ import torch
 from twostream_ext import ops
 from twostream_ext.flow import METHODS, FlowStore, estimate_flow, read_flow_batch, write_flow_clip
 from twostream_ext.media import jpeg
-from twostream_ext.media.video import open_video, to_grey
+from twostream_ext.media.video import open_video
 
 ROOT = Path(__file__).resolve().parent.parent
 QUALITIES = (75, 90, 95)
@@ -123,7 +123,7 @@ def _one_of_each_class(folder: Path) -> list[Path]:
 def flow_of(source: Source, method: str, pairs: int, size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
     """Flow [H, W, 2] of neighbouring frames, spread over each clip."""
     for video in source.videos:
-        frames = [to_grey(frame) for frame in open_video(video, smallest_side=source.smallest_side).frames]
+        frames = [frame.grey() for frame in open_video(video, smallest_side=source.smallest_side).frames]
         if size is not None:
             frames = [cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in frames]
         chosen = np.unique(np.linspace(0, len(frames) - 2, pairs).round().astype(int))

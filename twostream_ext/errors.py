@@ -12,6 +12,10 @@ class VideoError(TwoStreamError):
     """A video is missing, unreadable or too short."""
 
 
+class DamagedVideoWarning(UserWarning):
+    """A video was read as far as it goes, but has lost frames; names it and counts them."""
+
+
 class ListError(TwoStreamError):
     """A split list or class list is missing or wrong; names the file and the line."""
 

@@ -8,12 +8,14 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import twostream_ext
 from twostream_ext.cli import cmake_dir, demo, evaluate, extract, fuse, info, predict, run, train
-from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError, describe
+from twostream_ext.errors import DamagedVideoWarning, SettingsError, StoppedError, TwoStreamError, describe
 
 _COMMANDS = (demo, run, extract, train, evaluate, fuse, predict, info, cmake_dir)
 
@@ -51,6 +53,26 @@ def _run(arguments: Sequence[str] | None) -> int:
         command = module.add_parser(commands)
         command.set_defaults(execute=module.execute, after_interrupt=getattr(module, "AFTER_INTERRUPT", ""))
     options = parser.parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DamagedVideoWarning)
+        _show_in_one_line()
+        return _execute(options)
+
+
+def _show_in_one_line() -> None:
+    """Show our warnings without the place in our code, which tells a user nothing."""
+    show_others = warnings.showwarning
+
+    def show(message: Warning | str, kind: type[Warning], *place: Any) -> None:
+        if issubclass(kind, DamagedVideoWarning):
+            print(f"twostream: warning: {message}", file=sys.stderr)
+        else:
+            show_others(message, kind, *place)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+
+
+def _execute(options: argparse.Namespace) -> int:
     try:
         options.execute(options)
     except StoppedError as stopped:

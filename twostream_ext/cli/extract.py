@@ -50,7 +50,19 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--device", default="auto", help="auto, cpu, cuda or cuda:N; the CPU is all that some methods know"
     )
     flow.add_argument("--backward", action="store_true", help="also flow from each frame to the one before")
-    flow.add_argument("--step", type=positive_number, default=1, metavar="N", help="keep every N-th frame alone (1)")
+    rate = flow.add_mutually_exclusive_group()
+    rate.add_argument("--step", type=positive_number, default=1, metavar="N", help="keep every N-th frame alone (1)")
+    rate.add_argument("--fps", type=float, metavar="F", help="take F frames a second, by their times in the file")
+    flow.add_argument(
+        "--deinterlace",
+        action="store_true",
+        help="make interlaced frames of one field (they are read whole)",
+    )
+    flow.add_argument(
+        "--square-pixels",
+        action="store_true",
+        help="give frames the width that they are shown with",
+    )
     flow.add_argument(
         "--size", type=_size, default=256, metavar="N", help="shorter side of the frames in pixels, or 'own' (256)"
     )
@@ -97,6 +109,9 @@ def execute(options: argparse.Namespace) -> None:
                 device=options.device,
                 backward=options.backward,
                 frame_step=options.step,
+                fps=options.fps,
+                deinterlace=options.deinterlace,
+                square_pixels=options.square_pixels,
                 smallest_side=options.size,
                 bound=options.bound,
                 codec=options.codec,

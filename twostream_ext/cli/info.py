@@ -10,7 +10,7 @@ from typing import Any
 
 import twostream_ext
 
-_PARTS = ("numpy", "opencv-python", "safetensors", "scikit-learn", "matplotlib", "tensorboard", "tqdm")
+_PARTS = ("numpy", "av", "opencv-python", "safetensors", "scikit-learn", "matplotlib", "tensorboard", "tqdm")
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -23,6 +23,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(_: argparse.Namespace) -> None:
+    import av
     import torch
 
     from twostream_ext import ops
@@ -39,6 +40,7 @@ def execute(_: argparse.Namespace) -> None:
         "python": platform.python_version(),
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
         **{name: _version(name) for name in _PARTS},
+        "FFmpeg (in av)": av.ffmpeg_version_info,
     }
     width = max(map(len, rows))
     for name, value in rows.items():

@@ -11,13 +11,14 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import torch
 from tqdm import tqdm
 
 from twostream_ext.errors import ExtractionError, SettingsError, TwoStreamError, VideoError, describe
-from twostream_ext.extraction.job import CodedStretch, Job, Plan, Submit, make_files, run_job
+from twostream_ext.extraction.job import CodedStretch, Job, Made, Plan, Submit, make_files, run_job
 
 _AHEAD = 1024  # videos that an executor has been given and not done
 _WAIT = 0.5  # seconds between two updates of the progress bar where no video ends
@@ -25,6 +26,13 @@ _WAIT = 0.5  # seconds between two updates of the progress bar where no video en
 
 class _StoppedError(Exception):
     """The extraction was given up."""
+
+
+class Outcome(NamedTuple):
+    """What is to be said of videos, by their paths."""
+
+    failures: dict[Path, str]  # why those have no files that have none
+    damages: dict[Path, str]  # what those have lost that have files
 
 
 class Progress:
@@ -58,8 +66,8 @@ class Progress:
         self._bar.close()
 
 
-def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Progress) -> dict[Path, str]:
-    """Work on videos with `workers` threads, which share even a single video; return failures by video."""
+def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Progress) -> Outcome:
+    """Work on videos with `workers` threads, which share even a single video."""
     stop = threading.Event()
     with (
         _single_threads(),
@@ -68,9 +76,8 @@ def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Prog
     ):
         submit = _bounded(pool, 2 * workers, stop, progress)
 
-        def make(job: Job) -> int:
-            make_files(job, plan, submit)
-            return 0  # the stretches are counted one by one
+        def make(job: Job) -> Made:
+            return make_files(job, plan, submit)._replace(pairs=0)  # the stretches are counted one by one
 
         try:
             return _run(jobs, lambda job: decoders.submit(make, job), workers, progress)
@@ -81,8 +88,8 @@ def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Prog
             raise
 
 
-def run_on_executor(jobs: Iterable[Job], plan: Plan, executor: Executor, progress: Progress) -> dict[Path, str]:
-    """Work on videos by the workers of an executor, one thread a video; return failures by video."""
+def run_on_executor(jobs: Iterable[Job], plan: Plan, executor: Executor, progress: Progress) -> Outcome:
+    """Work on videos by the workers of an executor, one thread a video."""
     with _single_threads():
         return _run(jobs, lambda job: executor.submit(run_job, job, plan), _AHEAD, progress)
 
@@ -105,11 +112,12 @@ def dask_executor(address: str) -> Iterator[Executor]:
         yield client.get_executor(pure=False)  # each video is a task of its own, done again where its worker died
 
 
-def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[int]], ahead: int, progress: Progress) -> dict[Path, str]:
-    """Have `ahead` videos under way at any time; return the reasons by video that failed."""
+def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[Made]], ahead: int, progress: Progress) -> Outcome:
+    """Have `ahead` videos under way at any time."""
     failures: dict[Path, str] = {}
-    under_way: dict[Future[int], Job] = {}
-    finished: queue.SimpleQueue[Future[int]] = queue.SimpleQueue()
+    damages: dict[Path, str] = {}
+    under_way: dict[Future[Made], Job] = {}
+    finished: queue.SimpleQueue[Future[Made]] = queue.SimpleQueue()
 
     def start(count: int) -> None:
         for job in islice(waiting, count):
@@ -129,7 +137,10 @@ def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[int]], ahead: int, 
             job = under_way.pop(future)
             start(1)
             try:
-                progress.add_pairs(future.result())
+                made = future.result()
+                progress.add_pairs(made.pairs)
+                if made.damage:
+                    damages[job.video] = f"{job.video}: {made.damage}"
             except VideoError as error:
                 failures[job.video] = str(error)
             except (TwoStreamError, BrokenExecutor):
@@ -144,7 +155,7 @@ def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[int]], ahead: int, 
     finally:
         for future in under_way:
             future.cancel()
-    return failures
+    return Outcome(failures, damages)
 
 
 def _bounded(pool: Executor, most: int, stop: threading.Event, progress: Progress) -> Submit:

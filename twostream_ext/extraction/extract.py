@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 
 from twostream_ext.devices import find_device, parse_device, processors
-from twostream_ext.errors import ExtractionError, FlowStoreError, SettingsError, VideoError
+from twostream_ext.errors import DamagedVideoWarning, ExtractionError, FlowStoreError, SettingsError, VideoError
 from twostream_ext.extraction.executors import Progress, run_on_executor, run_on_threads
 from twostream_ext.extraction.job import Job, Plan, writing
 from twostream_ext.files import check_directory, remove_leftovers
@@ -28,12 +29,12 @@ from twostream_ext.media import (
     FrameSettings,
     FrameStore,
     check_codec,
-    check_frame_step,
+    check_rate,
     check_smallest_side,
+    is_numbered_images,
 )
 from twostream_ext.media.container import open_container
-from twostream_ext.media.directory import claim_directory, clip_path, list_folders, settings_dict
-from twostream_ext.settings_files import compare_settings
+from twostream_ext.media.directory import claim_directory, clip_path, compare_clip, list_folders
 
 _SHOWN_FAILURES = 10
 
@@ -49,6 +50,9 @@ def extract(
     device: str = "auto",
     backward: bool = False,
     frame_step: int = 1,
+    fps: float | None = None,
+    deinterlace: bool = False,
+    square_pixels: bool = False,
     smallest_side: int | None = 256,
     bound: float | None = None,
     codec: str = "jpeg",
@@ -64,7 +68,8 @@ def extract(
     """Compute the flow of all videos of a directory tree and store it.
 
     Args:
-        videos: the tree; `videos/A/b.avi` becomes `out/A/b.safetensors`, the clip "A/b".
+        videos: the tree; `videos/A/b.avi` becomes `out/A/b.safetensors`, the clip "A/b". A folder of numbered images,
+            `videos/A/b/img_00001.jpg` and so on, is a video, too.
         method: one of `METHODS`.
         estimator: a flow of your own in place of `method`: a function, or its name as "module:function". It is given
             frames uint8 RGB [T, H, W, 3], T from 2 to 17, and returns float32 [T - 1, H, W, 2]: (x, y) in pixels from
@@ -76,13 +81,17 @@ def extract(
         backward: also flow from each frame to the one before.
         frame_step: keep frames 0, frame_step, 2 * frame_step, ... alone, as if the video had no others: flow is between
             those kept, and the number of frames and frames per second are theirs.
+        fps: in place of a step, frames at this rate by their times in the file, whatever its own rate; which frame is
+            taken says `media.open_video`.
+        deinterlace: make interlaced frames of one of their fields (FFmpeg's bwdif); by default they are read whole.
+        square_pixels: give frames the width that they are shown with, where a file's pixels are not square.
         smallest_side: the shorter side in pixels to which frames are rescaled first, which are also the pixels flow is
             measured in; None keeps the size of the file.
         bound: clip displacements at +- bound pixels, as TSN and its heirs do (bound 20); None lets each component of
             each field keep its own range, as in the paper (section 5).
         codec: of the flow planes, "jpeg" or "raw".
         quality: of the JPEGs of flow planes and frames, 1 to 100.
-        names: only these videos, as "A/b.avi".
+        names: only these videos, as "A/b.avi", or "A/b" where that is a folder of images.
         shard: (i, n) takes the i-th of n parts, 1 <= i <= n, of the videos in the order of their names, for n calls on
             machines that share a disk; they may run at the same time.
         frames_out: the directory of a frame store to write as well, of the same rescaled frames.
@@ -99,12 +108,16 @@ def extract(
 
     Each folder of the tree is taken once, links to it or into it notwithstanding; see `list_folders`.
 
+    A video that has lost frames is told of by a DamagedVideoWarning at the end, once, and what it has lost is noted in
+    its clips as "damage".
+
     Raises:
         SettingsError: an option that cannot be, or the store was begun with other settings.
         VideoError: there are no videos, or a folder cannot be read.
         ExtractionError: a file cannot be written, or a worker process died; or, after all others are done, naming the
             videos that could not be extracted.
     """
+    check_rate(frame_step, fps)
     flow_settings = FlowSettings(
         method=method if estimator is None else estimator_name(estimator),
         smallest_side=smallest_side,
@@ -113,8 +126,19 @@ def extract(
         directions=DIRECTIONS if backward else DIRECTIONS[:1],
         bound=None if bound is None else float(bound),
         frame_step=frame_step,
+        sampled_fps=None if fps is None else float(fps),
+        deinterlace=deinterlace,
+        square_pixels=square_pixels,
     )
-    plan = Plan(flow_settings, FrameSettings(smallest_side, quality, frame_step), estimator, device)
+    frame_settings = FrameSettings(
+        smallest_side=smallest_side,
+        quality=quality,
+        frame_step=frame_step,
+        sampled_fps=flow_settings.sampled_fps,
+        deinterlace=deinterlace,
+        square_pixels=square_pixels,
+    )
+    plan = Plan(flow_settings, frame_settings, estimator, device)
     if executor is not None and workers is not None:
         raise SettingsError(f"workers is {workers}, but the executor has workers of its own")
     workers = processors() if workers is None else workers
@@ -131,15 +155,17 @@ def extract(
     bar = Progress(len(jobs), len(jobs) - len(todo), progress)
     try:
         if executor is None:
-            failures = run_on_threads(todo, plan, workers, bar)
+            outcome = run_on_threads(todo, plan, workers, bar)
         else:
-            failures = run_on_executor(todo, plan, executor, bar)
+            outcome = run_on_executor(todo, plan, executor, bar)
     finally:
         bar.close()
         for root in (out, frames_out):
             if root is not None:
                 remove_leftovers(root)
-    if failures:
+    for damage in sorted(outcome.damages.values()):
+        warnings.warn(damage, DamagedVideoWarning, stacklevel=2)
+    if failures := outcome.failures:
         raise ExtractionError(_failure_text(failures, len(mine)), tuple(sorted(failures.values())))
     return FlowStore.open(out)
 
@@ -148,7 +174,6 @@ def _check_settings(plan: Plan, workers: int, *, is_here: bool) -> None:
     settings = plan.flow
     _check_device(plan, is_here)
     check_smallest_side(settings.smallest_side)
-    check_frame_step(settings.frame_step)
     check_codec(settings.codec, settings.quality)
     check_codec("jpeg", plan.frames.quality)
     if settings.bound is not None and not 0 < settings.bound < float("inf"):
@@ -210,7 +235,8 @@ def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, Path]:
         relative = Path(file)
         if relative.is_absolute() or ".." in relative.parts:
             raise SettingsError(f"names: {file!r} is not inside {root}")
-        name = relative.with_suffix("").as_posix()
+        # A folder of images may have a dot in its name.
+        name = (relative if (root / relative).is_dir() else relative.with_suffix("")).as_posix()
         if name in found:
             raise VideoError(f"{root / relative}: would be stored as {found[name].name} is")
         found[name] = root / relative
@@ -219,6 +245,8 @@ def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, Path]:
 
 def _list_videos(root: Path) -> Iterator[str]:
     for folder, files in list_folders(root, VideoError):
+        if is_numbered_images(files) and folder != ".":
+            yield folder
         for file in files:
             if Path(file).suffix.lower() in VIDEO_EXTENSIONS and not file.startswith("."):
                 yield file if folder == "." else f"{folder}/{file}"
@@ -226,7 +254,7 @@ def _list_videos(root: Path) -> Iterator[str]:
 
 def _claim(root: Path, kind: str, settings: FlowSettings | FrameSettings) -> None:
     with writing(root):
-        claim_directory(root, kind, settings_dict(settings))
+        claim_directory(root, kind, settings)
         remove_leftovers(root)
 
 
@@ -238,7 +266,7 @@ def _is_there(path: Path, kind: str, settings: FlowSettings | FrameSettings) -> 
         noted = open_container(path, kind).description
     except (FlowStoreError, OSError):
         return False  # a damaged file is made anew; a name that is too long will fail alone
-    compare_settings(path, noted, settings_dict(settings))
+    compare_clip(path, noted, settings)
     return True
 
 

@@ -27,7 +27,7 @@ import torch
 
 from twostream_ext import ops
 from twostream_ext.devices import find_device
-from twostream_ext.errors import ExtractionError, VideoError
+from twostream_ext.errors import ExtractionError, VideoError, describe
 from twostream_ext.extraction.spool import Spool
 from twostream_ext.files import atomic_write
 from twostream_ext.flow import (
@@ -45,7 +45,7 @@ from twostream_ext.flow import (
     run_estimator,
     write_coded_clip,
 )
-from twostream_ext.media import Frame, FrameSettings, OpenVideo, code_frame, open_video, to_grey, write_coded_frames
+from twostream_ext.media import Frame, FrameSettings, OpenVideo, code_frame, open_as, write_coded_frames
 
 _PAIRS = {"cpu": 16, "cuda": 64}  # at most, in a stretch
 _PIXELS = {"cpu": 1 << 22, "cuda": 1 << 24}  # of all fields of a stretch, at most: 32 and 128 MB in float32
@@ -76,6 +76,20 @@ class Job(NamedTuple):
     has_flow: bool  # it is there
 
 
+class Made(NamedTuple):
+    """What came of a video."""
+
+    pairs: int  # of frames, that flow was computed of
+    damage: str  # what the file has lost, in words; empty if nothing
+
+
+class Pixels(NamedTuple):
+    """A frame as far as it is wanted."""
+
+    grey: Frame | None  # what methods estimate flow on: always the video's luma, whatever else is wanted
+    rgb: Frame | None  # for the frame store, or a user's estimator
+
+
 class CodedStretch(NamedTuple):
     """What becomes of a stretch of a video."""
 
@@ -91,8 +105,8 @@ Submit = Callable[[Callable[[], CodedStretch]], "Future[CodedStretch]"]
 """Has a stretch worked on, at once or by other threads."""
 
 
-def run_job(job: Job, plan: Plan) -> int:
-    """Make the files of one video with one thread, as a worker of any executor; return how many pairs of frames it has.
+def run_job(job: Job, plan: Plan) -> Made:
+    """Make the files of one video with one thread, as a worker of any executor.
 
     VideoError, naming the video, if it cannot be extracted; ExtractionError if a file cannot be written.
     """
@@ -112,28 +126,28 @@ def _at_once(call: Callable[[], CodedStretch]) -> Future[CodedStretch]:
     return future
 
 
-def make_files(job: Job, plan: Plan, submit: Submit) -> int:
+def make_files(job: Job, plan: Plan, submit: Submit) -> Made:
     """`run_job` with stretches that are worked on by `submit`."""
     try:
-        pairs = 0
+        made = Made(0, "")
         if job.frames or not job.has_flow:
-            pairs = _extract(job, plan, submit)
+            made = _extract(job, plan, submit)
         if job.preview:
             _write_preview(job)
-        return pairs
+        return made
     except cv2.error as error:
-        raise VideoError(f"{job.video}: OpenCV failed: {error.err}") from error
+        raise VideoError(f"{job.video}: OpenCV failed: {describe(error)}") from error
     except MemoryError as error:
         raise VideoError(f"{job.video}: there is not enough memory for its frames") from error
 
 
-def _extract(job: Job, plan: Plan, submit: Submit) -> int:
+def _extract(job: Job, plan: Plan, submit: Submit) -> Made:
     settings = plan.flow
     device = _device(plan)
-    video = open_video(job.video, smallest_side=settings.smallest_side, frame_step=settings.frame_step)
+    video = open_as(job.video, settings)
     calls = (
         partial(_code_stretch, job, plan, device, frames, index == 0)
-        for index, frames in enumerate(_stretches(video, device))
+        for index, frames in enumerate(_stretches(video, _pixels(video, job, plan), device))
     )
     with ExitStack() as stack, writing(job.flow):
         planes = {direction: stack.enter_context(Spool(job.flow.parent)) for direction in settings.directions}
@@ -148,7 +162,8 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> int:
                 ranges[direction].append(flow.ranges)
         if not job.has_flow:
             if not ranges["forward"]:
-                raise VideoError(f"{job.video}: has 1 frame{_at_step(settings)}, flow needs at least 2")
+                told = f"; {video.damage}" if video.damage else ""
+                raise VideoError(f"{job.video}: has 1 frame{_at_rate(settings)}, flow needs at least 2{told}")
             write_coded_clip(
                 job.flow,
                 {
@@ -159,6 +174,7 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> int:
                 parameters={} if plan.estimator else find_method(settings.method).parameters,
                 fps=video.fps,
                 source_size=video.source_size,
+                notes=video.notes(),
             )
         if job.frames:
             with writing(job.frames):
@@ -169,11 +185,14 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> int:
                     fps=video.fps,
                     size=video.size,
                     source_size=video.source_size,
+                    notes=video.notes(),
                 )
-    return sum(map(len, ranges["forward"]))
+    return Made(sum(map(len, ranges["forward"])), str(video.damage) if video.damage else "")
 
 
-def _at_step(settings: FlowSettings) -> str:
+def _at_rate(settings: FlowSettings) -> str:
+    if settings.sampled_fps is not None:
+        return f" at {settings.sampled_fps:g} frames per second"
     return f" at a frame step of {settings.frame_step}" if settings.frame_step > 1 else ""
 
 
@@ -184,13 +203,24 @@ def _device(plan: Plan) -> torch.device:
     return find_device(plan.device)
 
 
-def _stretches(video: OpenVideo, device: torch.device) -> Iterator[list[Frame]]:
+def _pixels(video: OpenVideo, job: Job, plan: Plan) -> Iterator[Pixels]:
+    """What is wanted of each frame, and no more: to make RGB takes about as long as to decode."""
+    for_estimator = not job.has_flow and plan.estimator is not None
+    for_method = not job.has_flow and plan.estimator is None
+    for frame in video.frames:
+        yield Pixels(
+            grey=frame.grey() if for_method else None,
+            rgb=frame.rgb() if job.frames or for_estimator else None,
+        )
+
+
+def _stretches(video: OpenVideo, frames: Iterator[Pixels], device: torch.device) -> Iterator[list[Pixels]]:
     """All frames, the last of each stretch being the first of the next."""
     height, width = video.size
     pairs = max(1, min(_PAIRS[device.type], _PIXELS[device.type] // (height * width)))
-    stretch: list[Frame] = []
+    stretch: list[Pixels] = []
     is_first = True
-    for frame in video.frames:
+    for frame in frames:
         stretch.append(frame)
         if len(stretch) > pairs:
             yield stretch
@@ -215,10 +245,11 @@ def _in_order(calls: Iterable[Callable[[], CodedStretch]], submit: Submit) -> It
             future.cancel()
 
 
-def _code_stretch(job: Job, plan: Plan, device: torch.device, frames: list[Frame], is_first: bool) -> CodedStretch:
+def _code_stretch(job: Job, plan: Plan, device: torch.device, frames: list[Pixels], is_first: bool) -> CodedStretch:
     pictures = []
     if job.frames:
-        pictures = [code_frame(frame, plan.frames.quality) for frame in (frames if is_first else frames[1:])]
+        colour = [frame.rgb for frame in (frames if is_first else frames[1:]) if frame.rgb is not None]
+        pictures = [code_frame(frame, plan.frames.quality) for frame in colour]
     if job.has_flow or len(frames) < 2:
         return CodedStretch(pictures, {})
     settings = plan.flow
@@ -242,11 +273,12 @@ def _code_stretch(job: Job, plan: Plan, device: torch.device, frames: list[Frame
     return CodedStretch(pictures, coded)
 
 
-def _estimate(frames: list[Frame], plan: Plan, device: torch.device) -> ClipFlow:
+def _estimate(frames: list[Pixels], plan: Plan, device: torch.device) -> ClipFlow:
     backward = "backward" in plan.flow.directions
     if plan.estimator:
-        return run_estimator(load_estimator(plan.estimator), np.stack(frames), backward)
-    grey = torch.from_numpy(np.stack([to_grey(frame) for frame in frames]))
+        colour = np.stack([frame.rgb for frame in frames if frame.rgb is not None])
+        return run_estimator(load_estimator(plan.estimator), colour, backward)
+    grey = torch.from_numpy(np.stack([frame.grey for frame in frames if frame.grey is not None]))
     return estimate_clip_flow(grey, plan.flow.method, device=device, backward=backward)
 
 

@@ -54,6 +54,12 @@ class FlowSettings:
     """Displacements were clipped at +- so many pixels; None: each component of each field has its own range."""
     frame_step: int = 1
     """Every so many frames of the video was kept."""
+    sampled_fps: float | None = None
+    """Frames were taken at this rate, by their times; None: at the file's own."""
+    deinterlace: bool = False
+    """Whether interlaced frames were made of one of their fields."""
+    square_pixels: bool = False
+    """Whether frames were given the width that they are shown with."""
 
 
 class FlowClip(ABC):

@@ -13,7 +13,7 @@ from twostream_ext.errors import VideoError
 from twostream_ext.files import refuse_same_file
 from twostream_ext.flow.clip import FlowClip
 from twostream_ext.flow.draw import draw_flow, side_by_side, typical_maximum
-from twostream_ext.media import Picture, check_mp4, open_video, write_mp4
+from twostream_ext.media import Picture, check_mp4, open_as, write_mp4
 
 _SAMPLES = 16  # fields of a clip that its scale is taken from
 
@@ -54,7 +54,7 @@ def write_flow_video(video: str | os.PathLike[str], clip: FlowClip, out: str | o
 
 def _frames(video: str | os.PathLike[str], clip: FlowClip) -> Iterator[Picture]:
     settings = clip.settings
-    opened = open_video(video, smallest_side=settings.smallest_side, frame_step=settings.frame_step)
+    opened = open_as(video, settings)
     if opened.size != clip.size:
         raise VideoError(f"{video}: has frames of another size than its flow")
-    return opened.frames
+    return (frame.rgb() for frame in opened.frames)

@@ -8,9 +8,10 @@ paper (section 5); the range is kept, so that displacements come back in pixels.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -178,8 +179,9 @@ def write_coded_clip(
     parameters: dict[str, Any],
     fps: float,
     source_size: tuple[int, int] | None,
+    notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """`write_flow_clip` of fields that are coded already, by direction."""
+    """`write_flow_clip` of fields that are coded already, by direction; notes: what else is noted about the video."""
     sizes = {coded.size for coded in fields.values()}
     counts = {direction: len(coded.ranges) for direction, coded in fields.items()}
     if len(sizes) != 1:
@@ -187,7 +189,9 @@ def write_coded_clip(
     if len(set(counts.values())) != 1:
         raise ValueError(f"{path}: as many fields each way are expected, got {counts}")
     size = sizes.pop()
-    description = settings_dict(settings) | {
+    description = {
+        **settings_dict(settings),
+        **notes,
         "parameters": parameters,
         "frame_count": counts["forward"] + 1,
         "fps": fps,
@@ -227,6 +231,9 @@ def _settings(noted: dict[str, Any]) -> FlowSettings:
         directions=tuple(noted["directions"]),
         bound=noted.get("bound"),
         frame_step=noted.get("frame_step", 1),
+        sampled_fps=noted.get("sampled_fps"),
+        deinterlace=noted.get("deinterlace", False),
+        square_pixels=noted.get("square_pixels", False),
     )
 
 

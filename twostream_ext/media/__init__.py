@@ -2,6 +2,8 @@
 """Files of moving pictures: videos, coded planes and frames, and the stores that hold them."""
 
 from twostream_ext.media import container, directory, jpeg
+from twostream_ext.media.conversion import Frame
+from twostream_ext.media.decoding import FALLBACK_FPS, Damage
 from twostream_ext.media.frame_batch import FrameBatch, read_frame_batch
 from twostream_ext.media.frames import (
     FrameClip,
@@ -13,16 +15,17 @@ from twostream_ext.media.frames import (
 )
 from twostream_ext.media.jpeg import CODECS, check_codec
 from twostream_ext.media.mp4 import Picture, check_mp4, write_mp4
+from twostream_ext.media.numbered_images import is_numbered_images
+from twostream_ext.media.random_access import FrameReader
 from twostream_ext.media.video import (
-    FALLBACK_FPS,
     VIDEO_EXTENSIONS,
-    Frame,
     OpenVideo,
-    check_frame_step,
+    VideoFrame,
+    check_rate,
     check_smallest_side,
+    open_as,
     open_video,
     read_video,
-    to_grey,
     video_fps,
 )
 
@@ -30,25 +33,29 @@ __all__ = [
     "CODECS",
     "FALLBACK_FPS",
     "VIDEO_EXTENSIONS",
+    "Damage",
     "Frame",
     "FrameBatch",
     "FrameClip",
+    "FrameReader",
     "FrameSettings",
     "FrameStore",
     "OpenVideo",
     "Picture",
+    "VideoFrame",
     "check_codec",
-    "check_frame_step",
     "check_mp4",
+    "check_rate",
     "check_smallest_side",
     "code_frame",
     "container",
     "directory",
+    "is_numbered_images",
     "jpeg",
+    "open_as",
     "open_video",
     "read_frame_batch",
     "read_video",
-    "to_grey",
     "video_fps",
     "write_coded_frames",
     "write_frame_clip",

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from twostream_ext.errors import FlowStoreError, TwoStreamError
 from twostream_ext.files import check_directory
 from twostream_ext.media.container import Container, Identity, is_unchanged, open_container
-from twostream_ext.settings_files import claim, read_settings
+from twostream_ext.settings_files import claim, compare_settings, read_settings
 
 SUFFIX = ".safetensors"
 SETTINGS_FILE = "store.json"
@@ -94,18 +94,31 @@ def clip_path(root: Path, name: str) -> Path:
     return root / f"{name}{SUFFIX}"
 
 
-def claim_directory(root: Path, kind: str, settings: Mapping[str, Any]) -> None:
-    """Note the settings of a store in its directory, or check that they are those noted; see `settings_files.claim`.
+def claim_directory(root: Path, kind: str, settings: Any) -> None:
+    """Note a settings dataclass in a store's directory, or check that it is that noted; see `settings_files.claim`.
 
     SettingsError, naming the directory and the setting, if they differ; FlowStoreError if what is noted is damaged.
     """
-    claim(root / SETTINGS_FILE, {"kind": kind, **settings}, FlowStoreError)
+    noted = {"kind": kind, **settings_dict(settings)}
+    claim(root / SETTINGS_FILE, noted, FlowStoreError, unnoted=_unnoted(settings))
+
+
+def compare_clip(path: Path, noted: Mapping[str, Any], settings: Any) -> None:
+    """SettingsError, naming the file and the setting, unless a clip's description is of these settings."""
+    compare_settings(path, {**_unnoted(settings), **noted}, settings_dict(settings))
 
 
 def settings_dict(settings: Any) -> dict[str, Any]:
     """A settings dataclass as JSON gives it back."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     return plain
+
+
+def _unnoted(settings: Any) -> dict[str, Any]:
+    """Settings that earlier versions knew nothing of, as they were then: all that have a default."""
+    return {
+        field.name: field.default for field in dataclasses.fields(settings) if field.default is not dataclasses.MISSING
+    }
 
 
 class _Inside(NamedTuple):

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -32,6 +33,12 @@ class FrameSettings:
     """Of the JPEGs, 1 to 100."""
     frame_step: int = 1
     """Every so many frames of the video was kept."""
+    sampled_fps: float | None = None
+    """Frames were taken at this rate, by their times; None: at the file's own."""
+    deinterlace: bool = False
+    """Whether interlaced frames were made of one of their fields."""
+    square_pixels: bool = False
+    """Whether frames were given the width that they are shown with."""
 
 
 class FrameClip:
@@ -140,7 +147,14 @@ def write_coded_frames(
     fps: float,
     size: tuple[int, int],
     source_size: tuple[int, int],
+    notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """`write_frame_clip` of frames that are coded already."""
-    description = settings_dict(settings) | {"fps": fps, "size": size, "source_size": source_size}
+    """`write_frame_clip` of frames that are coded already; notes: what else is noted about the video."""
+    description = {
+        **settings_dict(settings),
+        **notes,
+        "fps": fps,
+        "size": size,
+        "source_size": source_size,
+    }
     write_container(Path(path), KIND, description, {}, {_SERIES: coded})

@@ -20,6 +20,9 @@ except ImportError:
 CODECS = ("jpeg", "raw")
 """How the planes of a store may be coded."""
 
+LONGEST_JPEG_SIDE = 65500
+"""Pixels; libjpeg's limit."""
+
 _START = (0xFF, 0xD8)
 _SEGMENT = struct.Struct(">BBHxHH")  # 0xFF, marker, length; of a frame header also precision, height, width
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -27,7 +30,10 @@ _END_OF_HEADERS = frozenset({0xD9, 0xDA})  # the end of the picture, the start o
 
 
 def code_jpeg(picture: npt.NDArray[np.uint8], quality: int | None) -> bytes:
-    """JPEG of a picture, grey [H, W] or BGR [H, W, 3]."""
+    """JPEG of a picture, grey [H, W] or BGR [H, W, 3]; ValueError if it is larger than a JPEG can be."""
+    if max(picture.shape[:2]) > LONGEST_JPEG_SIDE:
+        height, width = picture.shape[:2]
+        raise ValueError(f"a picture of {width}x{height} pixels is too large for a JPEG ({LONGEST_JPEG_SIDE} at most)")
     options = [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality]
     return cv2.imencode(".jpg", picture, options)[1].tobytes()
 

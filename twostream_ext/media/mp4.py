@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -14,7 +16,13 @@ import numpy.typing as npt
 
 from twostream_ext.errors import VideoError
 from twostream_ext.files import atomic_write, remove_leftovers_of
-from twostream_ext.media.video import FALLBACK_FPS, quiet_opencv
+from twostream_ext.media.decoding import FALLBACK_FPS, Damage, decode, open_source
+
+# OpenCV's writer would print FFmpeg's remarks; what went wrong is found by reading the file again. A user who has set
+# the variable still gets them.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+_opening = threading.Lock()
 
 _LOWEST_FPS, _HIGHEST_FPS = 0.01, 65535
 
@@ -57,7 +65,7 @@ def _encode(path: Path, pictures: Iterable[Picture], fps: float) -> int:
     if first is None:
         return 0
     height, width = _even(first).shape[:2]
-    with quiet_opencv():
+    with _quiet_opencv():
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), _writable_fps(fps), (width, height))
     count = 0
     try:
@@ -85,10 +93,19 @@ def _writable_fps(fps: float) -> float:
 
 def _count_frames(path: Path) -> int:
     """How many frames can be decoded; the header may promise more."""
-    with quiet_opencv():
-        reader = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    count = 0
-    while reader.grab():
-        count += 1
-    reader.release()
-    return count
+    try:
+        return sum(1 for _ in decode(open_source(path), Damage()))
+    except VideoError:  # not even a video
+        return 0
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Without OpenCV's warnings: what went wrong is in our error. The level is one per process."""
+    with _opening:
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            yield
+        finally:
+            cv2.utils.logging.setLogLevel(level)
