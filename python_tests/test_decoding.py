@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -10,6 +11,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -612,3 +614,28 @@ def test_stores_of_before_are_read_and_go_on(tmp_path: Path) -> None:
     assert list(extract(videos, out, method="dis")) == ["v", "w"]
     opened = FlowStore.open(out).settings
     assert (opened.sampled_fps, opened.deinterlace, opened.square_pixels) == (None, False, False)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("v.avi", "MJPG"), ("v.mkv", "MJPG"), ("v.mp4", "mp4v")])
+def test_what_the_system_cannot_read_is_an_error_and_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str
+) -> None:
+    """Wherever it happens: FFmpeg takes some such errors for the end of the file. The next time it may be whole."""
+    path = write_video(tmp_path / name, moving_frames(40, size=(64, 96)), codec=codec)
+    reads = 0
+
+    def read(self: FileIO, size: int = -1) -> bytes:
+        nonlocal reads
+        reads += 1
+        if reads == failing:
+            self.failure = OSError(errno.EIO, os.strerror(errno.EIO))  # type: ignore[attr-defined]
+            raise self.failure  # type: ignore[attr-defined]
+        return FileIO.read(self, size)
+
+    monkeypatch.setattr("twostream_ext.media.decoding._File.read", read)
+    failing = 0
+    assert len(list(read_video(path))) == 40
+    for failing in range(1, reads + 1):  # noqa: B007
+        reads = 0
+        with pytest.raises(VideoError, match=rf"{name}: cannot be read: Input/output error"):
+            list(read_video(path))

@@ -24,6 +24,7 @@ from twostream_ext.cli import main
 from twostream_ext.errors import ExtractionError, SettingsError
 from twostream_ext.extraction import extract
 from twostream_ext.extraction.executors import dask_executor
+from twostream_ext.flow import FlowStore
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -169,3 +170,26 @@ def test_a_dask_scheduler_that_cannot_be_reached(tmp_path: Path, monkeypatch: py
         dask_executor(address),
     ):
         pass
+
+
+FORKED = """
+import os, sys
+import cv2, numpy as np
+from twostream_ext.extraction import extract
+
+cv2.setNumThreads(4)
+cv2.GaussianBlur(np.zeros((2000, 2000), np.float32), (0, 0), 9)  # by several threads, which a child does not have
+child = os.fork()
+if child == 0:
+    extract(sys.argv[1], sys.argv[2], method="dis", smallest_side=None, progress=False)
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_child_of_a_program_that_used_opencv_extracts(tmp_path: Path) -> None:
+    write_video(tmp_path / "videos" / "v.avi", moving_frames(5))
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(tmp_path / "videos"), str(tmp_path / "flow")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=60)
+    assert list(FlowStore.open(tmp_path / "flow")) == ["v"]

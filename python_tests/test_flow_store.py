@@ -7,6 +7,7 @@ import pickle
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -220,7 +221,7 @@ def test_store_is_a_collection_of_names(tmp_path: Path) -> None:
     names = ["B/v.with.dots", "A/v_!#&()+;@[] ~", "flat"]
     write_store(tmp_path, names, count=1)
     (tmp_path / "A" / ".v.safetensors.123.tmp").write_bytes(b"left by a killed run")
-    (tmp_path / "A" / ".hidden.safetensors").write_bytes(b"")
+    (tmp_path / "A" / "._flat.safetensors").write_bytes(b"left by macOS")
     (tmp_path / "notes.txt").write_text("")
     store = FlowStore.open(tmp_path)
     assert list(store) == sorted(names)
@@ -242,14 +243,14 @@ def test_no_store(tmp_path: Path) -> None:
 
 def test_settings_of_a_store(tmp_path: Path) -> None:
     write_store(tmp_path, ["v"])
-    settings = {"method": "dis", "smallest_side": None, "codec": "raw", "quality": None}
-    claim_directory(tmp_path, "flow", settings | {"directions": ["forward", "backward"]})
+    settings = FlowSettings("dis", None, "raw", None, ("forward", "backward"))
+    claim_directory(tmp_path, "flow", settings)
     store = FlowStore.open(tmp_path)
-    assert store.settings == FlowSettings("dis", None, "raw", None, ("forward", "backward"))
+    assert store.settings == settings
     with pytest.raises(SettingsError, match=r"made with directions forward and backward, not"):
-        claim_directory(tmp_path, "flow", settings | {"directions": ["forward"]})
+        claim_directory(tmp_path, "flow", replace(settings, directions=("forward",)))
     with pytest.raises(SettingsError, match=r"was made with kind flow, not frames"):
-        claim_directory(tmp_path, "frames", {})
+        claim_directory(tmp_path, "frames", settings)
     for text in ("{", "3", '{"method": "dis"}'):
         (tmp_path / "store.json").write_text(text)
         with pytest.raises(FlowStoreError, match=r"store.json: "):

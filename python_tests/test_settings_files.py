@@ -17,6 +17,7 @@ from training_runs import make_lists
 from twostream_ext.data import generate_videos
 from twostream_ext.engine import RECIPES, run_pipeline
 from twostream_ext.errors import CheckpointError, ExtractionError, SettingsError
+from twostream_ext.media import FrameSettings
 from twostream_ext.media.directory import claim_directory
 
 ROUNDS, PROCESSES = 20, 6
@@ -25,7 +26,7 @@ Claim = Callable[[Path, int], None]
 
 
 def claim_store(root: Path, number: int) -> None:
-    claim_directory(root, "flow", {"bound": number})
+    claim_directory(root, "flow", FrameSettings(None, number))
 
 
 def claim_generated(root: Path, number: int) -> None:

@@ -128,7 +128,12 @@ def test_text_files_are_opened_with_their_encoding_and_nothing_is_unpickled(path
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         keywords = {keyword.arg for keyword in call.keywords}
         modes = [each.value for each in call.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-        is_open = name == "open" and ast.unparse(call.func) not in ("os.open", "FlowStore.open", "FrameStore.open")
+        is_open = name == "open" and ast.unparse(call.func) not in (
+            "os.open",
+            "av.open",
+            "FlowStore.open",
+            "FrameStore.open",
+        )
         if name in ("read_text", "write_text") or (is_open and not any("b" in mode for mode in modes)):
             assert "encoding" in keywords, f"line {call.lineno}: {ast.unparse(call)}"
         assert ast.unparse(call.func) not in ("eval", "torch.load", "pickle.load", "pickle.loads", "yaml.load")

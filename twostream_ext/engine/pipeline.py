@@ -26,7 +26,7 @@ from twostream_ext.engine.streams import STREAMS
 from twostream_ext.engine.train import train
 from twostream_ext.errors import CheckpointError, FlowStoreError, SettingsError
 from twostream_ext.extraction import extract
-from twostream_ext.files import atomic_write, check_directory
+from twostream_ext.files import atomic_write, check_directory, remove_leftovers
 from twostream_ext.flow import FlowStore, find_method
 from twostream_ext.media import FrameStore
 from twostream_ext.models import StreamNet, SVMFusion, fused_top1
@@ -83,6 +83,7 @@ def run_pipeline(
     if not (root / RUN_FILE).exists():
         _check_nets(recipe, len(listed.classes))
     _claim(root, videos, lists, split, seed, recipe)
+    remove_leftovers(root)
     if (root / SUMMARY_FILE).exists() and _is_current(root, listed):
         return read_summary(root)
     with _step("flow and frames", say):

@@ -30,6 +30,7 @@ from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.streams import Stream, find_stream
 from twostream_ext.engine.training_log import TrainingLog
 from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError
+from twostream_ext.files import remove_leftovers
 from twostream_ext.models import NetSettings, StreamNet
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -176,6 +177,8 @@ def train_batches(
         weight_decay=settings.weight_decay,
     )
     start = 0
+    if first:
+        remove_leftovers(out_dir)
     if first and resume and checkpoint.exists():
         start = load_checkpoint(checkpoint, net, optimizer, settings, made_from)
     start = distributed.share_state(net, optimizer, start)

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from twostream_ext.errors import ExtractionError, SettingsError, TwoStreamError, VideoError, describe
-from twostream_ext.extraction.job import CodedStretch, Job, Made, Plan, Submit, make_files, run_job
+from twostream_ext.extraction.job import CodedStretch, Job, Made, Plan, Submit, make_files, run_job, set_opencv_threads
 
 _AHEAD = 1024  # videos that an executor has been given and not done
 _WAIT = 0.5  # seconds between two updates of the progress bar where no video ends
@@ -184,9 +184,9 @@ def _counted(call: Callable[[], CodedStretch], progress: Progress) -> CodedStret
 def _single_threads() -> Iterator[None]:
     """OpenCV and torch with one thread per call: the videos and their stretches are what is shared out."""
     opencv, ours = cv2.getNumThreads(), torch.get_num_threads()
-    cv2.setNumThreads(1)
+    set_opencv_threads(1)
     try:
         yield
     finally:
-        cv2.setNumThreads(opencv)
+        set_opencv_threads(opencv)
         torch.set_num_threads(ours)  # set to 1 in a worker, it is 1 in threads that start later

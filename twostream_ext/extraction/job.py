@@ -46,6 +46,7 @@ from twostream_ext.flow import (
     write_coded_clip,
 )
 from twostream_ext.media import Frame, FrameSettings, OpenVideo, code_frame, open_as, write_coded_frames
+from twostream_ext.media.jpeg import code_picture
 
 _PAIRS = {"cpu": 16, "cuda": 64}  # at most, in a stretch
 _PIXELS = {"cpu": 1 << 22, "cuda": 1 << 24}  # of all fields of a stretch, at most: 32 and 128 MB in float32
@@ -110,14 +111,19 @@ def run_job(job: Job, plan: Plan) -> Made:
 
     VideoError, naming the video, if it cannot be extracted; ExtractionError if a file cannot be written.
     """
-    if os.getpid() == _IMPORTED_BY:  # in a forked child OpenCV would wait for threads that its parent alone has
-        cv2.setNumThreads(1)
+    set_opencv_threads(1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         return make_files(job, plan, _at_once)
     finally:
         torch.set_num_threads(threads)
+
+
+def set_opencv_threads(count: int) -> None:
+    """Let OpenCV use so many threads a call; not in a forked child, where it would wait for those of its parent."""
+    if os.getpid() == _IMPORTED_BY:
+        cv2.setNumThreads(count)
 
 
 def _at_once(call: Callable[[], CodedStretch]) -> Future[CodedStretch]:
@@ -285,9 +291,9 @@ def _estimate(frames: list[Pixels], plan: Plan, device: torch.device) -> ClipFlo
 def _write_preview(job: Job) -> None:
     assert job.preview is not None
     picture = draw_clip(job.video, read_flow_clip(job.flow))
-    coded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    coded = code_picture(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), dtype=np.uint8), ".png")
     with writing(job.preview), atomic_write(job.preview) as temporary:
-        temporary.write_bytes(coded.tobytes())
+        temporary.write_bytes(coded)
 
 
 @contextmanager

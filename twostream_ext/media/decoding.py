@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,13 +55,45 @@ class Damage:
         self.first = self.first or where
 
 
+class _File(FileIO):
+    """A file that remembers that it could not be read: FFmpeg takes some such errors for the end of the file."""
+
+    failure: OSError | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            return super().read(-1 if size is None else size)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def __del__(self) -> None:
+        self.close()  # without a warning: who reads no more of a video lets go of it, and that is all
+
+
 class Source(NamedTuple):
     """An open video file and its stream of pictures."""
 
     path: Path
+    file: _File | None  # None: a folder of images
     container: InputContainer
     stream: VideoStream
     rate: Fraction  # frames per second, or FALLBACK_FPS where the file does not tell
+
+    def close(self) -> None:
+        self.container.close()
+        if self.file is not None:
+            self.file.close()
+
+    def check_reading(self, error: Exception | None = None) -> None:
+        """VideoError if the system could not read the file, which is no damage of the file: the next time it may.
+
+        error: what FFmpeg raised, if it did.
+        """
+        if self.file is not None:
+            error = self.file.failure
+        if isinstance(error, OSError) and not isinstance(error, ValueError):  # FFmpeg's "invalid data" is both
+            raise VideoError(f"{self.path}: cannot be read: {error.strerror}") from error
 
 
 class TimedFrame(NamedTuple):
@@ -70,21 +103,30 @@ class TimedFrame(NamedTuple):
 
 def open_source(path: Path) -> Source:
     """Open a video file, or a folder of numbered images; VideoError, naming it, if that cannot be."""
-    container = _open_images(path) if path.is_dir() else _open_file(path)
+    file = None if path.is_dir() else _open_file(path)
     try:
-        stream = _video_stream(path, container)
+        container = _open_images(path) if file is None else _open_container(path, file)
+        try:
+            stream = _video_stream(path, container)
+        except VideoError:
+            container.close()
+            raise
     except VideoError:
-        container.close()
+        if file is not None:
+            file.close()
         raise
     stream.codec_context.thread_count = 1  # extraction and data loading decode several videos at once
-    return Source(path, container, stream, _rate(stream))
+    return Source(path, file, container, stream, _rate(stream))
 
 
 def decode(source: Source, damage: Damage) -> Iterator[TimedFrame]:
-    """The frames in order, until the file ends; what cannot be decoded is left out and counted. Closes the file."""
+    """The frames in order, until the file ends; what cannot be decoded is left out and counted. Closes the file.
+
+    VideoError, naming it, if the system cannot read it.
+    """
     time = None
     clock = source.stream.time_base
-    with closing(source.container):
+    with closing(source):
         for frame in _decode(source, damage):
             told = frame.pts if frame.pts is not None else frame.dts
             if told is not None and clock is not None:
@@ -129,8 +171,10 @@ def _read_packets(source: Source, damage: Damage) -> Iterator[av.Packet[VideoStr
                     yield packet
             break
         except (av.FFmpegError, OSError) as error:
+            source.check_reading(error)
             failed += 1
             reason = f"at frame {count}: {source.container.format.name}: {_reason(error)}"
+    source.check_reading()
     if promised > count:
         damage.add_lost(promised - count, f"at frame {count}: the file ends, but promises {promised} frames")
     elif failed:
@@ -146,10 +190,9 @@ def _promised_packets(source: Source) -> int:
     return source.stream.frames if kind == "avi" else 0
 
 
-def _open_file(path: Path) -> InputContainer:
-    name = str(path.absolute())  # else FFmpeg takes what stands before a colon for a protocol
+def _open_file(path: Path) -> _File:
     try:
-        name.encode()
+        str(path).encode()
     except UnicodeEncodeError as error:
         raise VideoError(f"{path!r}: the name is not UTF-8") from error
     if not path.exists():
@@ -157,12 +200,17 @@ def _open_file(path: Path) -> InputContainer:
     if not path.is_file():
         raise VideoError(f"{path}: is not a file")
     try:
-        path.open("rb").close()
+        return _File(path)
     except OSError as error:
         raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _open_container(path: Path, file: _File) -> InputContainer:
     try:
-        return av.open(name, container_options=_CONTAINER_OPTIONS, metadata_errors="replace")
+        return av.open(file, "r", container_options=_CONTAINER_OPTIONS, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
+        if file.failure is not None:
+            raise VideoError(f"{path}: cannot be read: {file.failure.strerror}") from error
         raise VideoError(f"{path}: is not a video that FFmpeg can read: {_reason(error)}") from error
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -35,7 +36,18 @@ def code_jpeg(picture: npt.NDArray[np.uint8], quality: int | None) -> bytes:
         height, width = picture.shape[:2]
         raise ValueError(f"a picture of {width}x{height} pixels is too large for a JPEG ({LONGEST_JPEG_SIDE} at most)")
     options = [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality]
-    return cv2.imencode(".jpg", picture, options)[1].tobytes()
+    return code_picture(picture, ".jpg", options)
+
+
+def code_picture(picture: npt.NDArray[np.uint8], ending: str, options: Sequence[int] = ()) -> bytes:
+    """A picture, grey [H, W] or BGR [H, W, 3], as a file with that ending holds it.
+
+    MemoryError where OpenCV gives none: it only tells of it by a flag.
+    """
+    done, coded = cv2.imencode(ending, picture, options)
+    if not done:
+        raise MemoryError(f"a picture of {picture.shape[1]}x{picture.shape[0]} pixels cannot be coded as {ending}")
+    return coded.tobytes()
 
 
 def check_codec(codec: str, quality: int | None) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -108,7 +109,7 @@ def _from_start(path: Path) -> Iterator[av.VideoFrame]:
 def _read_index(path: Path) -> _Index | None:
     """None unless each packet has a time of its own and none is damaged or shown before the first key frame."""
     source = open_source(path)
-    with source.container:
+    with closing(source):
         if source.stream.codec_context.codec.name not in _ONE_FRAME_A_PACKET:
             return None
         try:
@@ -153,7 +154,7 @@ def _sought(path: Path, index: _Index, first: int, count: int) -> list[av.VideoF
     places = [place for key in reversed(index.keys[max(0, last - 2) : last]) for place in key.places]
     for place in dict.fromkeys(places):
         source = open_source(path)
-        with source.container:
+        with closing(source):
             try:
                 source.container.seek(place, stream=source.stream)
             except (av.FFmpegError, OSError):
