@@ -63,12 +63,20 @@ def _read_videos(path: Path, videos: Path, labels: dict[str, int]) -> list[Video
     listed: dict[str, Video] = {}
     for place, line in _lines(path):
         video = _parse_video(place, line, labels)
-        if not (videos / video.path).is_file():
-            raise ListError(f"{place}: no video {str(videos / video.path)!r}")
+        _check_video(place, videos / video.path)
         if video.name in listed:
             raise ListError(f"{place}: video {video.name!r} is listed twice")
         listed[video.name] = video
     return list(listed.values())
+
+
+def _check_video(place: str, path: Path) -> None:
+    try:
+        found = path.is_file()
+    except (OSError, ValueError) as error:  # a folder that may not be read, a name too long
+        raise ListError(f"{place}: video {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
+    if not found:
+        raise ListError(f"{place}: no video {str(path)!r}")
 
 
 def _parse_video(place: str, line: str, labels: dict[str, int]) -> Video:
@@ -79,7 +87,7 @@ def _parse_video(place: str, line: str, labels: dict[str, int]) -> Video:
         raise ListError(f"{place}: expected '<Class>/<file>', got {line!r}")
     if folder not in labels:
         raise ListError(f"{place}: class {folder!r} is not in classInd.txt")
-    if number is not None and int(number) != labels[folder] + 1:
+    if number is not None and number.lstrip("0") != str(labels[folder] + 1):
         raise ListError(f"{place}: class id is {number}, but {folder!r} has {labels[folder] + 1}")
     name = relative.with_suffix("").as_posix()
     return Video(relative.as_posix(), name, labels[folder])
@@ -88,7 +96,7 @@ def _parse_video(place: str, line: str, labels: dict[str, int]) -> Video:
 def _split_number(line: str) -> tuple[str, str | None]:
     """The file, which may have spaces, and the class id if there is one."""
     parts = line.rsplit(maxsplit=1)
-    if len(parts) == 2 and parts[1].isdecimal():
+    if len(parts) == 2 and parts[1].isascii() and parts[1].isdecimal():
         return parts[0], parts[1]
     return line, None
 

@@ -29,6 +29,7 @@ from twostream_ext.extraction import extract
 from twostream_ext.files import atomic_write
 from twostream_ext.flow import find_method
 from twostream_ext.models import StreamNet, SVMFusion, fused_top1
+from twostream_ext.noted import check_noted
 from twostream_ext.settings_files import claim
 
 PARTS = ("train", "test")
@@ -110,12 +111,11 @@ def read_summary(out: str | os.PathLike[str]) -> dict[str, Any]:
 def _read_json(root: Path, name: str, lack: str) -> dict[str, Any]:
     path = root / name
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        return check_noted(path, json.loads(path.read_text()), {}, CheckpointError)
     except FileNotFoundError:
         raise CheckpointError(f"{root}: holds {lack} (there is no {name} in it)") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    return content
 
 
 def _claim(

@@ -7,13 +7,14 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, float32, int64
 
 from twostream_ext.data import VideoSet
 from twostream_ext.engine.evaluate import evaluate
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.models import StreamNet
-from twostream_ext.tensor_files import read_tensors, write_tensors
+from twostream_ext.noted import check_noted
+from twostream_ext.tensor_files import read_tensors, take_tensor, write_tensors
 
 _KIND = "twostream scores 1"
 
@@ -36,8 +37,10 @@ def save_scores(path: str | os.PathLike[str], names: Sequence[str], labels: Tens
 
 def load_scores(path: str | os.PathLike[str]) -> Scores:
     """What `save_scores` wrote; CheckpointError if the file is missing, damaged or another."""
-    tensors, description = read_tensors(path, _KIND)
-    return Scores(description["names"], tensors["labels"], tensors["scores"])
+    file = read_tensors(path, _KIND)
+    names = check_noted(path, file.description, {"names": list[str]}, CheckpointError)["names"]
+    labels = take_tensor(path, file, "labels", int64, (len(names),))
+    return Scores(names, labels, take_tensor(path, file, "scores", float32, (len(names), None)))
 
 
 def write_scores(
