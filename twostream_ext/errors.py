@@ -3,9 +3,17 @@
 
 from __future__ import annotations
 
+import re
+
+_UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Line ends, a terminal's commands and halves of characters, which names in files may hold."""
+
 
 class TwoStreamError(Exception):
-    """Base of every error that a user can cause; its text is one line."""
+    """Base of every error that a user can cause; its text is one line, whatever is in the names that it quotes."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(_UNPRINTED.sub(lambda found: found[0].encode("unicode_escape").decode(), text))
 
 
 class VideoError(TwoStreamError):
@@ -52,3 +60,8 @@ class StoppedError(TwoStreamError):
 def describe(error: BaseException) -> str:
     """Another library's exception in one line, with its kind."""
     return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def first_line(error: BaseException) -> str:
+    """What another library says, without the lines that it adds for its own developers."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

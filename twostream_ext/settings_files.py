@@ -11,6 +11,7 @@ from typing import Any
 
 from twostream_ext.errors import SettingsError, TwoStreamError
 from twostream_ext.files import create_file
+from twostream_ext.noted import check_noted
 
 
 def claim(
@@ -39,9 +40,7 @@ def read_settings(path: Path, damaged: type[TwoStreamError]) -> dict[str, Any]:
         noted = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(f"{path}: cannot be read: {error}") from error
-    if not isinstance(noted, dict):
-        raise damaged(f"{path}: does not hold settings")
-    return noted
+    return check_noted(path, noted, {}, damaged)
 
 
 def compare_settings(place: Path, noted: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

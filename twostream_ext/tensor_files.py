@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from safetensors import safe_open
+from torch import Tensor, dtype
 
-from twostream_ext.errors import CheckpointError
+from twostream_ext.errors import CheckpointError, first_line
 from twostream_ext.files import atomic_write, remove_leftovers_of
 
 _DTYPES = {  # by the format's names
@@ -101,5 +101,27 @@ def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Any, dict
             if not isinstance(description, dict):
                 raise CheckpointError(f"{path}: its description is damaged")
             yield file, description
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever the system, safetensors, torch and json say of a damaged file
+        raise CheckpointError(f"{path}: cannot be read: {first_line(error)}") from error
+
+
+def take_tensor(
+    path: str | os.PathLike[str], file: TensorFile, name: str, kind: dtype, shape: tuple[int | None, ...]
+) -> Tensor:
+    """A tensor of a file by its name; CheckpointError, naming both, unless it has the type and the shape.
+
+    shape: None stands for a side of any length.
+    """
+    tensor = file.tensors.get(name)
+    sides = () if tensor is None else tuple(tensor.shape)
+    if tensor is None or tensor.dtype != kind or not _fits(sides, shape):
+        wanted = f"{kind} [{', '.join('any' if side is None else str(side) for side in shape)}]"
+        got = "none" if tensor is None else f"{tensor.dtype} {list(sides)}"
+        raise CheckpointError(f"{path}: {name} must be {wanted.replace('torch.', '')}, got {got.replace('torch.', '')}")
+    return tensor
+
+
+def _fits(sides: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    return len(sides) == len(shape) and all(each in (None, side) for side, each in zip(sides, shape, strict=True))

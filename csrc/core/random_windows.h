@@ -31,10 +31,10 @@ TWOSTREAM_HD Philox philox(uint64_t counter, uint64_t key) {
 
 // Uniform over the extent - window + 1 positions; 0 where the window does not fit.
 TWOSTREAM_HD int32_t draw_position(uint32_t number, int64_t extent, int32_t window) {
-  const int64_t positions = extent - window + 1;
-  if (positions <= 1) {
+  if (extent <= window) {  // before the difference, which 64 bits may not hold if the extent is negative
     return 0;
   }
+  const int64_t positions = extent - window + 1;
   const uint64_t bounded = static_cast<uint64_t>(positions < INT32_MAX ? positions : INT32_MAX);
   return static_cast<int32_t>((number * bounded) >> 32);
 }

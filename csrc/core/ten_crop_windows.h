@@ -10,8 +10,8 @@
 namespace twostream {
 
 TWOSTREAM_HD int32_t last_position(int64_t extent, int32_t window) {
-  const int64_t last = extent - window;
-  return static_cast<int32_t>(last < 0 ? 0 : (last < INT32_MAX ? last : INT32_MAX));
+  const int64_t last = extent > window ? extent - window : 0;  // of a negative extent, 64 bits may not hold it
+  return static_cast<int32_t>(last < INT32_MAX ? last : INT32_MAX);
 }
 
 TWOSTREAM_HD void place_ten_crop(const twostream_ten_crop_windows_args& args, int64_t sample) {

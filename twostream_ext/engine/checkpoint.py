@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor
@@ -23,10 +23,12 @@ from twostream_ext.models import (
     copy_backbone,
     load_pretrained,
 )
+from twostream_ext.noted import check_noted
 from twostream_ext.tensor_files import read_description, read_tensors, write_tensors
 
 _MODEL = "twostream model 1"
 _CHECKPOINT = "twostream checkpoint 1"
+_NET_SETTINGS = get_type_hints(NetSettings)
 _NET = "net."  # before the name of a weight in a checkpoint
 _MOMENTUM = "momentum."  # before the name of the weight that the buffer belongs to
 
@@ -62,25 +64,29 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
     of the user's own must be registered before (`register_backbone`).
     """
     tensors, description = read_tensors(path, _MODEL)
-    try:
-        net = build_unfilled_net(_net_settings(description))
-    except SettingsError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    kinds = {"net": dict[str, Any], "classes": dict[str, list[str]]}
+    classes: dict[str, list[str]] = check_noted(path, description, kinds, CheckpointError)["classes"]
+    settings = _net_settings(path, description)
+    counts = {dataset: len(names) for dataset, names in classes.items()}
+    if counts != settings.classes:
+        raise CheckpointError(f"{path}: has names of {counts} classes, its net has {settings.classes}")
+    _bound_by_weights(path, settings, tensors)
+    net = _built(path, settings)
     _load_weights(path, net, tensors, assign=True)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return TrainedNet(net.eval(), description["classes"])
+    return TrainedNet(net.eval(), classes)
 
 
 def model_digest(path: str | os.PathLike[str]) -> str:
     """`net_digest` of the net in a file of `save_model`, which is not built; CheckpointError as for `load_model`."""
     tensors, description = read_tensors(path, _MODEL)
-    return weights_digest(_net_settings(description), tensors)
+    check_noted(path, description, {"net": dict[str, Any]}, CheckpointError)
+    return weights_digest(_net_settings(path, description), tensors)
 
 
 def model_origin(path: str | os.PathLike[str]) -> Origin:
     """What the net in a file of `save_model` was trained on, as far as it is noted; reads the header alone."""
-    origin: Origin = read_description(path, _MODEL).get("made_from", NOTHING)
-    return origin
+    return _made_from(path, read_description(path, _MODEL))
 
 
 def start_from(net: StreamNet, path: str | os.PathLike[str]) -> None:
@@ -151,21 +157,30 @@ def load_checkpoint(
     no result) or other layers trained, or if it learnt from something else.
     """
     tensors, description = read_tensors(path, _CHECKPOINT)
-    _same(path, asdict(_net_settings(description)), asdict(net.settings))
+    kinds = {"net": dict[str, Any], "settings": dict[str, Any], "iteration": int}
+    check_noted(path, description, kinds, CheckpointError)
+    _same(path, asdict(_net_settings(path, description)), asdict(net.settings))
     asked = json.loads(json.dumps(asdict(settings)))  # with lists where there are tuples, as in the file
     del asked["checkpoint_every"]
     _same(path, description["settings"], asked)
     _same(path, description, {"trained_parameters": trained_parameters(net)})
-    other = unlike(description.get("made_from", NOTHING), made_from)
+    other = unlike(_made_from(path, description), made_from)
     if other is not None:
         raise CheckpointError(f"{path}: learnt from {other}; train in another directory, or put back what it was")
+    iteration: int = description["iteration"]
+    if not 0 <= iteration <= settings.iterations:
+        raise CheckpointError(f"{path}: is of iteration {iteration} of {settings.iterations}")
+    parameters = dict(net.named_parameters())
+    momenta = {n: tensors[_MOMENTUM + n] for n in parameters if _MOMENTUM + n in tensors}
+    for name, momentum in momenta.items():
+        wanted = list(parameters[name].shape)
+        if list(momentum.shape) != wanted:
+            raise CheckpointError(f"{path}: momentum of {name} must be {wanted}, got {list(momentum.shape)}")
     weights = {n.removeprefix(_NET): t for n, t in tensors.items() if n.startswith(_NET)}
     _load_weights(path, net, weights)
-    for name, parameter in net.named_parameters():
-        if _MOMENTUM + name in tensors:
-            buffer = torch.empty_like(parameter).copy_(tensors[_MOMENTUM + name])
-            optimizer.state[parameter]["momentum_buffer"] = buffer
-    iteration: int = description["iteration"]
+    for name, momentum in momenta.items():
+        buffer = torch.empty_like(parameters[name]).copy_(momentum)
+        optimizer.state[parameters[name]]["momentum_buffer"] = buffer
     return iteration
 
 
@@ -175,14 +190,46 @@ def _same(path: str | os.PathLike[str], written: Mapping[str, Any], asked: Mappi
             raise CheckpointError(f"{path}: made with {name} {written.get(name)!r}, now asked for {value!r}")
 
 
-def _net_settings(description: Mapping[str, Any]) -> NetSettings:
+def _net_settings(path: str | os.PathLike[str], description: Mapping[str, Any]) -> NetSettings:
     """The settings of the net in a file; also as 0.1.0 wrote them, which knew the two streams of the paper alone."""
     written = dict(description["net"])
     written.pop("mean_image", None)  # said of weights that were there anyway
     if "channels" not in written:
-        length = written["length"]  # 0 where frames are taken
+        length = check_noted(path, written, {"length": int}, CheckpointError)["length"]  # 0 where frames are taken
         written |= {"channels": 2 * length or 3, "takes_flow": length > 0}
+    unknown = written.keys() - _NET_SETTINGS.keys()
+    if unknown:
+        raise CheckpointError(f"{path}: its net has a setting {min(unknown)!r}, which this version does not know")
+    needed = {each.name: _NET_SETTINGS[each.name] for each in fields(NetSettings) if each.default is MISSING}
+    check_noted(path, written, needed | {name: _NET_SETTINGS[name] for name in written}, CheckpointError)
     return NetSettings(**written)
+
+
+def _made_from(path: str | os.PathLike[str], description: Mapping[str, Any]) -> Origin:
+    noted = {"made_from": {}, **description}  # 0.1.0 did not note it
+    origin: Origin = check_noted(path, noted, {"made_from": dict[str, Any]}, CheckpointError)["made_from"]
+    return origin
+
+
+def _bound_by_weights(path: str | os.PathLike[str], settings: NetSettings, tensors: Mapping[str, Tensor]) -> None:
+    """CheckpointError for a net that is larger than the file, before memory is taken for what the file claims.
+
+    Each channel and each class has a weight at least.
+    """
+    weights = sum(tensor.numel() for tensor in tensors.values())
+    for name, count in {"channels": settings.channels, **settings.classes}.items():
+        if not 1 <= count <= weights:
+            raise CheckpointError(f"{path}: claims {count} for {name}, and has {weights} weights")
+
+
+def _built(path: str | os.PathLike[str], settings: NetSettings) -> StreamNet:
+    """The net, still without its weights; CheckpointError if none can be made with these settings."""
+    try:
+        return build_unfilled_net(settings)
+    except SettingsError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except Exception as error:  # settings were checked one by one; what they give together a backbone alone knows
+        raise CheckpointError(f"{path}: no net can be made with its settings: {describe(error)}") from error
 
 
 def _load_weights(

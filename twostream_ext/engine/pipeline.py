@@ -30,6 +30,7 @@ from twostream_ext.files import atomic_write, check_directory, remove_leftovers
 from twostream_ext.flow import FlowStore, find_method
 from twostream_ext.media import FrameStore
 from twostream_ext.models import StreamNet, SVMFusion, fused_top1
+from twostream_ext.noted import check_noted
 from twostream_ext.settings_files import claim
 
 PARTS = ("train", "test")
@@ -116,14 +117,11 @@ def _read_json(root: Path, name: str, lack: str) -> dict[str, Any]:
     path = root / name
     check_directory(root, CheckpointError)
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return check_noted(path, json.loads(path.read_text(encoding="utf-8")), {}, CheckpointError)
     except FileNotFoundError:
         raise CheckpointError(f"{root}: holds {lack} (there is no {name} in it)") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: does not hold settings or results")
-    return content
 
 
 def _claim(

@@ -7,14 +7,15 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, float32, int64
 
 from twostream_ext.data import VideoSet
 from twostream_ext.engine.evaluate import evaluate
 from twostream_ext.engine.origin import NOTHING, Origin, net_digest, videos_origin
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.models import StreamNet
-from twostream_ext.tensor_files import read_tensors, write_tensors
+from twostream_ext.noted import check_noted
+from twostream_ext.tensor_files import read_tensors, take_tensor, write_tensors
 
 _KIND = "twostream scores 1"
 
@@ -53,21 +54,14 @@ def save_scores(
 
 def load_scores(path: str | os.PathLike[str]) -> Scores:
     """What `save_scores` wrote; CheckpointError if the file is missing, damaged or another."""
-    tensors, description = read_tensors(path, _KIND)
-    try:
-        names, labels, scores = description["names"], tensors["labels"], tensors["scores"]
-        classes, made_from = description.get("classes"), description.get("made_from", NOTHING)
-        fits = (
-            labels.shape == (len(names),)
-            and scores.ndim == 2
-            and len(scores) == len(names)
-            and (classes is None or len(classes) == scores.shape[1])
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: does not hold scores of videos: it lacks {error}") from error
-    if not fits:
-        raise CheckpointError(f"{path}: its names, labels and scores are not of the same videos and classes")
-    return Scores(names, labels, scores, classes, made_from)
+    file = read_tensors(path, _KIND)
+    noted = {"classes": None, "made_from": {}, **file.description}  # 0.1.0 did not note them
+    kinds = {"names": list[str], "classes": list[str] | None, "made_from": dict[str, Any]}
+    check_noted(path, noted, kinds, CheckpointError)
+    names, classes = noted["names"], noted["classes"]
+    labels = take_tensor(path, file, "labels", int64, (len(names),))
+    scores = take_tensor(path, file, "scores", float32, (len(names), None if classes is None else len(classes)))
+    return Scores(names, labels, scores, classes, noted["made_from"])
 
 
 def write_scores(

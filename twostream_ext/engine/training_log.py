@@ -17,6 +17,7 @@ from twostream_ext.errors import CheckpointError
 from twostream_ext.files import atomic_write, name_errors
 
 LOG_FILE = "log.csv"
+_DIGITS = 19  # of the largest iteration that there can be
 COLUMNS = ("iteration", "loss", "learning_rate", "seconds", "seconds_waiting")
 
 
@@ -89,12 +90,13 @@ def _keep_rows(path: Path, start: int) -> None:
     """Keep the lines of the iterations before `start`: those after it are done, and written, again."""
     rows: list[list[str]] = []
     if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            # A line that a full disk or a kill cut short has an iteration after the last checkpoint.
-            rows = [
-                row
-                for row in csv.reader(file)
-                if row and len(row[0]) < 20 and row[0].isdecimal() and int(row[0]) < start
-            ]
+        # A line that a full disk or a kill cut short has an iteration after the last checkpoint. After a loss of power
+        # there may be anything: what is no line of ours is left out.
+        lines = path.read_bytes().decode("ascii", errors="replace").splitlines()
+        rows = [row for line in lines if _is_before(start, (row := line.split(","))[0])]
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
+
+
+def _is_before(start: int, iteration: str) -> bool:
+    return len(iteration) <= _DIGITS and iteration.isascii() and iteration.isdecimal() and int(iteration) < start

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -28,14 +28,16 @@ from twostream_ext.media.container import (
     size_of,
     write_container,
 )
-from twostream_ext.media.directory import SETTINGS_FILE, Store, settings_dict
+from twostream_ext.media.directory import SETTINGS_FILE, Store, settings_dict, unnoted
 from twostream_ext.media.jpeg import check_codec, code_jpeg, decode_jpeg, largest_jpeg, most_pixels
+from twostream_ext.noted import check_noted
 from twostream_ext.ops import QuantizedFlow
 from twostream_ext.settings_files import read_settings
 
 FLOW_KIND = "flow"
 
 _RANGES = ("lo", "step", "mean")
+_SETTINGS = get_type_hints(FlowSettings)
 
 
 class CodedFlow(NamedTuple):
@@ -55,10 +57,11 @@ class _StoredClip(FlowClip):
         self.name = name
         self.path = container.path
         self.metadata = container.description
+        self.settings = _settings(self.path, self.metadata)
+        check_noted(self.path, self.metadata, {"frame_count": int, "fps": float}, FlowStoreError)
+        self.frame_count = self.metadata["frame_count"]
+        self.fps = float(self.metadata["fps"])
         try:
-            self.settings = _settings(self.metadata)
-            self.frame_count = int(self.metadata["frame_count"])
-            self.fps = float(self.metadata["fps"])
             self.size = size_of(self.metadata["size"])
             self.source_size = size_of(self.metadata["source_size"])
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
@@ -94,11 +97,8 @@ class OwnFlow(Store[FlowClip]):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
         if (self.path / SETTINGS_FILE).exists():
-            try:
-                self.settings = _settings(read_settings(self.path / SETTINGS_FILE, FlowStoreError))
-            except (KeyError, TypeError) as error:
-                place = self.path / SETTINGS_FILE
-                raise FlowStoreError(f"{place}: lacks the setting {error}") from error
+            place = self.path / SETTINGS_FILE
+            self.settings = _settings(place, read_settings(place, FlowStoreError))
         else:
             self.settings = first_settings(self)
 
@@ -222,18 +222,21 @@ def _join(path: str | os.PathLike[str], fields: list[CodedFlow]) -> CodedFlow:
     return CodedFlow(sizes.pop(), planes, np.concatenate([field.ranges for field in fields]))
 
 
-def _settings(noted: dict[str, Any]) -> FlowSettings:
+def _settings(place: Path, description: Any) -> FlowSettings:
+    """FlowStoreError, naming the place, if they are not what they must be."""
+    given = check_noted(place, description, {}, FlowStoreError)
+    noted = check_noted(place, {**unnoted(FlowSettings), **given}, _SETTINGS, FlowStoreError)
     return FlowSettings(
         method=noted["method"],
         smallest_side=noted["smallest_side"],
         codec=noted["codec"],
         quality=noted["quality"],
         directions=tuple(noted["directions"]),
-        bound=noted.get("bound"),
-        frame_step=noted.get("frame_step", 1),
-        sampled_fps=noted.get("sampled_fps"),
-        deinterlace=noted.get("deinterlace", False),
-        square_pixels=noted.get("square_pixels", False),
+        bound=noted["bound"],
+        frame_step=noted["frame_step"],
+        sampled_fps=noted["sampled_fps"],
+        deinterlace=noted["deinterlace"],
+        square_pixels=noted["square_pixels"],
     )
 
 

@@ -33,6 +33,7 @@ import numpy.typing as npt
 
 from twostream_ext.errors import FlowStoreError
 from twostream_ext.files import atomic_write
+from twostream_ext.noted import is_noted_as
 
 _FORMAT = "1"
 _NO_CHECKSUM = "0" * 8
@@ -177,9 +178,11 @@ def read_pictures_into(container: Container, series: str, first: int, targets: I
 
 
 def size_of(noted: Sequence[int]) -> tuple[int, int]:
-    """A size as JSON gives it back."""
+    """A size as JSON gives it back; ValueError if it is none."""
+    if not is_noted_as(noted, list[int]) or len(noted) != 2 or not all(0 < side < 1 << 31 for side in noted):
+        raise ValueError(f"a size: {noted!r:.80} is none")
     height, width = noted
-    return int(height), int(width)
+    return height, width
 
 
 def open_file(path: str | os.PathLike[str]) -> int:
@@ -311,9 +314,9 @@ def _parse_header(header: bytes, size: int) -> tuple[dict[str, str], dict[str, _
     end = 0
     for name, entry in table.items():
         begin, last_end = entry["data_offsets"][0], end
-        parsed = _Entry(_DTYPES[entry["dtype"]], tuple(entry["shape"]), *entry["data_offsets"])
-        end = parsed.end
-        if begin != last_end or end - begin != prod(parsed.shape) * parsed.dtype.itemsize:
+        _, end = entry["data_offsets"]
+        parsed = _Entry(_DTYPES[entry["dtype"]], tuple(entry["shape"]), last_end, end)
+        if type(end) is not int or begin != last_end or end - begin != prod(parsed.shape) * parsed.dtype.itemsize:
             raise _DamageError("the header is damaged")
         entries[name] = parsed
     if len(header) + end != size:

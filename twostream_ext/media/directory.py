@@ -100,12 +100,12 @@ def claim_directory(root: Path, kind: str, settings: Any) -> None:
     SettingsError, naming the directory and the setting, if they differ; FlowStoreError if what is noted is damaged.
     """
     noted = {"kind": kind, **settings_dict(settings)}
-    claim(root / SETTINGS_FILE, noted, FlowStoreError, unnoted=_unnoted(settings))
+    claim(root / SETTINGS_FILE, noted, FlowStoreError, unnoted=unnoted(settings))
 
 
 def compare_clip(path: Path, noted: Mapping[str, Any], settings: Any) -> None:
     """SettingsError, naming the file and the setting, unless a clip's description is of these settings."""
-    compare_settings(path, {**_unnoted(settings), **noted}, settings_dict(settings))
+    compare_settings(path, {**unnoted(settings), **noted}, settings_dict(settings))
 
 
 def settings_dict(settings: Any) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def settings_dict(settings: Any) -> dict[str, Any]:
     return plain
 
 
-def _unnoted(settings: Any) -> dict[str, Any]:
+def unnoted(settings: Any) -> dict[str, Any]:
     """Settings that earlier versions knew nothing of, as they were then: all that have a default."""
     return {
         field.name: field.default for field in dataclasses.fields(settings) if field.default is not dataclasses.MISSING

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from twostream_ext.errors import FlowStoreError
 from twostream_ext.media.container import Container, Pictures, read_pictures, size_of, write_container
 from twostream_ext.media.directory import Store, settings_dict
-from twostream_ext.media.jpeg import check_codec, code_jpeg
+from twostream_ext.media.jpeg import check_codec, code_jpeg, decode_frame
+from twostream_ext.noted import check_noted
 
 KIND = "frames"
 _SERIES = "frames"
@@ -55,13 +56,16 @@ class FrameClip:
         self._container = container
         self.name = name
         self.metadata = container.description
+        check_noted(container.path, self.metadata, {"fps": float}, FlowStoreError)
+        self.fps = float(self.metadata["fps"])
         try:
-            self.fps = float(self.metadata["fps"])
             self.size = size_of(self.metadata["size"])
             self.source_size = size_of(self.metadata["source_size"])
             self._count = len(container.arrays[f"{_SERIES}.offsets"]) - 1
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise FlowStoreError(f"{container.path}: the description lacks {error}") from error
+        if _SERIES not in container.positions:
+            raise FlowStoreError(f"{container.path}: has no frames")
 
     @property
     def fingerprint(self) -> str:
@@ -80,10 +84,10 @@ class FrameClip:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}: frame {index} of {len(self)} was asked for")
         picture = read_pictures(self._container, _SERIES, index, 1)[0]
-        frame = cv2.imdecode(picture, cv2.IMREAD_COLOR_RGB)
-        if frame is None or frame.shape != (*self.size, 3):
+        frame = decode_frame(picture, self.size)
+        if frame is None:
             raise FlowStoreError(f"{self._container.path}: frame {index} cannot be decoded")
-        return np.asarray(frame, dtype=np.uint8)
+        return frame
 
 
 class FrameStore(Store[FrameClip]):

@@ -95,6 +95,20 @@ def decode_jpeg(picture: npt.NDArray[np.uint8], plane: npt.NDArray[np.uint8]) ->
     return _decode(picture, plane)
 
 
+def decode_frame(picture: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8] | None:
+    """Decode a JPEG, uint8 [bytes], to RGB uint8 [H, W, 3]; None if it is none of that size.
+
+    No memory is made for one of another size, nor for more pixels than the bytes can have.
+    """
+    if jpeg_size(picture) != size or size[0] * size[1] > most_pixels(len(picture)):
+        return None
+    try:
+        frame = cv2.imdecode(picture, cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        return None
+    return None if frame is None or frame.shape != (*size, 3) else np.asarray(frame, np.uint8)
+
+
 def _decode_and_copy(picture: npt.NDArray[np.uint8], plane: npt.NDArray[np.uint8]) -> bool:
     if jpeg_size(picture) != plane.shape:
         return False

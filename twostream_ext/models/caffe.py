@@ -82,7 +82,9 @@ def _array(path: AnyPath, name: str, blob: Any) -> Array:
     data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     shape = list(blob.shape.dim) if blob.HasField("shape") else [blob.num, blob.channels, blob.height, blob.width]
     dtype = np.dtype("<f8" if doubles else "<f4")
-    if min(shape, default=1) < 0 or len(data) != dtype.itemsize * int(np.prod(shape, dtype=object)):
+    # A side of 0 would let the others be anything.
+    possible = min(shape, default=1) >= 0 and max(shape, default=0) <= len(data)
+    if not possible or len(data) != dtype.itemsize * int(np.prod(shape, dtype=object)):
         raise CheckpointError(f"{path}: {name} of shape {shape} has {len(data) / dtype.itemsize:g} values")
     return np.frombuffer(data, dtype).reshape(shape)
 

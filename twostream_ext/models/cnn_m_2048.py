@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -156,7 +157,7 @@ def _initialise(layer: nn.Module) -> None:
 
 
 def _check(width: float, input_size: int, dropout: float) -> None:
-    if not width > 0:
+    if not 0 < width < math.inf:
         raise SettingsError(f"CNNM2048: width must be above 0, got {width}")
     if input_size < SMALLEST_INPUT:
         raise SettingsError(

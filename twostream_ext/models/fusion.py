@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from twostream_ext.errors import SettingsError
-from twostream_ext.tensor_files import read_tensors, write_tensors
+from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.noted import check_noted
+from twostream_ext.tensor_files import read_tensors, take_tensor, write_tensors
 
 _KIND = "twostream svm fusion 1"
 _ITERATIONS = 100_000  # of the solver; far above what it needs on softmax scores
@@ -103,12 +104,20 @@ class SVMFusion:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SVMFusion:
         """What `save` wrote; CheckpointError if the file is missing, damaged or another."""
-        tensors, description = read_tensors(path, _KIND)
-        fusion = cls(C=description["C"])
-        fusion.made_from = description.get("made_from", {})
-        fusion._weights = tensors["weights"].numpy()
-        fusion._intercepts = tensors["intercepts"].numpy()
-        fusion._classes = tensors["classes"].numpy()
+        file = read_tensors(path, _KIND)
+        noted = check_noted(
+            path, {"made_from": {}, **file.description}, {"C": float, "made_from": dict[str, Any]}, CheckpointError
+        )
+        if not noted["C"] > 0:
+            raise CheckpointError(f"{path}: C must be above 0, got {noted['C']}")
+        fusion = cls(C=noted["C"])
+        fusion.made_from = noted["made_from"]  # 0.1.0 did not note it
+        weights = take_tensor(path, file, "weights", torch.float64, (None, None))
+        if not weights.numel():
+            raise CheckpointError(f"{path}: weights are {list(weights.shape)}: there are none")
+        fusion._weights = weights.numpy()
+        fusion._intercepts = take_tensor(path, file, "intercepts", torch.float64, (len(weights),)).numpy()
+        fusion._classes = take_tensor(path, file, "classes", torch.int64, (len(weights),)).numpy()
         return fusion
 
 

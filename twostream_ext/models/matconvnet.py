@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from twostream_ext.errors import CheckpointError
+from twostream_ext.models.matlab import MatlabError, read_matlab
 from twostream_ext.models.released import AnyPath, Array, ReleasedLayer, ReleasedNet, check_response_norm
 
 
@@ -17,23 +19,21 @@ def read_matconvnet(path: AnyPath) -> ReleasedNet:
     Layers hold `weights{1}`, `weights{2}`, or in older files `filters` and `biases`; filters are [height, width, in,
     out], full layers are convolutions too, and the first takes RGB.
     """
-    import scipy.io
-
     try:
-        file = scipy.io.loadmat(path)  # all of it, so that a cut is noticed wherever it is
+        file = read_matlab(Path(path))  # all of it, so that a cut is noticed wherever it is
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # SciPy's reader lets out whatever a damaged file leads it to
-        raise CheckpointError(f"{path}: damaged, SciPy cannot read it ({type(error).__name__})") from error
-    if "layers" not in file or file["layers"].dtype != object:
+    except MatlabError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(file.get("layers"), list):
         raise CheckpointError(f"{path}: has no cell array `layers`, as nets of MatConvNet's simplenn form have")
     layers = {}
-    for layer in file["layers"].flat:
+    for layer in file["layers"]:
         name = _text(_field(layer, "name"))
         if _text(_field(layer, "type")) in ("normalize", "lrn"):  # the older and the newer name
             _check_response_norm(path, name, _field(layer, "param"))
         filters, biases = _weights(layer)
-        if _is_numeric(filters) and _is_numeric(biases):
+        if isinstance(filters, np.ndarray) and isinstance(biases, np.ndarray):
             layers[name] = ReleasedLayer(_outputs_first(filters), biases)
     if not layers:
         raise CheckpointError(f"{path}: no layer has weights, as those of MatConvNet's simplenn form have")
@@ -44,7 +44,7 @@ def _weights(layer: Any) -> tuple[Any, Any]:
     pair = _field(layer, "weights")
     if pair is None:
         return _field(layer, "filters"), _field(layer, "biases")
-    return (pair.flat[0], pair.flat[1]) if pair.dtype == object and pair.size == 2 else (None, None)
+    return (pair[0], pair[1]) if isinstance(pair, list) and len(pair) == 2 else (None, None)
 
 
 def _outputs_first(filters: Array) -> Array:
@@ -58,31 +58,28 @@ def _mean(path: AnyPath, file: dict[str, Any]) -> Array | None:
     """Find `meta.normalization.averageImage`, in older files without `meta`: [height, width, 3] or 3 numbers."""
     normalization = _field(file.get("meta"), "normalization")
     image = _field(file.get("normalization") if normalization is None else normalization, "averageImage")
-    if image is None or not image.size:
+    if image is None or (isinstance(image, np.ndarray) and not image.size):
         return None
-    if not _is_numeric(image) or not (image.size == 3 or (image.ndim == 3 and image.shape[2] == 3)):
-        raise CheckpointError(f"{path}: averageImage must be [height, width, 3] or 3 numbers, got {list(image.shape)}")
+    is_array = isinstance(image, np.ndarray)
+    if not is_array or not (image.size == 3 or (image.ndim == 3 and image.shape[2] == 3)):
+        got = list(image.shape) if is_array else f"a {type(image).__name__}"
+        raise CheckpointError(f"{path}: averageImage must be [height, width, 3] or 3 numbers, got {got}")
     mean: Array = image.reshape(3) if image.size == 3 else image.transpose(2, 0, 1)
     return mean
 
 
 def _check_response_norm(path: AnyPath, name: str, constants: Any) -> None:
     """MatConvNet's are size, kappa, alpha and beta, of which alpha is that of one square."""
-    if not _is_numeric(constants) or constants.size != 4:
+    if not isinstance(constants, np.ndarray) or constants.size != 4:
         raise CheckpointError(f"{path}: {name} has no four constants `param`")
     size, k, alpha, beta = (float(each) for each in constants.flat)
     check_response_norm(path, name, size=size, alpha=alpha * size, beta=beta, k=k)
 
 
 def _field(struct: Any, name: str) -> Any:
-    """Read a field of a 1x1 struct; None where there is no such field, or no struct."""
-    names = getattr(getattr(struct, "dtype", None), "names", None)
-    return struct[name].flat[0] if names and name in names and struct.size else None
+    """Read a field of a struct; None where there is no such field, or no struct."""
+    return struct.get(name) if isinstance(struct, dict) else None
 
 
 def _text(value: Any) -> str:
-    return str(value.flat[0]) if isinstance(value, np.ndarray) and value.size else ""
-
-
-def _is_numeric(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
+    return value if isinstance(value, str) else ""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from twostream_ext.errors import SettingsError
+from twostream_ext.errors import SettingsError, first_line
 from twostream_ext.models.backbone_settings import BackboneSettings
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
 
@@ -70,11 +70,13 @@ def _check(name: str, settings: BackboneSettings) -> None:
 
 
 def _create(name: str, channels: int, *, pretrained: bool) -> Any:
+    if ":" in name:  # the address of a hub or of a folder: a model file, which may come from anyone, names its backbone
+        raise NoTimmNetError("has no nets with a colon in their names; nets from elsewhere are not fetched")
     timm = _import_timm()
     try:
         return timm.create_model(name, pretrained=pretrained, in_chans=channels, num_classes=0)
     except Exception as error:  # of whatever kind: the name, the network, the hub, the net's own
-        raise NoTimmNetError(f"cannot make it: {_first_line(error)}") from error
+        raise NoTimmNetError(f"cannot make it: {first_line(error)}") from error
 
 
 def _import_timm() -> ModuleType:
@@ -82,7 +84,7 @@ def _import_timm() -> ModuleType:
         import timm
     except Exception as error:  # a torchvision that does not fit torch raises a RuntimeError
         raise NoTimmNetError(
-            f"cannot be imported ({_first_line(error)}): pip install 'twostream_ext[timm]', and the torchvision that "
+            f"cannot be imported ({first_line(error)}): pip install 'twostream_ext[timm]', and the torchvision that "
             "belongs to your torch"
         ) from error
     module: ModuleType = timm
@@ -127,7 +129,3 @@ def _normalisation(trained_on: dict[str, Any]) -> tuple[Tensor, Tensor] | tuple[
         return None, None
     scale, shift = our_std / std, (our_mean - mean) / std
     return scale.float().view(1, 3, 1, 1), shift.float().view(1, 3, 1, 1)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -80,8 +80,7 @@ def write_door(
         of: the arguments that have a derivative.
         filled: the arguments of the `.out` form.
     """
-    lines = [
-        f"def {name}({', '.join(each.name for each in parameters)}, out=None):",
+    body = [
         f"_first = {parameters[0].name}",
         *_unpacking(parameters),
         *(f"{each.name} = {_conversion(name, each)}" for each in parameters),
@@ -94,7 +93,15 @@ def write_door(
         *_filling(parameters, outputs, filled),
         "return out",
     ]
-    return "\n    ".join(lines)
+    lines = [
+        f"def {name}({', '.join(each.name for each in parameters)}, out=None):",
+        "    try:",
+        *(f"        {line}" for line in body),
+        "    except (RuntimeError, MemoryError) as _error:",
+        f"        _add_name({name!r}, _error)",
+        "        raise",
+    ]
+    return "\n".join(lines)
 
 
 def _unpacking(parameters: Sequence[Parameter]) -> Iterator[str]:

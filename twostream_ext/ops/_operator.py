@@ -79,6 +79,7 @@ class Operator(Generic[Result]):
             "_check_size": self._check_size,
             "_take_out": self._take_outputs,
             "_mirror": self._mirror,
+            "_add_name": _add_name,
             **{f"_take_{each.name}": KINDS[each.kind].take for each in self.parameters},
         }
         if self.gradient is not None:
@@ -188,6 +189,12 @@ class Operator(Generic[Result]):
         register(f"{name}.out({filled}, *, {written}) -> ()", fill, fake_fill)
         packet = getattr(torch.ops.twostream, name)
         self.default, self.out = packet.default, packet.out
+
+
+def _add_name(name: str, error: Exception) -> None:
+    """Let what torch says of an argument, or of memory that is not there, name the operator that it came from."""
+    if name not in str(error):
+        error.args = (f"{name}: {error}",)
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[Parameter, ...]:
