@@ -273,8 +273,8 @@ def _read(path: Path) -> None:
 
 
 def _is_plain(line: str) -> bool:
-    """One of ours, or the line of a video that failed, which begins with its path."""
-    return line.startswith(("twostream: ", "/"))
+    """One of ours, of a video that failed, which begins with its path, or of a library that is short of memory."""
+    return line.startswith(("twostream: ", "/", "[ERROR:", "[ WARN:", "libpng "))
 
 
 class Fault(NamedTuple):
@@ -300,7 +300,8 @@ def try_all(scene: Path, command: str, kind: str, faults: Faults, most: int, who
     _empty(out)
     calls = run(arguments, scene, faults, KINDS[kind]).calls
     failed, wrong = 0, []
-    for at in sorted({1 + round(number * (calls - 1) / max(1, most - 1)) for number in range(min(most, calls))}):
+    count = min(most, calls)
+    for at in sorted({1 + round(number * (calls - 1) / max(1, count - 1)) for number in range(count)}):
         _empty(out)
         inputs = sizes_and_times(scene)
         ended = run(arguments, scene, faults, KINDS[kind], at)
