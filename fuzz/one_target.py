@@ -22,10 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "python_tests"), os.environ.get("TWOSTREAM_FUZZED", str(ROOT))]
 with atheris.instrument_imports(include=["twostream_ext"]):
     from fuzz_oracle import confine, judge, kind_of
-    from fuzz_targets import TARGETS, seeds_of
+    from fuzz_targets import TARGETS, register_small_net, seeds_of
 
 
 def main() -> None:
+    register_small_net()
     target = TARGETS[sys.argv[1]]
     folder = Path(tempfile.mkdtemp(prefix="twostream_fuzz_"))
 

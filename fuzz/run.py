@@ -32,7 +32,7 @@ sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "python_tests"), str(ROOT)]
 
 import machine  # noqa: E402  beside the benchmarks
 import torch  # noqa: E402
-from fuzz_targets import TARGETS, seeds_of  # noqa: E402
+from fuzz_targets import TARGETS, register_small_net, seeds_of  # noqa: E402
 
 C_TARGETS = re.findall(r'\{"(\w+)", \w+\}', (ROOT / "fuzz" / "c_api.cpp").read_text())
 LIMITS = ("-timeout=5", "-print_final_stats=1", "-verbosity=1")
@@ -156,7 +156,7 @@ def main() -> int:
     parser.add_argument("--targets", nargs="+", choices=[*TARGETS, *C_TARGETS], default=[*TARGETS, *C_TARGETS])
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "fuzzing.json")
     options = parser.parse_args()
-
+    register_small_net()
     program = None
     if any(name in C_TARGETS for name in options.targets):
         if shutil.which("clang++") is None:

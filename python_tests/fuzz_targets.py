@@ -353,4 +353,6 @@ def seeds_of(target: Target) -> list[bytes]:
         return target.seeds(Path(folder))
 
 
-register_backbone("fuzz_small", Small)
+def register_small_net() -> None:
+    """Make the backbone of the nets in the seeds known; to be called before they are made."""
+    register_backbone("fuzz_small", Small)

@@ -27,8 +27,9 @@ from typing import Any
 
 import pytest
 from fuzz_oracle import MEMORY, FoundError, confine, judge, kind_of
-from fuzz_targets import TARGETS, Target, seeds_of
+from fuzz_targets import TARGETS, Target, register_small_net, seeds_of
 
+from twostream_ext import models
 from twostream_ext.engine import load_model
 from twostream_ext.errors import CheckpointError, FlowStoreError, SettingsError
 from twostream_ext.media import FrameStore, container
@@ -39,6 +40,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CORPUS = Path(__file__).parent / "fuzz_corpus"
 COUNT = 200  # new inputs of each target
 LONGEST = 5  # seconds for one input
+
+
+@pytest.fixture(autouse=True)
+def _small_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known in these tests, and in no others."""
+    monkeypatch.setattr("twostream_ext.models.backbones._registered", dict(models.backbones._registered))
+    register_small_net()
 
 
 @cache

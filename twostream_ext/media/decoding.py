@@ -200,6 +200,8 @@ def _open_file(path: Path) -> _File:
     if not path.is_file():
         raise VideoError(f"{path}: is not a file")
     try:
+        if not path.stat().st_size:
+            raise VideoError(f"{path}: is empty")
         return _File(path)
     except OSError as error:
         raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
