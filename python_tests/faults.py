@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import training_runs
@@ -454,8 +454,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{total} faults, {len(wrong)} wrong")
     if options.out:
         found = [fault._asdict() for fault in wrong]
-        options.out.write_text(json.dumps({"faults": counts, "total": total, "wrong": found}, indent=1) + "\n")
+        record = {**_facts(), "faults": counts, "total": total, "wrong": found}
+        options.out.write_text(json.dumps(record, indent=1) + "\n")
     return 1 if wrong else 0
+
+
+def _facts() -> dict[str, Any]:
+    """Date, commit, machine and versions, as all results have them."""
+    sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+    import machine
+
+    facts: dict[str, Any] = machine.facts(torch.device("cpu"), 1)
+    return facts
 
 
 def _import_all() -> None:
