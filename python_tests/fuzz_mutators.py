@@ -15,6 +15,8 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
 
+from released_files import varint
+
 Mutator = Callable[[random.Random, bytes], bytes]
 
 _NUMBERS = (0, 1, -1, 2, 7, 255, 256, 65535, 2**31 - 1, 2**31, 2**32, 2**40, 2**63 - 1, 2**63, 2**64, -(2**63), 10**30)
@@ -295,25 +297,16 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 def _message_bytes(message: list[_Field]) -> bytes:
     out = bytearray()
     for number, wire, value in message:
-        out += _varint_bytes(number << 3 | wire)
+        out += varint(number << 3 | wire)
         if wire == 0:
-            out += _varint_bytes(value)
+            out += varint(value)
             continue
         content = _message_bytes(value) if isinstance(value, list) else value
         if wire == 2:
-            out += _varint_bytes(len(content)) + content
+            out += varint(len(content)) + content
         else:
             size = {1: 8, 5: 4}[wire]
             out += content[:size].ljust(size, b"\0")
-    return bytes(out)
-
-
-def _varint_bytes(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
     return bytes(out)
 
 

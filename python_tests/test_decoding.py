@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from fractions import Fraction
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -639,3 +640,10 @@ def test_what_the_system_cannot_read_is_an_error_and_no_damage(
         reads = 0
         with pytest.raises(VideoError, match=rf"{name}: cannot be read: Input/output error"):
             list(read_video(path))
+
+
+@pytest.mark.parametrize("name", ["carphone_pristine.mp4", "bikes.mp4"])
+def test_grey_of_luma_is_near_that_which_opencv_makes_of_rgb(real_clips: Path, name: str) -> None:
+    frames = list(islice(open_video(real_clips / name).frames, 20))
+    differences = [difference(frame.grey(), grey_of(frame.rgb())) for frame in frames]
+    assert 0 < sum(differences) / len(differences) < 2

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Files that anyone may have written: the inputs that once broke a reader, some thousands of new ones, planted faults.
 
-fuzz/run.py does the same for as long as one likes, led by coverage.
+python_tests/fuzz/run.py does the same for as long as one likes, led by coverage.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from twostream_ext.tensor_files import read_tensors, write_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = Path(__file__).parent / "fuzz_corpus"
+FUZZERS = Path(__file__).parent / "fuzz"
 COUNT = 200  # new inputs of each target
 LONGEST = 5  # seconds for one input
 
@@ -249,7 +250,13 @@ def test_atheris_finds_a_planted_type_error(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     (corpus / "seed").write_bytes(seeds_of(TARGETS["scores"])[0])
-    command = [sys.executable, str(ROOT / "fuzz" / "one_target.py"), "scores", "-max_total_time=120", str(corpus)]
+    command = [
+        sys.executable,
+        str(FUZZERS / "one_target.py"),
+        "scores",
+        "-max_total_time=120",
+        str(corpus),
+    ]
     environment = {**os.environ, "TWOSTREAM_FUZZED": str(copy)}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0, done.stderr[-1000:]
@@ -261,7 +268,7 @@ def test_atheris_finds_a_planted_type_error(tmp_path: Path) -> None:
 def test_libfuzzer_finds_a_planted_step_out_of_a_field(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if shutil.which("clang++") is None:
         pytest.skip("clang is not installed")
-    monkeypatch.syspath_prepend(ROOT / "fuzz")
+    monkeypatch.syspath_prepend(FUZZERS)
     import run
 
     top = "{clamp(numbers[0], 0, sample.height - height),"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One target of python_tests/fuzz_targets.py under atheris; fuzz/run.py starts it.
+"""One target of python_tests/fuzz_targets.py under atheris; python_tests/fuzz/run.py starts it.
 
-    python fuzz/one_target.py "flow clip" [libFuzzer's arguments]
+    python python_tests/fuzz/one_target.py "flow clip" [libFuzzer's arguments]
 
 Half of the mutants are libFuzzer's own, half are made so that lengths and checksums fit again.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import atheris
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 sys.path[:0] = [str(ROOT / "python_tests"), os.environ.get("TWOSTREAM_FUZZED", str(ROOT))]
 with atheris.instrument_imports(include=["twostream_ext"]):

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Fuzzing with coverage: the readers and operators by atheris, the C API by libFuzzer under ASan and UBSan.
 
-    python fuzz/run.py [--seconds 60] [--jobs 1] [--targets NAME ...] [--out benchmarks/results/fuzzing.json]
+    python python_tests/fuzz/run.py [--seconds 60] [--jobs 1] [--targets NAME ...] [--out FILE]
 
 Needs `pip install atheris` for the Python targets (python_tests/fuzz_targets.py) and clang with its runtime
-(`apt-get install clang libclang-rt-14-dev`) for those in C (fuzz/c_api.cpp). Each target gets so many seconds, starting
-from its seeds, the inputs kept in python_tests/fuzz_corpus and what an earlier run left in build/fuzz. What is found is
-said, kept in build/fuzz/found, and counted; a target goes on after a finding until its time is up. Targets that are not
+(`apt-get install clang libclang-rt-14-dev`) for those in C (c_api.cpp beside this file). Each target gets so many
+seconds, starting from its seeds, the inputs kept in python_tests/fuzz_corpus and what an earlier run left in
+build/fuzz. What is found is said, kept in build/fuzz/found, and counted; a target goes on after a finding until its
+time is up. Targets that are not
 among those asked for keep their entries in the file. The exit code is 1 if something was found.
 """
 
@@ -25,7 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "fuzz"
 CORPUS = ROOT / "python_tests" / "fuzz_corpus"
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "python_tests"), str(ROOT)]
@@ -34,7 +36,7 @@ import machine  # noqa: E402  beside the benchmarks
 import torch  # noqa: E402
 from fuzz_targets import TARGETS, register_small_net, seeds_of  # noqa: E402
 
-C_TARGETS = re.findall(r'\{"(\w+)", \w+\}', (ROOT / "fuzz" / "c_api.cpp").read_text())
+C_TARGETS = re.findall(r'\{"(\w+)", \w+\}', (HERE / "c_api.cpp").read_text())
 LIMITS = ("-timeout=5", "-print_final_stats=1", "-verbosity=1")
 _LONGEST = 1 << 16  # bytes of an input
 _FLAGS = (
@@ -55,7 +57,7 @@ def build_c_api(sources: Path, build: Path) -> Path:
         jobs.append((source, has))
         if source.stem not in ("dispatch", "parallel", "version", "without_cuda") and "_windows" not in source.stem:
             jobs.append((source, ["-mavx2", "-mfma", "-mf16c", "-DTWOSTREAM_AVX2", "-Dtwostream=twostream_avx2"]))
-    newest = max(path.stat().st_mtime for path in (*sources.rglob("*"), ROOT / "fuzz" / "c_api.cpp"))
+    newest = max(path.stat().st_mtime for path in (*sources.rglob("*"), HERE / "c_api.cpp"))
     if program.exists() and program.stat().st_mtime > newest:
         return program
 
@@ -67,7 +69,17 @@ def build_c_api(sources: Path, build: Path) -> Path:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compile_one, jobs))
-    _call([*common, "-fsanitize=fuzzer", str(ROOT / "fuzz" / "c_api.cpp"), *objects, "-ldl", "-o", str(program)])
+    _call(
+        [
+            *common,
+            "-fsanitize=fuzzer",
+            str(HERE / "c_api.cpp"),
+            *objects,
+            "-ldl",
+            "-o",
+            str(program),
+        ]
+    )
     return program
 
 
@@ -125,7 +137,7 @@ def _kind(text: str) -> str:
         r"(ERROR: libFuzzer: .*)$",
     ):
         if match := re.search(pattern, text, re.MULTILINE):
-            return re.sub(r"/\S*/(?=csrc/|fuzz/|python_tests/|twostream_ext/)", "", match[1])[:200]
+            return re.sub(r"/\S*/(?=csrc/|python_tests/|twostream_ext/)", "", match[1])[:200]
     return "ended: " + text[-200:]
 
 
@@ -165,7 +177,12 @@ def main() -> int:
 
     def one(name: str) -> dict[str, Any]:
         if name in TARGETS:
-            command = [sys.executable, str(ROOT / "fuzz" / "one_target.py"), name, f"-max_len={_LONGEST}"]
+            command = [
+                sys.executable,
+                str(HERE / "one_target.py"),
+                name,
+                f"-max_len={_LONGEST}",
+            ]
             command += ["-rss_limit_mb=2048"]  # torch alone is half of it; what is asked for beyond is limited inside
             noted = fuzz(name, command, _environment(), options.seconds, _corpora(name, seeds_of(TARGETS[name])))
             noted = {"tool": "atheris", **noted}
