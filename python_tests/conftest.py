@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -32,6 +35,14 @@ hypothesis.settings.load_profile("sanitized" if SANITIZED else "default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`, give each process a run of neighbouring tests: most fixtures are made once, as in one process."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 def runs_cuda_on_host(item: pytest.Item) -> bool:
@@ -79,6 +90,15 @@ def build_cuda_on_host(build: Path, target: str = "_C_cuda_on_host", race_check:
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process of `pytest -n` is in here for that folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def cuda_on_host() -> object:
     """The CUDA kernels, running on CPU tensors: a stand-in for `_C` with the same functions."""
@@ -86,7 +106,8 @@ def cuda_on_host() -> object:
         pytest.skip("the CUDA sources are not beside the tests")
     build = Path(SANITIZED) if SANITIZED else ROOT / "build" / ("race_check" if RACE_CHECK else "cuda_on_host")
     if not SANITIZED:
-        build_cuda_on_host(build, race_check=RACE_CHECK)
+        with alone_in(build):
+            build_cuda_on_host(build, race_check=RACE_CHECK)
     path = next(build.glob("_C_cuda_on_host*.so"))
     spec = importlib.util.spec_from_file_location("_C_cuda_on_host", path)
     assert spec is not None

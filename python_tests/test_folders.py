@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,19 +88,19 @@ def test_a_clip_is_found_under_the_name_of_a_link_to_its_folder(tmp_path: Path) 
 
 
 @pytest.fixture
-def closed(tmp_path: Path) -> Iterator[Path]:
+def closed() -> Iterator[Path]:
     """Videos of two classes, of which nobody but root may read one."""
     if os.getuid() != 0:
         pytest.skip("only root can become another user")
-    for folder in (tmp_path, *tmp_path.parents[:-1]):
-        if folder.stat().st_uid == 0 and str(folder).startswith(str(tmp_path.parents[1])):
-            folder.chmod(0o755)
-    make_lists(tmp_path)
-    (tmp_path / "c1").chmod(0o000)
-    (tmp_path / "out").mkdir()
-    os.chown(tmp_path / "out", NOBODY, NOBODY)
-    yield tmp_path
-    (tmp_path / "c1").chmod(0o755)
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder = Path(name)
+        folder.chmod(0o755)
+        make_lists(folder)
+        (folder / "c1").chmod(0o000)
+        (folder / "out").mkdir()
+        os.chown(folder / "out", NOBODY, NOBODY)
+        yield folder
+        (folder / "c1").chmod(0o755)
 
 
 def test_a_folder_that_may_not_be_read_is_named(closed: Path) -> None:

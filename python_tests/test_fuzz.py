@@ -6,6 +6,7 @@ python_tests/fuzz/run.py does the same for as long as one likes, led by coverage
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.util
 import multiprocessing
 import os
@@ -192,6 +193,7 @@ def hang(path: Path) -> None:
 
 
 def crash(path: Path) -> None:
+    faulthandler.disable()  # pytest's would print where
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
