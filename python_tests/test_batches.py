@@ -242,8 +242,10 @@ def test_stores_of_jpegs_are_read_by_workers_after_the_parent(tmp_path: Path) ->
 
 def test_readers_can_be_sent_to_spawned_processes(flow_store: FlowStore) -> None:
     from twostream_ext.data.batches import _PieceReader
+    from twostream_ext.data.sampling import order_by_class
 
-    read = _PieceReader(flow_store, VIDEOS, BatchPlan(2, 0), FlowStacks(4), threads=2)
+    by_class = order_by_class([video.label for video in VIDEOS])
+    read = _PieceReader(flow_store, VIDEOS, by_class, BatchPlan(2, 0), FlowStacks(4), threads=2)
     copy = pickle.loads(pickle.dumps(read))
     (one, labels), (other, same_labels) = read(3), copy(3)
     assert labels == same_labels

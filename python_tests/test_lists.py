@@ -91,6 +91,43 @@ def test_names_with_every_character_of_hmdb_and_spaces(tmp_path: Path) -> None:
     assert split.test[1] == Video("Archery/99.avi", "Archery/99", 1)
 
 
+@pytest.mark.parametrize(
+    ("line", "path", "name"),
+    [
+        ("./Archery//a/.././b.avi", None, None),
+        ("./Archery//./b.avi 1", "Archery/b.avi", "Archery/b"),
+        ("more/Archery/b.v2.avi", "more/Archery/b.v2.avi", "more/Archery/b.v2"),
+        ("more.dots/Archery/b", "more.dots/Archery/b", "more.dots/Archery/b"),
+        ("Archery/.b.avi", "Archery/.b.avi", "Archery/.b"),
+        ("Archery/.b", "Archery/.b", "Archery/.b"),
+        ("Archery/b.", "Archery/b.", "Archery/b."),
+    ],
+)
+def test_ways_to_write_a_path(tmp_path: Path, line: str, path: str | None, name: str | None) -> None:
+    write_set(tmp_path, test=[line])
+    if path is None or name is None:
+        with pytest.raises(ListError, match="expected '<Class>/<file>'"):
+            read_ucf_lists(tmp_path, tmp_path)
+    else:
+        assert read_ucf_lists(tmp_path, tmp_path).test == [Video(path, name, 0)]
+
+
+def test_a_video_by_a_link_is_there_and_a_folder_or_a_link_to_nothing_is_none(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    for name in ("link", "broken", "folder"):
+        (tmp_path / "testlist01.txt").write_text(f"Archery/{name}.avi\n")
+        place = tmp_path / "Archery" / f"{name}.avi"
+        if name == "folder":
+            place.mkdir()
+        else:
+            place.symlink_to(tmp_path / TEST[0] if name == "link" else tmp_path / "nothing")
+        if name == "link":
+            assert len(read_ucf_lists(tmp_path, tmp_path).test) == 1
+        else:
+            with pytest.raises(ListError, match=f"line 1: no video '.*{name}.avi'"):
+                read_ucf_lists(tmp_path, tmp_path)
+
+
 def test_other_split_in_another_folder(tmp_path: Path) -> None:
     videos, lists = tmp_path / "videos", tmp_path / "lists"
     videos.mkdir()

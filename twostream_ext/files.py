@@ -76,7 +76,8 @@ def remove_leftovers(root: str | os.PathLike[str]) -> None:
     """
     for folder, _, files in os.walk(root):
         for name in files:
-            _remove_leftover(Path(folder, name))
+            if name.startswith("."):  # few do: the others need no path
+                _remove_leftover(Path(folder, name))
 
 
 def remove_leftovers_of(path: str | os.PathLike[str]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from twostream_ext.data.inputs import InputBatch, Inputs
 from twostream_ext.data.lists import Video
 from twostream_ext.data.readers import read_ahead
-from twostream_ext.data.sampling import BatchPlan, class_uniform_draws
+from twostream_ext.data.sampling import BatchPlan, ClassOrder, order_by_class
 from twostream_ext.data.video_sets import ClipSource
 from twostream_ext.devices import processors
 from twostream_ext.errors import SettingsError
@@ -58,7 +58,8 @@ def read_batches(
     plan = BatchPlan(batch_size, seed, rank, ranks, accumulate)
     for video in videos:
         inputs.count(store.peek(video.name))  # fails if there is none
-    read = _PieceReader(store, videos, plan, inputs, threads=max(1, processors() // max(1, workers)))
+    by_class = order_by_class([video.label for video in videos])
+    read = _PieceReader(store, videos, by_class, plan, inputs, threads=max(1, processors() // max(1, workers)))
     return _items(read_ahead(read, plan.pieces(start_iteration, iterations), workers, device), device)
 
 
@@ -68,12 +69,15 @@ class _PieceReader(Generic[Clip, Batch]):
 
     store: ClipSource[Clip]
     videos: Sequence[Video]
+    by_class: ClassOrder
     plan: BatchPlan
     inputs: Inputs[Clip, Batch]
     threads: int
 
     def __call__(self, number: int) -> tuple[Batch, list[int]]:
-        draws = _draw(self.videos, self.plan, number)
+        piece = self.plan.piece(number)
+        batch = self.by_class.draw(self.plan.seed, piece.iteration, self.plan.batch_size)
+        draws = [(self.videos[index], position) for index, position in batch[piece.first : piece.last]]
         clips = [self.store[video.name] for video, _ in draws]
         places = [_scale(position, self.inputs.count(clip)) for clip, (_, position) in zip(clips, draws, strict=True)]
         return self.inputs.read(clips, places, self.threads), [video.label for video, _ in draws]
@@ -84,13 +88,6 @@ def _items(pieces: Iterator[tuple[Batch, list[int]]], device: str | torch.device
     for batch, labels in pieces:
         numbers = torch.tensor(labels, dtype=torch.int64, device="cpu")
         yield batch.to(device, non_blocking=True), numbers.to(device, non_blocking=True)
-
-
-def _draw(videos: Sequence[Video], plan: BatchPlan, number: int) -> list[tuple[Video, float]]:
-    piece = plan.piece(number)
-    labels = [video.label for video in videos]
-    draws = class_uniform_draws(labels, plan.seed, piece.iteration, plan.batch_size)
-    return [(videos[index], position) for index, position in draws[piece.first : piece.last]]
 
 
 def _scale(position: float, count: int) -> int:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from twostream_ext.errors import ListError
 from twostream_ext.files import check_directory
+from twostream_ext.media import directory
 
 
 class Video(NamedTuple):
@@ -46,7 +48,7 @@ def read_ucf_lists(videos_dir: str | os.PathLike[str], lists_dir: str | os.PathL
 
 
 def _read_classes(path: Path) -> list[str]:
-    classes: list[str] = []
+    classes: dict[str, None] = {}
     for place, line in _lines(path):
         parts = line.split(maxsplit=1)
         if len(parts) != 2:
@@ -56,22 +58,37 @@ def _read_classes(path: Path) -> list[str]:
             raise ListError(f"{place}: class id is {number!r}, expected {len(classes) + 1}")
         if name in classes:
             raise ListError(f"{place}: class {name!r} is listed twice")
-        classes.append(name)
-    return classes
+        classes[name] = None
+    return list(classes)
 
 
 def _read_videos(path: Path, videos: Path, labels: dict[str, int]) -> list[Video]:
     listed: dict[str, Video] = {}
+    files: dict[str, set[str]] = {}  # by folder: to ask for each file takes long on a disk in the network
     for place, line in _lines(path):
         video = _parse_video(place, line, labels)
-        _check_video(place, videos / video.path)
+        folder, _, file = video.path.rpartition("/")
+        if folder not in files:
+            files[folder] = _list_files(videos / folder)
+        if file not in files[folder]:
+            _check_video(place, videos / video.path)
         if video.name in listed:
             raise ListError(f"{place}: video {video.name!r} is listed twice")
         listed[video.name] = video
     return list(listed.values())
 
 
+def _list_files(folder: Path) -> set[str]:
+    """The names of the files in a folder; none if it cannot be read: who asks for one of them says why."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except (OSError, ValueError):
+        return set()
+
+
 def _check_video(place: str, path: Path) -> None:
+    """ListError, saying why, unless there is such a file."""
     try:
         found = path.is_file()
     except (OSError, ValueError) as error:  # a folder that may not be read, a name too long
@@ -82,16 +99,16 @@ def _check_video(place: str, path: Path) -> None:
 
 def _parse_video(place: str, line: str, labels: dict[str, int]) -> Video:
     file, number = _split_number(line)
-    relative = PurePosixPath(file)
-    folder = relative.parent.name
-    if len(relative.parts) < 2 or relative.is_absolute() or ".." in relative.parts:
+    parts = [part for part in file.split("/") if part not in ("", ".")]
+    if len(parts) < 2 or file.startswith("/") or ".." in parts:
         raise ListError(f"{place}: expected '<Class>/<file>', got {line!r}")
+    folder = parts[-2]
     if folder not in labels:
         raise ListError(f"{place}: class {folder!r} is not in classInd.txt")
     if number is not None and number.lstrip("0") != str(labels[folder] + 1):
         raise ListError(f"{place}: class id is {number}, but {folder!r} has {labels[folder] + 1}")
-    name = relative.with_suffix("").as_posix()
-    return Video(relative.as_posix(), name, labels[folder])
+    path = "/".join(parts)
+    return Video(path, directory.clip_name(path), labels[folder])
 
 
 def _split_number(line: str) -> tuple[str, str | None]:
@@ -102,17 +119,16 @@ def _split_number(line: str) -> tuple[str, str | None]:
     return line, None
 
 
-def _lines(path: Path) -> list[tuple[str, str]]:
-    """Lines that are not empty, each after the place that errors name."""
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Lines that are not empty, each after the place that errors name; ListError if there are none."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ListError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ListError(f"{path}: is not UTF-8 text") from error
-    lines = [
-        (f"{path}, line {number}", line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()
-    ]
-    if not lines:
+    if not text.strip():
         raise ListError(f"{path}: is empty")
-    return lines
+    for number, line in enumerate(text.split("\n"), 1):
+        if stripped := line.strip():
+            yield f"{path}, line {number}", stripped

@@ -67,7 +67,12 @@ def evaluate(
     batches = _read_ahead(stream, net.settings, stream.store(videos), names, frames)
     quiet = None if progress else True  # None: quiet where standard error is not a terminal
     bar = tqdm(batches, desc="test", total=len(names), unit="video", disable=quiet)
-    return torch.stack([_score(net, stream, batch, crops, dataset) for batch in bar])
+    heads = net.settings.classes
+    classes = sum(heads.values()) if dataset is None else heads[dataset]
+    scores = torch.empty(len(names), classes, dtype=torch.float32, device="cpu")
+    for index, batch in enumerate(bar):
+        scores[index] = _score(net, stream, batch, crops, dataset)
+    return scores
 
 
 def _read_ahead(

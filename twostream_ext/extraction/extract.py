@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import NamedTuple
 
 from twostream_ext.devices import find_device, parse_device, processors
 from twostream_ext.errors import DamagedVideoWarning, ExtractionError, FlowStoreError, SettingsError, VideoError
@@ -34,7 +35,7 @@ from twostream_ext.media import (
     is_numbered_images,
 )
 from twostream_ext.media.container import open_container
-from twostream_ext.media.directory import claim_directory, clip_path, compare_clip, list_folders
+from twostream_ext.media.directory import claim_directory, clip_name, clip_path, compare_clip, list_folders
 
 _SHOWN_FAILURES = 10
 
@@ -150,14 +151,15 @@ def extract(
     if frames_out is not None:
         frames_out = Path(frames_out) if executor is None else Path(frames_out).absolute()
         _claim(frames_out, FrameStore.kind, plan.frames)
-    jobs = [_job(name, path, out, frames_out, preview, plan) for name, path in mine.items()]
-    todo = [job for job in jobs if not job.has_flow or job.frames or job.preview]
-    bar = Progress(len(jobs), len(jobs) - len(todo), progress)
+    lacking = {name: _find_lacking(name, out, frames_out, preview, plan) for name in mine}
+    todo = {name: lacks for name, lacks in lacking.items() if any(lacks)}
+    jobs = (_job(name, videos / mine[name], out, frames_out, lacks) for name, lacks in todo.items())
+    bar = Progress(len(mine), len(mine) - len(todo), progress)
     try:
         if executor is None:
-            outcome = run_on_threads(todo, plan, workers, bar)
+            outcome = run_on_threads(jobs, plan, workers, bar)
         else:
-            outcome = run_on_executor(todo, plan, executor, bar)
+            outcome = run_on_executor(jobs, plan, executor, bar)
     finally:
         bar.close()
         for root in (out, frames_out):
@@ -198,7 +200,7 @@ def _check_device(plan: Plan, is_here: bool) -> None:
         find_device(plan.device)
 
 
-def _take_shard(found: dict[str, Path], shard: tuple[int, int]) -> dict[str, Path]:
+def _take_shard(found: dict[str, str], shard: tuple[int, int]) -> dict[str, str]:
     number, count = shard
     if not 1 <= number <= count:
         raise SettingsError(f"shard is {number}/{count}, expected i/n with i from 1 to n")
@@ -207,49 +209,71 @@ def _take_shard(found: dict[str, Path], shard: tuple[int, int]) -> dict[str, Pat
     return dict(list(found.items())[number - 1 :: count])
 
 
-def _job(name: str, video: Path, out: Path, frames_out: Path | None, preview: bool, plan: Plan) -> Job:
+class _Lacking(NamedTuple):
     """What is left to do for a video."""
-    picture = out / f"{name}{PREVIEW_SUFFIX}"
-    flow = clip_path(out, name)
-    frames = None if frames_out is None else clip_path(frames_out, name)
-    has_frames = frames is None or _is_there(frames, FrameStore.kind, plan.frames)
-    has_flow = _is_there(flow, FLOW_KIND, plan.flow)
-    return Job(
-        video=video,
-        flow=flow,
-        frames=None if has_frames else frames,
-        preview=picture if preview and not (has_flow and picture.exists()) else None,
-        has_flow=has_flow,
+
+    flow: bool
+    frames: bool
+    preview: bool
+
+
+def _find_lacking(name: str, out: Path, frames_out: Path | None, preview: bool, plan: Plan) -> _Lacking:
+    no_flow = not _is_there(clip_path(out, name), FLOW_KIND, plan.flow)
+    return _Lacking(
+        flow=no_flow,
+        frames=frames_out is not None and not _is_there(clip_path(frames_out, name), FrameStore.kind, plan.frames),
+        preview=preview and (no_flow or not _preview_path(out, name).exists()),
     )
 
 
-def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, Path]:
-    """Paths of the videos by name, without extension."""
+def _job(name: str, video: Path, out: Path, frames_out: Path | None, lacks: _Lacking) -> Job:
+    return Job(
+        video=video,
+        flow=clip_path(out, name),
+        frames=clip_path(frames_out, name) if frames_out is not None and lacks.frames else None,
+        preview=_preview_path(out, name) if lacks.preview else None,
+        has_flow=not lacks.flow,
+    )
+
+
+def _preview_path(out: Path, name: str) -> Path:
+    return out / f"{name}{PREVIEW_SUFFIX}"
+
+
+def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, str]:
+    """The videos in a tree, or some of them, by the names of their clips."""
     check_directory(root, VideoError)
-    listed = sorted(set(_list_videos(root) if names is None else names))
+    listed = sorted(_list_videos(root) if names is None else _given_videos(root, names))
     if not listed:
         where = root if names is None else "names"
         raise VideoError(f"{where}: no videos ({', '.join(VIDEO_EXTENSIONS)})")
-    found: dict[str, Path] = {}
-    for file in listed:
-        relative = Path(file)
-        if relative.is_absolute() or ".." in relative.parts:
-            raise SettingsError(f"names: {file!r} is not inside {root}")
-        # A folder of images may have a dot in its name.
-        name = (relative if (root / relative).is_dir() else relative.with_suffix("")).as_posix()
+    found: dict[str, str] = {}
+    for file, name in listed:
         if name in found:
-            raise VideoError(f"{root / relative}: would be stored as {found[name].name} is")
-        found[name] = root / relative
+            raise VideoError(f"{root / file}: would be stored as {Path(found[name]).name} is")
+        found[name] = file
     return found
 
 
-def _list_videos(root: Path) -> Iterator[str]:
+def _list_videos(root: Path) -> Iterator[tuple[str, str]]:
+    """All videos, each with the name of its clip."""
     for folder, files in list_folders(root, VideoError):
         if is_numbered_images(files) and folder != ".":
-            yield folder
-        for file in files:
-            if Path(file).suffix.lower() in VIDEO_EXTENSIONS and not file.startswith("."):
-                yield file if folder == "." else f"{folder}/{file}"
+            yield folder, folder  # which may have a dot in its name
+        for each in files:
+            if each.lower().endswith(VIDEO_EXTENSIONS) and not each.startswith("."):
+                file = each if folder == "." else f"{folder}/{each}"
+                yield file, clip_name(file)
+
+
+def _given_videos(root: Path, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Those videos, each with the name of its clip; SettingsError for one that is not in the tree."""
+    for given in sorted(set(names)):
+        relative = Path(given)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise SettingsError(f"names: {given!r} is not inside {root}")
+        file = relative.as_posix()
+        yield file, file if (root / relative).is_dir() else clip_name(file)
 
 
 def _claim(root: Path, kind: str, settings: FlowSettings | FrameSettings) -> None:
