@@ -13,7 +13,7 @@ from twostream_ext.devices import find_device, parse_device, processors
 from twostream_ext.errors import DamagedVideoWarning, ExtractionError, FlowStoreError, SettingsError, VideoError
 from twostream_ext.extraction.executors import Progress, run_on_executor, run_on_threads
 from twostream_ext.extraction.job import Job, Plan, writing
-from twostream_ext.files import check_directory, remove_leftovers
+from twostream_ext.files import check_directory, is_inside, remove_leftovers
 from twostream_ext.flow import (
     DIRECTIONS,
     FLOW_KIND,
@@ -146,6 +146,8 @@ def extract(
     # Workers elsewhere have other working directories.
     videos, out = (Path(each) if executor is None else Path(each).absolute() for each in (videos, out))
     mine = _take_shard(_find_videos(videos, names), shard)
+    if preview and is_inside(out, videos):
+        raise SettingsError(f"{out}: lies in {videos}, where pictures of flow would be taken for those of a video")
     _claim(out, FLOW_KIND, flow_settings)
     if frames_out is not None:
         frames_out = Path(frames_out) if executor is None else Path(frames_out).absolute()
