@@ -16,7 +16,7 @@ from typing import Any
 import twostream_ext
 from twostream_ext.cli import cmake_dir, demo, evaluate, extract, fuse, info, predict, run, train
 from twostream_ext.cli.paths import check_paths
-from twostream_ext.errors import DamagedVideoWarning, SettingsError, StoppedError, TwoStreamError, describe
+from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError, VideoWarning, describe
 
 _COMMANDS = (demo, run, extract, train, evaluate, fuse, predict, info, cmake_dir)
 
@@ -61,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _run(arguments: Sequence[str] | None) -> int:
     options = make_parser().parse_args(arguments)
     with warnings.catch_warnings():
-        warnings.simplefilter("always", DamagedVideoWarning)
+        warnings.simplefilter("always", VideoWarning)
         _show_in_one_line()
         return _execute(options)
 
@@ -71,7 +71,7 @@ def _show_in_one_line() -> None:
     show_others = warnings.showwarning
 
     def show(message: Warning | str, kind: type[Warning], *place: Any) -> None:
-        if issubclass(kind, DamagedVideoWarning):
+        if issubclass(kind, VideoWarning):
             print(f"twostream: warning: {message}", file=sys.stderr)
         else:
             show_others(message, kind, *place)

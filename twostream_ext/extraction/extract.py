@@ -7,13 +7,21 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from enum import Enum, auto
 from pathlib import Path
 
 from twostream_ext.devices import find_device, parse_device, processors
-from twostream_ext.errors import DamagedVideoWarning, ExtractionError, FlowStoreError, SettingsError, VideoError
+from twostream_ext.errors import (
+    DamagedVideoWarning,
+    ExtractionError,
+    FlowStoreError,
+    ReplacedVideoWarning,
+    SettingsError,
+    VideoError,
+)
 from twostream_ext.extraction.executors import Progress, run_on_executor, run_on_threads
 from twostream_ext.extraction.job import Job, Plan, writing
-from twostream_ext.files import check_directory, is_inside, remove_leftovers
+from twostream_ext.files import check_directory, is_inside, is_same, remove_leftovers
 from twostream_ext.flow import (
     DIRECTIONS,
     FLOW_KIND,
@@ -31,6 +39,7 @@ from twostream_ext.media import (
     check_codec,
     check_rate,
     check_smallest_side,
+    is_made_of,
     is_numbered_images,
 )
 from twostream_ext.media.container import open_container
@@ -108,6 +117,10 @@ def extract(
 
     Each folder of the tree is taken once, links to it or into it notwithstanding; see `list_folders`.
 
+    What is kept of a video is tied to its content, by its size and both its ends (`media.video_fingerprint`): one that
+    was replaced by another of its name is extracted again, which a ReplacedVideoWarning tells. (Stores of 0.1.0 have
+    not noted it, and are kept.)
+
     A video that has lost frames is told of by a DamagedVideoWarning at the end, once, and what it has lost is noted in
     its clips as "damage".
 
@@ -154,6 +167,8 @@ def extract(
         _claim(frames_out, FrameStore.kind, plan.frames)
     jobs = [_job(name, path, out, frames_out, preview, plan) for name, path in mine.items()]
     todo = [job for job in jobs if not job.has_flow or job.frames or job.preview]
+    if replaced := [job.video for job in todo if job.is_replaced]:
+        warnings.warn(_replaced_text(replaced), ReplacedVideoWarning, stacklevel=2)
     bar = Progress(len(jobs), len(jobs) - len(todo), progress)
     try:
         if executor is None:
@@ -214,14 +229,18 @@ def _job(name: str, video: Path, out: Path, frames_out: Path | None, preview: bo
     picture = out / f"{name}{PREVIEW_SUFFIX}"
     flow = clip_path(out, name)
     frames = None if frames_out is None else clip_path(frames_out, name)
-    has_frames = frames is None or _is_there(frames, FrameStore.kind, plan.frames)
-    has_flow = _is_there(flow, FLOW_KIND, plan.flow)
+    kept_flow = _kept(flow, FLOW_KIND, plan.flow, video)
+    kept_frames = None if frames is None else _kept(frames, FrameStore.kind, plan.frames, video)
+    has_flow = kept_flow is _Kept.CURRENT
+    if kept_flow is _Kept.OF_ANOTHER and picture.exists() and not is_same(picture.parent, video.parent):
+        preview = True  # that of the other one must not stay
     return Job(
         video=video,
         flow=flow,
-        frames=None if has_frames else frames,
+        frames=None if kept_frames is _Kept.CURRENT else frames,
         preview=picture if preview and not (has_flow and picture.exists()) else None,
         has_flow=has_flow,
+        is_replaced=_Kept.OF_ANOTHER in (kept_flow, kept_frames),
     )
 
 
@@ -260,16 +279,30 @@ def _claim(root: Path, kind: str, settings: FlowSettings | FrameSettings) -> Non
         remove_leftovers(root)
 
 
-def _is_there(path: Path, kind: str, settings: FlowSettings | FrameSettings) -> bool:
-    """Whether a file is there, whole; SettingsError if it was made with other settings."""
+class _Kept(Enum):
+    """What there is of a video."""
+
+    NOTHING = auto()
+    CURRENT = auto()
+    OF_ANOTHER = auto()  # that had its name
+
+
+def _kept(path: Path, kind: str, settings: FlowSettings | FrameSettings, video: Path) -> _Kept:
+    """What a file holds, if it is whole; SettingsError if it was made with other settings."""
     try:
         if not path.exists():
-            return False
+            return _Kept.NOTHING
         noted = open_container(path, kind).description
     except (FlowStoreError, OSError):
-        return False  # a damaged file is made anew; a name that is too long will fail alone
+        return _Kept.NOTHING  # a damaged file is made anew; a name that is too long will fail alone
     compare_clip(path, noted, settings)
-    return True
+    return _Kept.CURRENT if is_made_of(noted, video) else _Kept.OF_ANOTHER
+
+
+def _replaced_text(replaced: list[Path]) -> str:
+    shown = ", ".join(map(str, sorted(replaced)[:_SHOWN_FAILURES]))
+    more = f" and {len(replaced) - _SHOWN_FAILURES} more" if len(replaced) > _SHOWN_FAILURES else ""
+    return f"{shown}{more}: not the video that was extracted under this name before; extracted again"
 
 
 def _failure_text(failures: Mapping[Path, str], count: int) -> str:
