@@ -341,9 +341,14 @@ def no_frames(path: Path) -> None:
         container.start_encoding()
 
 
-def unknown_codec(path: Path) -> None:
-    data = encode_video(path.with_suffix(".mkv"), moving_frames(2), "mpeg4").read_bytes()
-    path.write_bytes(data.replace(b"V_MPEG4/ISO/ASP", b"V_NOBODY/S/CODE"))
+def unknown_codec(ending: str, codec: str, name: bytes, other: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        pixels = {"mjpeg": "yuvj420p", "png": "rgb24"}.get(codec, "yuv420p")
+        data = encode_video(path.with_name(f"v{ending}"), moving_frames(2), codec, pixels=pixels).read_bytes()
+        assert name in data
+        path.write_bytes(data.replace(name, other))
+
+    return write
 
 
 def all_damaged(path: Path) -> None:
@@ -358,7 +363,18 @@ def all_damaged(path: Path) -> None:
     [
         (audio_only, "is not a video: holds audio only"),
         (no_frames, r"no frame can be decoded|is not a video"),
-        (unknown_codec, "FFmpeg has no decoder for its video"),
+        (
+            unknown_codec(".mkv", "mpeg4", b"V_MPEG4/ISO/ASP", b"V_NOBODY/S/CODE"),
+            r"FFmpeg has no decoder for its video \(codec 'V_NOBODY/S/CODE' in matroska",
+        ),
+        (
+            unknown_codec(".avi", "mjpeg", b"MJPG", b"ZZ9Q"),
+            r"FFmpeg has no decoder for its video \(codec 'ZZ9Q' in avi\)",
+        ),
+        (
+            unknown_codec(".mov", "mpeg4", b"mp4v", b"zz9q"),
+            r"FFmpeg has no decoder for its video \(codec 'zz9q' in mov",
+        ),
         (all_damaged, r"no frame can be decoded \(mjpeg: 3 frames lost, first at frame 0: mjpeg: "),
         (lambda path: path.mkdir(), "is a directory without numbered images"),
         (os.mkfifo, "is not a file"),

@@ -4,23 +4,31 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 import training_runs
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_pipeline import TINY
+from videos import Frame, moving_frames, write_video
 
 from twostream_ext import data, engine, report
 from twostream_ext.cli import main
 from twostream_ext.cli.run import run_and_report
 from twostream_ext.engine.checkpoint import model_origin
-from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.engine.origin import data_digest
+from twostream_ext.errors import CheckpointError, ReplacedVideoWarning, SettingsError
+from twostream_ext.extraction import extract
+from twostream_ext.flow import FlowStore
+from twostream_ext.media import NOTED_AS, FrameStore
+from twostream_ext.media.container import open_container, read_pictures, write_container
 from twostream_ext.models import TemporalNet
 
 STREAMS = ("spatial", "temporal")
@@ -284,3 +292,135 @@ def test_the_page_is_written_again_where_the_summary_is_another(
     edit_list(lists / "testlist01.txt", without_first)
     run_and_report(Namespace(out=out, seed=0, device="cpu", workers=0), clips, lists, TINY, split=1)
     assert "15 test videos" in (out / report.REPORT_FILE).read_text()
+
+
+def replace_video(path: Path, seed: int = 9) -> None:
+    """Another video of the same name: as many bytes, and as old, where it is one file."""
+    if path.is_dir():
+        first = min(path.iterdir())
+        write_images(path, texture_frames(seed))
+        assert first.exists()
+        return
+    before = path.stat()
+    other = write_video(path.with_name(f"other{path.suffix}"), texture_frames(seed)).read_bytes()
+    size = max(before.st_size, len(other))
+    path.write_bytes(other.ljust(size, b"\0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    path.with_name(f"other{path.suffix}").unlink()
+
+
+def texture_frames(seed: int) -> list[Frame]:
+    return moving_frames(5, size=(32, 40), seed=seed)
+
+
+def write_images(folder: Path, frames: list[Frame]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, frame in enumerate(frames, 1):
+        cv2.imwrite(str(folder / f"img_{number:05d}.jpg"), frame)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A video file and a folder of images, of one name as long as the other's."""
+    root = tmp_path / "videos"
+    write_video(root / "A" / "file.avi", texture_frames(0))
+    write_images(root / "A" / "images", texture_frames(1))
+    return root
+
+
+def extract_quietly(videos: Path, root: Path) -> dict[str, bytes]:
+    """The files of both stores, by an extraction that warns of nothing else than replaced videos."""
+    extract(videos, root / "flow", method="dis", smallest_side=None, frames_out=root / "frames", progress=False)
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["A/file.avi", "A/images"])
+def test_a_video_that_was_replaced_is_extracted_again(mixed: Path, tmp_path: Path, name: str) -> None:
+    extract_quietly(mixed, tmp_path / "out")
+    extract(mixed, tmp_path / "out/flow", method="dis", smallest_side=None, preview=True, progress=False)
+    replace_video(mixed / name)
+    with pytest.warns(ReplacedVideoWarning) as warned:
+        found = extract_quietly(mixed, tmp_path / "out")
+    (text,) = {str(each.message) for each in warned}
+    assert text.startswith(f"{mixed / name}: not the video")
+    expected = extract_quietly(mixed, tmp_path / "fresh")
+    extract(mixed, tmp_path / "fresh/flow", method="dis", smallest_side=None, preview=True, progress=False)
+    for path in (tmp_path / "fresh").rglob("*.png"):
+        kept = tmp_path / "out" / path.relative_to(tmp_path / "fresh")
+        assert kept.read_bytes() == path.read_bytes()
+    assert {path: data for path, data in found.items() if not path.endswith(".png")} == expected
+
+
+def test_one_store_of_a_replaced_video_that_is_current_stays(mixed: Path, tmp_path: Path) -> None:
+    extract_quietly(mixed, tmp_path / "out")
+    replace_video(mixed / "A" / "file.avi")
+    with pytest.warns(ReplacedVideoWarning):
+        extract(mixed, tmp_path / "out" / "flow", method="dis", smallest_side=None, progress=False)
+    current = tmp_path / "out/flow/A/file.safetensors"
+    before = current.stat().st_mtime_ns
+    with pytest.warns(ReplacedVideoWarning):
+        extract_quietly(mixed, tmp_path / "out")
+    assert current.stat().st_mtime_ns == before
+    extract_quietly(mixed, tmp_path / "out")
+
+
+def test_copies_and_links_of_a_video_are_the_same_video(mixed: Path, tmp_path: Path) -> None:
+    before = extract_quietly(mixed, tmp_path / "out")
+    inodes = {path: path.stat().st_ino for path in (tmp_path / "out").rglob("*.safetensors")}
+    (tmp_path / "copies").mkdir()
+    shutil.copytree(mixed / "A", tmp_path / "copies" / "A")
+    (tmp_path / "copies/A/file.avi").unlink()
+    (tmp_path / "copies/A/file.avi").symlink_to(mixed / "A/file.avi")
+    for path in (tmp_path / "copies").rglob("*"):
+        os.utime(path, (0, 0))
+    assert extract_quietly(tmp_path / "copies", tmp_path / "out") == before
+    assert {path: path.stat().st_ino for path in (tmp_path / "out").rglob("*.safetensors")} == inodes
+
+
+def test_clips_that_note_no_video_are_kept(mixed: Path, tmp_path: Path) -> None:
+    """As 0.1.0 wrote them; and a video that cannot be read is no other one."""
+    extract_quietly(mixed, tmp_path / "out")
+    paths = list((tmp_path / "out").rglob("*.safetensors"))
+    for path in paths:
+        kind = path.relative_to(tmp_path / "out").parts[0]
+        opened = open_container(path, kind)
+        description = {name: value for name, value in opened.description.items() if name != NOTED_AS}
+        series = [name.removesuffix(".offsets") for name in opened.arrays if name.endswith(".offsets")]
+        arrays = {name: array for name, array in opened.arrays.items() if not name.endswith(".offsets")}
+        pictures = {
+            each: [
+                picture.tobytes()
+                for picture in read_pictures(opened, each, 0, len(opened.arrays[f"{each}.offsets"]) - 1)
+            ]
+            for each in series
+        }
+        write_container(path, kind, description, arrays, pictures)
+    replace_video(mixed / "A" / "file.avi")
+    before = {path: path.read_bytes() for path in paths}
+    extract_quietly(mixed, tmp_path / "out")
+    assert {path: path.read_bytes() for path in paths} == before
+
+
+def test_a_run_scores_a_test_video_that_was_replaced_again(clips: Path, out: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    shutil.copytree(clips, videos)
+    noted = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**noted, "videos": str(videos)}))
+    lists = tmp_path / "lists"
+    before = run(videos, lists, out)["made_from"]
+    name, other = names_of(lists, "test")[0], names_of(lists, "train")[-1]
+    shutil.copy(videos / f"{other}.mp4", videos / f"{name}.mp4")
+    with pytest.warns(ReplacedVideoWarning, match=f"{name}.mp4: not the video"):
+        after = run(videos, lists, out)["made_from"]
+    assert (before["flow"] != after["flow"], before["frames"] != after["frames"]) == (True, True)
+    for stream in STREAMS:
+        found = engine.load_scores(out / "scores" / f"{stream}_test.safetensors")
+        assert found.made_from["data"] == after_data(out, stream, lists)
+
+
+def after_data(out: Path, stream: str, lists: Path) -> str:
+    store: FlowStore | FrameStore = (
+        FlowStore.open(out / "flow") if stream == "temporal" else FrameStore.open(out / "frames")
+    )
+    listed = data.UCFLists(out.parent / "videos", lists)
+    return data_digest(store, listed.test.videos)

@@ -131,7 +131,7 @@ def test_wrong_step(clip: Path, step: object) -> None:
 
 
 def test_frames_that_claim_to_be_enormous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twostream_ext.media.video._MOST_PIXELS", 2000)
+    monkeypatch.setattr("twostream_ext.media.video.MOST_PIXELS", 2000)
     thin = write_video(tmp_path / "thin.avi", moving_frames(2, size=(16, 120)))
     assert open_video(thin, smallest_side=None).size == (16, 120)
     with pytest.raises(VideoError, match=r"thin.avi: frames of 120x16 pixels are too large"):

@@ -20,8 +20,16 @@ class VideoError(TwoStreamError):
     """A video is missing, unreadable or too short."""
 
 
-class DamagedVideoWarning(UserWarning):
+class VideoWarning(UserWarning):
+    """Base of what is said of videos that are no error."""
+
+
+class DamagedVideoWarning(VideoWarning):
     """A video was read as far as it goes, but has lost frames; names it and counts them."""
+
+
+class ReplacedVideoWarning(VideoWarning):
+    """What was kept of a video was of another one of its name, and is made again."""
 
 
 class ListError(TwoStreamError):

@@ -108,6 +108,19 @@ def refuse_same_file(out: str | os.PathLike[str], *inputs: str | os.PathLike[str
             raise SettingsError(f"{out}: is {which} and would be overwritten; write to another file")
 
 
+def is_same(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths lead to one file or directory, or would if there were one."""
+    with suppress(OSError):
+        return Path(path).samefile(other)
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def is_inside(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
+    """Whether a path, which need not exist, leads to a directory or to somewhere in it."""
+    real = Path(os.path.realpath(path))
+    return any(is_same(each, folder) for each in (real, *real.parents))
+
+
 def check_directory(path: str | os.PathLike[str], wrong: type[TwoStreamError]) -> None:
     """`wrong`, naming it, unless it is a directory, or a link to one."""
     if not _is_directory(path, wrong, "directory"):

@@ -15,7 +15,8 @@ from typing import Any
 
 import twostream_ext
 from twostream_ext.cli import cmake_dir, demo, evaluate, extract, fuse, info, predict, run, train
-from twostream_ext.errors import DamagedVideoWarning, SettingsError, StoppedError, TwoStreamError, describe
+from twostream_ext.cli.paths import check_paths
+from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError, VideoWarning, describe
 
 _COMMANDS = (demo, run, extract, train, evaluate, fuse, predict, info, cmake_dir)
 
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line with those of all commands."""
     parser = argparse.ArgumentParser(
         prog="twostream",
         description="Two-stream action recognition in videos: optical flow, two ConvNets, fusion.",
@@ -51,10 +53,15 @@ def _run(arguments: Sequence[str] | None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in _COMMANDS:
         command = module.add_parser(commands)
-        command.set_defaults(execute=module.execute, after_interrupt=getattr(module, "AFTER_INTERRUPT", ""))
-    options = parser.parse_args(arguments)
+        after_interrupt = getattr(module, "AFTER_INTERRUPT", "")
+        command.set_defaults(command=command, execute=module.execute, after_interrupt=after_interrupt)
+    return parser
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options = make_parser().parse_args(arguments)
     with warnings.catch_warnings():
-        warnings.simplefilter("always", DamagedVideoWarning)
+        warnings.simplefilter("always", VideoWarning)
         _show_in_one_line()
         return _execute(options)
 
@@ -64,7 +71,7 @@ def _show_in_one_line() -> None:
     show_others = warnings.showwarning
 
     def show(message: Warning | str, kind: type[Warning], *place: Any) -> None:
-        if issubclass(kind, DamagedVideoWarning):
+        if issubclass(kind, VideoWarning):
             print(f"twostream: warning: {message}", file=sys.stderr)
         else:
             show_others(message, kind, *place)
@@ -74,6 +81,7 @@ def _show_in_one_line() -> None:
 
 def _execute(options: argparse.Namespace) -> int:
     try:
+        check_paths(options.command, options)
         options.execute(options)
     except StoppedError as stopped:
         print(f"twostream: {stopped}", file=sys.stderr)

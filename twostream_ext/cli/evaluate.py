@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twostream_ext.cli.options import add_device, add_lists, add_stores, positive_number
+from twostream_ext.cli.paths import ReadsFile, WritesFile, add_path
 
 if TYPE_CHECKING:
     from twostream_ext.data import UCFLists
@@ -21,11 +21,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="Score videos as the paper does, by the mean softmax over 25 frames x 10 crops of each, write the "
         "scores to a file for `twostream fuse`, and show top-1 for each class.",
     )
-    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="a model.safetensors")
+    add_path(parser, "--model", use=ReadsFile(), required=True, metavar="FILE", help="a model.safetensors")
     add_lists(parser)
     add_stores(parser)
     parser.add_argument("--part", choices=("test", "train"), default="test", help="which videos of the split (test)")
-    parser.add_argument("--out", type=Path, required=True, metavar="SCORES", help="file to write, .safetensors")
+    add_path(parser, "--out", use=WritesFile(), required=True, metavar="SCORES", help="file to write, .safetensors")
     parser.add_argument("--frames-per-video", type=positive_number, default=25, metavar="N", help="(25)")
     parser.add_argument("--crops", type=int, choices=(1, 10), default=10, help="of each frame; 1: the centre (10)")
     add_device(parser)
@@ -35,14 +35,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def execute(options: argparse.Namespace) -> None:
     from twostream_ext.data import UCFLists
     from twostream_ext.engine import find_device, load_model, write_scores
-    from twostream_ext.files import refuse_same_file
     from twostream_ext.models import top1
     from twostream_ext.report import format_classes
 
-    stores = [path for path in (options.flow, options.frames) if path is not None]
-    # Scores may lie beside videos and lists, of which none ends like them.
-    sources = [] if options.out.suffix == ".safetensors" else [options.videos, options.lists]
-    refuse_same_file(options.out, options.model, *stores, *sources)
     device = find_device(options.device)
     data = UCFLists(options.videos, options.lists, split=options.split, flow=options.flow, frames=options.frames)
     trained = load_model(options.model, device)

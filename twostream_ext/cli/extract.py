@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twostream_ext.cli.options import positive_number
+from twostream_ext.cli.paths import ReadsFolder, WritesStore, add_path
 
 _DESCRIPTION = """\
 Compute the optical flow of all videos of a directory tree and store it: VIDEOS/A/b.avi becomes OUT/A/b.safetensors.
@@ -40,8 +41,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         add_help=False,
     )
     parser.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help message and exit")
-    parser.add_argument("videos", metavar="VIDEOS", type=Path, help="directory of videos, in folders or not")
-    parser.add_argument("out", metavar="OUT", type=Path, help="directory of the flow store")
+    add_path(parser, "videos", use=ReadsFolder(), metavar="VIDEOS", help="directory of videos, in folders or not")
+    add_path(parser, "out", use=WritesStore(), metavar="OUT", help="directory of the flow store")
     flow = parser.add_argument_group("flow")
     whose = flow.add_mutually_exclusive_group()
     whose.add_argument("--method", default="tvl1", metavar="NAME", help="how it is estimated, see below (tvl1)")
@@ -75,7 +76,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     files.add_argument("--codec", choices=("jpeg", "raw"), default="jpeg", help="of the flow planes (jpeg)")
     files.add_argument("--quality", type=positive_number, default=90, metavar="Q", help="of the JPEGs, 1 to 100 (90)")
-    files.add_argument("--frames", type=Path, metavar="DIR", help="also store the frames, in this directory")
+    add_path(files, "--frames", use=WritesStore(), metavar="DIR", help="also store the frames, in this directory")
     files.add_argument("--preview", action="store_true", help="also draw a picture of each video's flow, OUT/A/b.png")
     work = parser.add_argument_group("work")
     work.add_argument("--workers", type=positive_number, metavar="N", help="threads (the processors there are)")

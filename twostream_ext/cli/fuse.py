@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from twostream_ext.cli.paths import ReadsFile, add_path
 
 if TYPE_CHECKING:
     from twostream_ext.engine import Scores
@@ -19,10 +20,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="Show top-1 of each of several score files of the same videos, of their average and, with --train, "
         "of a linear SVM on them.",
     )
-    parser.add_argument("scores", type=Path, nargs="+", metavar="SCORES", help="a file of each net, of `evaluate`")
-    parser.add_argument(
+    add_path(parser, "scores", use=ReadsFile(), nargs="+", metavar="SCORES", help="a file of each net, of `evaluate`")
+    add_path(
+        parser,
         "--train",
-        type=Path,
+        use=ReadsFile(),
         nargs="+",
         default=[],
         metavar="SCORES",

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from twostream_ext.cli.paths import ReadsFolder, WritesFolder, add_path
 from twostream_ext.devices import processors
+
+_STORE = ReadsFolder(is_store=True)
+_VIDEOS = ReadsFolder(unread=(".safetensors",))  # scores may lie beside videos and lists, of which none ends like them
 
 
 def whole_number(text: str) -> int:
@@ -29,10 +32,11 @@ def positive_number(text: str) -> int:
 
 def add_lists(parser: argparse.ArgumentParser) -> None:
     """Which videos, and the lists that say what is in them."""
-    parser.add_argument("--videos", type=Path, required=True, help="directory of <class>/<video> files")
-    parser.add_argument(
+    add_path(parser, "--videos", use=_VIDEOS, required=True, help="directory of <class>/<video> files")
+    add_path(
+        parser,
         "--lists",
-        type=Path,
+        use=_VIDEOS,
         required=True,
         help="directory of classInd.txt, trainlist0N.txt and testlist0N.txt, as UCF-101's",
     )
@@ -41,8 +45,8 @@ def add_lists(parser: argparse.ArgumentParser) -> None:
 
 def add_stores(parser: argparse.ArgumentParser) -> None:
     """What `twostream extract` made of the videos."""
-    parser.add_argument("--flow", type=Path, help="flow store of the videos, for the temporal net")
-    parser.add_argument("--frames", type=Path, help="frame store of the videos, for the spatial net")
+    add_path(parser, "--flow", use=_STORE, help="flow store of the videos, for the temporal net")
+    add_path(parser, "--frames", use=_STORE, help="frame store of the videos, for the spatial net")
 
 
 def add_backbone(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +76,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
 
 
-def add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """The directory of the run."""
+def add_out(parser: argparse.ArgumentParser, default: str | None = None, *, use: WritesFolder | None = None) -> None:
+    """The directory of the run; use: where it has files that could be given as an input, too."""
     words = "directory of the run" + (f" ({default})" if default else "")
-    parser.add_argument("--out", type=Path, required=default is None, default=default, help=words)
+    add_path(parser, "--out", use=use or WritesFolder(), required=default is None, default=default, help=words)

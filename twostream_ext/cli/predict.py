@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twostream_ext.cli.options import add_device, positive_number
+from twostream_ext.cli.paths import ReadsFile, ReadsFolder, WritesFile, add_path
 
 if TYPE_CHECKING:
     from twostream_ext.engine import Prediction
@@ -22,21 +22,25 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="top classes of one video from both nets",
         description="Name the most likely classes of a video with the nets of a finished run.",
     )
-    parser.add_argument("video", type=Path, help="a video file")
-    parser.add_argument("--model", type=Path, required=True, help="directory of a finished `twostream run` or `demo`")
+    add_path(parser, "video", use=ReadsFile(), help="a video file")
+    add_path(
+        parser,
+        "--model",
+        use=ReadsFolder(unread=(".mp4",)),
+        required=True,
+        help="directory of a finished `twostream run` or `demo`",
+    )
     parser.add_argument("--top", type=positive_number, default=5, help="how many classes (5)")
-    parser.add_argument("--annotated", type=Path, help="also write this .mp4: frames, flow and the answer")
+    add_path(parser, "--annotated", use=WritesFile(), help="also write this .mp4: frames, flow and the answer")
     add_device(parser)
     return parser
 
 
 def execute(options: argparse.Namespace) -> None:
     from twostream_ext.engine import find_device, predict_video
-    from twostream_ext.files import refuse_same_file
     from twostream_ext.media import check_mp4
 
     if options.annotated:
-        refuse_same_file(options.annotated, options.video)
         check_mp4(options.annotated)
     predict_video(
         options.video, options.model, device=find_device(options.device), report=partial(_show_prediction, options)

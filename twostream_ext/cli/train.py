@@ -6,10 +6,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twostream_ext.cli.options import add_backbone, add_lists, add_out, add_run_options, add_stores, positive_number
+from twostream_ext.cli.paths import ReadsFile, WritesFolder, add_path
 
 if TYPE_CHECKING:
     import torch
@@ -35,10 +35,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("stream", metavar="STREAM", help="spatial, temporal, or the name of a registered one")
     add_lists(parser)
     add_stores(parser)
-    add_out(parser)
-    parser.add_argument(
+    add_out(parser, use=WritesFolder(_files))
+    add_path(
+        parser,
         "--init",
-        type=Path,
+        use=ReadsFile(),
         metavar="FILE",
         help="start from all layers but the last of this net: a model.safetensors of ours, imagenet-vgg-m-2048.mat or "
         "VGG_CNN_M_2048.caffemodel (these two need --recipe paper; a temporal net takes them averaged over RGB, which "
@@ -102,7 +103,6 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
         videos_origin,
     )
     from twostream_ext.errors import SettingsError
-    from twostream_ext.files import refuse_same_file
     from twostream_ext.models import freeze_backbone
 
     first = distributed.rank() == 0
@@ -111,8 +111,6 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
         raise SettingsError(f"{options.out}: holds a training run; give --resume to go on with it, or another --out")
     if options.last_layer and options.init is None:
         raise SettingsError("--last-layer needs --init FILE: the layers below it must come from a trained net")
-    if options.init is not None:
-        refuse_same_file(options.out / MODEL_FILE, options.init)
     recipe = _recipe(options, device)
     settings = recipe.numbers(options.stream).settings(
         schedule=options.schedule or ("scratch" if options.init is None else "fine_tune"),
@@ -146,6 +144,13 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
         made_from = videos_origin(options.stream, data.train)
         save_model(options.out / MODEL_FILE, net, data.classes, made_from=made_from)
         print(f"model: {options.out / MODEL_FILE}")
+
+
+def _files() -> tuple[str, ...]:
+    """What `--init` may not be."""
+    from twostream_ext.engine import CHECKPOINT_FILE, MODEL_FILE
+
+    return CHECKPOINT_FILE, MODEL_FILE
 
 
 def _recipe(options: argparse.Namespace, device: torch.device) -> Recipe:

@@ -71,7 +71,7 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
     if counts != settings.classes:
         raise CheckpointError(f"{path}: has names of {counts} classes, its net has {settings.classes}")
     _bound_by_weights(path, settings, tensors)
-    net = _built(path, settings)
+    net = _built(path, settings, sum(tensor.numel() for tensor in tensors.values()))
     _load_weights(path, net, tensors, assign=True)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TrainedNet(net.eval(), classes)
@@ -222,10 +222,10 @@ def _bound_by_weights(path: str | os.PathLike[str], settings: NetSettings, tenso
             raise CheckpointError(f"{path}: claims {count} for {name}, and has {weights} weights")
 
 
-def _built(path: str | os.PathLike[str], settings: NetSettings) -> StreamNet:
+def _built(path: str | os.PathLike[str], settings: NetSettings, weights: int) -> StreamNet:
     """The net, still without its weights; CheckpointError if none can be made with these settings."""
     try:
-        return build_unfilled_net(settings)
+        return build_unfilled_net(settings, weights)
     except SettingsError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:  # settings were checked one by one; what they give together a backbone alone knows

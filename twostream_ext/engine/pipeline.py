@@ -28,7 +28,7 @@ from twostream_ext.errors import CheckpointError, FlowStoreError, SettingsError
 from twostream_ext.extraction import extract
 from twostream_ext.files import atomic_write, check_directory, remove_leftovers
 from twostream_ext.flow import FlowStore, find_method
-from twostream_ext.media import FrameStore
+from twostream_ext.media import FrameStore, is_made_of
 from twostream_ext.models import StreamNet, SVMFusion, fused_top1
 from twostream_ext.noted import check_noted
 from twostream_ext.settings_files import claim
@@ -39,6 +39,8 @@ RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
 MODEL_FILE = "model.safetensors"
 SVM_FILE = "fusion/svm.safetensors"
+
+_STORES: dict[str, type[FlowStore | FrameStore]] = {"flow": FlowStore, "frames": FrameStore}
 
 Say = Callable[[str], None]
 
@@ -85,7 +87,7 @@ def run_pipeline(
         _check_nets(recipe, len(listed.classes))
     _claim(root, videos, lists, split, seed, recipe)
     remove_leftovers(root)
-    if (root / SUMMARY_FILE).exists() and _is_current(root, listed):
+    if (root / SUMMARY_FILE).exists() and _is_current(root, listed, Path(videos)):
         return read_summary(root)
     with _step("flow and frames", say):
         _extract(Path(videos), root, listed, recipe, torch.device(device))
@@ -185,8 +187,8 @@ def _check_clips(data: UCFLists, recipe: Recipe) -> None:
             )
 
 
-def _is_current(root: Path, listed: UCFLists) -> bool:
-    """Whether the summary that is there is of these lists, and of the stores and nets that there are."""
+def _is_current(root: Path, listed: UCFLists, videos: Path) -> bool:
+    """Whether the summary that is there is of these lists and videos, and of the stores and nets that there are."""
     summary = read_summary(root)
     noted = summary.get("made_from")
     if noted is None:  # by 0.1.0, which kept the names of the videos and their classes with the scores alone
@@ -196,9 +198,19 @@ def _is_current(root: Path, listed: UCFLists) -> bool:
             for part, videos in _parts(listed)
         )
     try:
-        return unlike(noted, _summary_origin(root, listed)) is None
+        return unlike(noted, _summary_origin(root, listed)) is None and _are_made_of(root, listed, videos)
     except FlowStoreError:  # a video is missing in a store: the extraction sees to it
         return False
+
+
+def _are_made_of(root: Path, listed: UCFLists, videos: Path) -> bool:
+    """Whether the stores that are there are of the videos that there are."""
+    stores = [kind.open(root / name) for name, kind in _STORES.items() if (root / name).is_dir()]
+    return all(
+        is_made_of(store.peek(video.name).metadata, videos / video.path)
+        for video in (*listed.train.videos, *listed.test.videos)
+        for store in stores
+    )
 
 
 def _summary_origin(root: Path, listed: UCFLists) -> dict[str, Any]:
@@ -209,10 +221,9 @@ def _summary_origin(root: Path, listed: UCFLists) -> dict[str, Any]:
         "train": video_digest(listed.train.videos),
         "test": video_digest(listed.test.videos),
     }
-    if (root / "flow").is_dir():
-        origin["flow"] = data_digest(FlowStore.open(root / "flow"), videos)
-    if (root / "frames").is_dir():
-        origin["frames"] = data_digest(FrameStore.open(root / "frames"), videos)
+    for name, kind in _STORES.items():
+        if (root / name).is_dir():
+            origin[name] = data_digest(kind.open(root / name), videos)
     for stream in STREAMS:
         if (path := root / stream / MODEL_FILE).exists():
             origin[f"{stream} net"] = model_digest(path)

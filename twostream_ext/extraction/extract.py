@@ -7,14 +7,22 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple
 
 from twostream_ext.devices import find_device, parse_device, processors
-from twostream_ext.errors import DamagedVideoWarning, ExtractionError, FlowStoreError, SettingsError, VideoError
+from twostream_ext.errors import (
+    DamagedVideoWarning,
+    ExtractionError,
+    FlowStoreError,
+    ReplacedVideoWarning,
+    SettingsError,
+    VideoError,
+)
 from twostream_ext.extraction.executors import Progress, run_on_executor, run_on_threads
 from twostream_ext.extraction.job import Job, Plan, writing
-from twostream_ext.files import check_directory, remove_leftovers
+from twostream_ext.files import check_directory, is_inside, is_same, remove_leftovers
 from twostream_ext.flow import (
     DIRECTIONS,
     FLOW_KIND,
@@ -32,6 +40,7 @@ from twostream_ext.media import (
     check_codec,
     check_rate,
     check_smallest_side,
+    is_made_of,
     is_numbered_images,
 )
 from twostream_ext.media.container import open_container
@@ -109,6 +118,10 @@ def extract(
 
     Each folder of the tree is taken once, links to it or into it notwithstanding; see `list_folders`.
 
+    What is kept of a video is tied to its content, by its size and both its ends (`media.video_fingerprint`): one that
+    was replaced by another of its name is extracted again, which a ReplacedVideoWarning tells. (Stores of 0.1.0 have
+    not noted it, and are kept.)
+
     A video that has lost frames is told of by a DamagedVideoWarning at the end, once, and what it has lost is noted in
     its clips as "damage".
 
@@ -147,12 +160,16 @@ def extract(
     # Workers elsewhere have other working directories.
     videos, out = (Path(each) if executor is None else Path(each).absolute() for each in (videos, out))
     mine = _take_shard(_find_videos(videos, names), shard)
+    if preview and is_inside(out, videos):
+        raise SettingsError(f"{out}: lies in {videos}, where pictures of flow would be taken for those of a video")
     _claim(out, FLOW_KIND, flow_settings)
     if frames_out is not None:
         frames_out = Path(frames_out) if executor is None else Path(frames_out).absolute()
         _claim(frames_out, FrameStore.kind, plan.frames)
-    lacking = {name: _find_lacking(name, out, frames_out, preview, plan) for name in mine}
-    todo = {name: lacks for name, lacks in lacking.items() if any(lacks)}
+    lacking = {name: _find_lacking(name, videos / file, out, frames_out, preview, plan) for name, file in mine.items()}
+    todo = {name: lacks for name, lacks in lacking.items() if lacks.flow or lacks.frames or lacks.preview}
+    if replaced := [videos / mine[name] for name, lacks in todo.items() if lacks.is_replaced]:
+        warnings.warn(_replaced_text(replaced), ReplacedVideoWarning, stacklevel=2)
     jobs = (_job(name, videos / mine[name], out, frames_out, lacks) for name, lacks in todo.items())
     bar = Progress(len(mine), len(mine) - len(todo), progress)
     try:
@@ -215,14 +232,24 @@ class _Lacking(NamedTuple):
     flow: bool
     frames: bool
     preview: bool
+    is_replaced: bool  # what there is was made of another video of its name
 
 
-def _find_lacking(name: str, out: Path, frames_out: Path | None, preview: bool, plan: Plan) -> _Lacking:
-    no_flow = not _is_there(clip_path(out, name), FLOW_KIND, plan.flow)
+def _find_lacking(name: str, video: Path, out: Path, frames_out: Path | None, preview: bool, plan: Plan) -> _Lacking:
+    picture = _preview_path(out, name)
+    flow = _kept(clip_path(out, name), FLOW_KIND, plan.flow, video)
+    frames = (
+        _Kept.CURRENT
+        if frames_out is None
+        else _kept(clip_path(frames_out, name), FrameStore.kind, plan.frames, video)
+    )
+    if flow is _Kept.OF_ANOTHER and picture.exists() and not is_same(picture.parent, video.parent):
+        preview = True  # that of the other one must not stay
     return _Lacking(
-        flow=no_flow,
-        frames=frames_out is not None and not _is_there(clip_path(frames_out, name), FrameStore.kind, plan.frames),
-        preview=preview and (no_flow or not _preview_path(out, name).exists()),
+        flow=flow is not _Kept.CURRENT,
+        frames=frames is not _Kept.CURRENT,
+        preview=preview and (flow is not _Kept.CURRENT or not picture.exists()),
+        is_replaced=_Kept.OF_ANOTHER in (flow, frames),
     )
 
 
@@ -282,16 +309,30 @@ def _claim(root: Path, kind: str, settings: FlowSettings | FrameSettings) -> Non
         remove_leftovers(root)
 
 
-def _is_there(path: Path, kind: str, settings: FlowSettings | FrameSettings) -> bool:
-    """Whether a file is there, whole; SettingsError if it was made with other settings."""
+class _Kept(Enum):
+    """What there is of a video."""
+
+    NOTHING = auto()
+    CURRENT = auto()
+    OF_ANOTHER = auto()  # that had its name
+
+
+def _kept(path: Path, kind: str, settings: FlowSettings | FrameSettings, video: Path) -> _Kept:
+    """What a file holds, if it is whole; SettingsError if it was made with other settings."""
     try:
         if not path.exists():
-            return False
+            return _Kept.NOTHING
         noted = open_container(path, kind).description
     except (FlowStoreError, OSError):
-        return False  # a damaged file is made anew; a name that is too long will fail alone
+        return _Kept.NOTHING  # a damaged file is made anew; a name that is too long will fail alone
     compare_clip(path, noted, settings)
-    return True
+    return _Kept.CURRENT if is_made_of(noted, video) else _Kept.OF_ANOTHER
+
+
+def _replaced_text(replaced: list[Path]) -> str:
+    shown = ", ".join(map(str, sorted(replaced)[:_SHOWN_FAILURES]))
+    more = f" and {len(replaced) - _SHOWN_FAILURES} more" if len(replaced) > _SHOWN_FAILURES else ""
+    return f"{shown}{more}: not the video that was extracted under this name before; extracted again"
 
 
 def _failure_text(failures: Mapping[Path, str], count: int) -> str:

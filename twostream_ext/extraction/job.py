@@ -45,7 +45,16 @@ from twostream_ext.flow import (
     run_estimator,
     write_coded_clip,
 )
-from twostream_ext.media import Frame, FrameSettings, OpenVideo, code_frame, open_as, write_coded_frames
+from twostream_ext.media import (
+    NOTED_AS,
+    Frame,
+    FrameSettings,
+    OpenVideo,
+    code_frame,
+    open_as,
+    video_fingerprint,
+    write_coded_frames,
+)
 from twostream_ext.media.jpeg import code_picture
 
 _PAIRS = {"cpu": 16, "cuda": 64}  # at most, in a stretch
@@ -150,6 +159,7 @@ def make_files(job: Job, plan: Plan, submit: Submit) -> Made:
 def _extract(job: Job, plan: Plan, submit: Submit) -> Made:
     settings = plan.flow
     device = _device(plan)
+    source = video_fingerprint(job.video)  # before it is read: of two that change places meanwhile, the earlier one
     video = open_as(job.video, settings)
     calls = (
         partial(_code_stretch, job, plan, device, frames, index == 0)
@@ -180,7 +190,7 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> Made:
                 parameters={} if plan.estimator else find_method(settings.method).parameters,
                 fps=video.fps,
                 source_size=video.source_size,
-                notes=video.notes(),
+                notes={**video.notes(), NOTED_AS: source},
             )
         if job.frames:
             with writing(job.frames):
@@ -191,7 +201,7 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> Made:
                     fps=video.fps,
                     size=video.size,
                     source_size=video.source_size,
-                    notes=video.notes(),
+                    notes={**video.notes(), NOTED_AS: source},
                 )
     return Made(sum(map(len, ranges["forward"])), str(video.damage) if video.damage else "")
 

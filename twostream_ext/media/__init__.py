@@ -13,6 +13,7 @@ from twostream_ext.media.frames import (
     write_coded_frames,
     write_frame_clip,
 )
+from twostream_ext.media.identity import NOTED_AS, is_made_of, video_fingerprint
 from twostream_ext.media.jpeg import CODECS, check_codec
 from twostream_ext.media.mp4 import Picture, check_mp4, write_mp4
 from twostream_ext.media.numbered_images import is_numbered_images
@@ -32,6 +33,7 @@ from twostream_ext.media.video import (
 __all__ = [
     "CODECS",
     "FALLBACK_FPS",
+    "NOTED_AS",
     "VIDEO_EXTENSIONS",
     "Damage",
     "Frame",
@@ -50,12 +52,14 @@ __all__ = [
     "code_frame",
     "container",
     "directory",
+    "is_made_of",
     "is_numbered_images",
     "jpeg",
     "open_as",
     "open_video",
     "read_frame_batch",
     "read_video",
+    "video_fingerprint",
     "video_fps",
     "write_coded_frames",
     "write_frame_clip",

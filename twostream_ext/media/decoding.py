@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+import av.logging
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -21,10 +24,22 @@ from twostream_ext.media.numbered_images import find_numbered_images
 FALLBACK_FPS = 25.0
 """Frames per second of a video whose header does not tell; UCF-101's."""
 
+MOST_PIXELS = 1 << 26
+"""Of a frame; twice those of 8K video. What claims more is damaged, or made to take all memory."""
+
 _FAILED_READS = 250  # in a row, after which the rest of a file is given up
 
 # HTTP and other protocols that a file could name (a playlist that poses as a video) are not followed.
 _CONTAINER_OPTIONS = {"protocol_whitelist": "file"}
+
+# A file of 100 bytes may claim frames of a gigabyte, which some decoders make before they look for the pixels.
+_DECODER_OPTIONS = {"max_pixels": str(MOST_PIXELS)}
+
+
+_MATROSKA_CODEC = re.compile(rb"\x86[\x81-\xff](V_[\x21-\x7e]+)")  # the element CodecID, its length, its text
+_MATROSKA_HEAD = 1 << 16  # bytes
+
+_telling = threading.Lock()
 
 
 @dataclass
@@ -115,6 +130,7 @@ def open_source(path: Path) -> Source:
         if file is not None:
             file.close()
         raise
+    stream.codec_context.options = dict(_DECODER_OPTIONS)
     stream.codec_context.thread_count = 1  # extraction and data loading decode several videos at once
     return Source(path, file, container, stream, _rate(stream))
 
@@ -209,7 +225,9 @@ def _open_file(path: Path) -> _File:
 
 def _open_container(path: Path, file: _File) -> InputContainer:
     try:
-        return av.open(file, "r", container_options=_CONTAINER_OPTIONS, metadata_errors="replace")
+        return av.open(
+            file, "r", options=_DECODER_OPTIONS, container_options=_CONTAINER_OPTIONS, metadata_errors="replace"
+        )
     except (av.FFmpegError, OSError, ValueError) as error:
         if file.failure is not None:
             raise VideoError(f"{path}: cannot be read: {file.failure.strerror}") from error
@@ -224,7 +242,13 @@ def _open_images(folder: Path) -> InputContainer:
         **_CONTAINER_OPTIONS,
     }
     try:
-        return av.open(images.pattern, format="image2", container_options=options, metadata_errors="replace")
+        return av.open(
+            images.pattern,
+            format="image2",
+            options=_DECODER_OPTIONS,
+            container_options=options,
+            metadata_errors="replace",
+        )
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError(f"{folder}: its images cannot be read: {_reason(error)}") from error
 
@@ -236,8 +260,29 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
         holds = f"holds {' and '.join(sorted(others))} only" if others else "holds no stream"
         raise VideoError(f"{path}: is not a video: {holds}")
     if stream.codec_context is None:
-        raise VideoError(f"{path}: FFmpeg has no decoder for its video (in {container.format.name})")
+        codec = _codec_of(path, container, stream)
+        raise VideoError(f"{path}: FFmpeg has no decoder for its video ({codec} in {container.format.name})")
     return stream
+
+
+def _codec_of(path: Path, container: InputContainer, stream: VideoStream) -> str:
+    """What a file calls a codec that FFmpeg does not know: PyAV has it in FFmpeg's words to people alone."""
+    with _telling:
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.INFO)
+        try:
+            told: str = container.dumps_format()  # type: ignore[attr-defined]
+        finally:
+            av.logging.set_level(level)
+    name = re.search(rf"Stream #0:{stream.index}\D.*?Video: .*?\((\S+) / 0x", told)
+    if name is not None:
+        return f"codec {name[1]!r}"
+    if path.is_file():  # Matroska has names in place of four letters, and FFmpeg forgets those that it does not know
+        with path.open("rb") as file:
+            written = _MATROSKA_CODEC.search(file.read(_MATROSKA_HEAD))
+        if written is not None:
+            return f"codec {written[1].decode()!r}"
+    return "an unknown codec"
 
 
 def _rate(stream: VideoStream) -> Fraction:
@@ -249,7 +294,8 @@ def _rate(stream: VideoStream) -> Fraction:
 def _reason(error: Exception) -> str:
     """What FFmpeg says, without the name of the file, which our error gives already."""
     told = getattr(error, "strerror", None) or str(error)
-    return " ".join(str(told).split())
+    hint = f", as for frames of more than {MOST_PIXELS} pixels" if isinstance(error, av.ArgumentError) else ""
+    return " ".join(str(told).split()) + hint
 
 
 def _plural(count: int, noun: str) -> str:

@@ -47,6 +47,13 @@ def find_numbered_images(folder: Path) -> NumberedImages:
     return NumberedImages(f"{start}%0{width}d{ending.replace('%', '%%')}", first)
 
 
+def list_images(folder: Path) -> list[Path]:
+    """The files of all numbered images in a folder, by name; OSError if it cannot be read."""
+    groups = _group(entry.name for entry in os.scandir(folder))
+    names = (f"{prefix}{number}{ending}" for (prefix, ending), numbers in groups.items() for number in numbers)
+    return [folder / name for name in sorted(names)]
+
+
 def _group(files: Iterable[str]) -> dict[tuple[str, str], set[str]]:
     """The numbers, as written, by what stands before and behind them."""
     groups: dict[tuple[str, str], set[str]] = {}

@@ -17,7 +17,7 @@ import av
 
 from twostream_ext.errors import SettingsError, VideoError
 from twostream_ext.media.conversion import Converter, Frame, orientation
-from twostream_ext.media.decoding import Damage, Source, TimedFrame, decode, open_source
+from twostream_ext.media.decoding import MOST_PIXELS, Damage, Source, TimedFrame, decode, open_source
 from twostream_ext.media.jpeg import LONGEST_JPEG_SIDE
 from twostream_ext.media.timing import deinterlace as deinterlaced
 from twostream_ext.media.timing import resample
@@ -27,8 +27,6 @@ VIDEO_EXTENSIONS = (
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
 """Extensions, in lower case, of the files in a folder that are taken for videos."""
-
-_MOST_PIXELS = 1 << 26  # of a frame; twice those of 8K video. What claims more is damaged.
 
 _HIGHEST_FPS = 1000  # that can be asked for
 
@@ -114,7 +112,7 @@ def open_video(
     if turn.transposed:
         source_size, pixel_aspect = source_size[::-1], pixel_aspect[::-1]
     size = _rescaled(source_size, pixel_aspect if square_pixels else (1, 1), smallest_side)
-    if max(size[0] * size[1], source_size[0] * source_size[1]) > _MOST_PIXELS or max(size) > LONGEST_JPEG_SIDE:
+    if max(size[0] * size[1], source_size[0] * source_size[1]) > MOST_PIXELS or max(size) > LONGEST_JPEG_SIDE:
         raise VideoError(f"{path}: {_too_large(source_size, size)}")
     timed: Iterator[TimedFrame] = chain([first], decoded)
     if deinterlace:

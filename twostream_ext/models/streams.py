@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from twostream_ext.errors import SettingsError
 from twostream_ext.models.backbone_settings import BackboneSettings
@@ -18,6 +20,9 @@ from twostream_ext.models.rgb import RGB_MEAN
 
 if TYPE_CHECKING:
     from typing import Self
+
+# Some nets make layers that they replace at once.
+_SPARE_TIMES, _SPARE = 2, 1 << 24
 
 ONLY_DATASET = "default"
 """Name of the head of a net that was given a plain number of classes."""
@@ -161,12 +166,37 @@ def build_net(settings: NetSettings) -> StreamNet:
     return StreamNet(settings)
 
 
-def build_unfilled_net(settings: NetSettings) -> StreamNet:
+def build_unfilled_net(settings: NetSettings, weights: int) -> StreamNet:
     """The net that `settings` describes, to be given all its weights by `load_state_dict(..., assign=True)`.
 
     Where the backbone knows how to, no time is spent on first weights.
+
+    weights: how many numbers there are for it. SettingsError as soon as it is seen to need far more, before memory is
+    taken for them: settings out of a file may name any net.
     """
-    return StreamNet(settings, unfilled=True)
+    with _bounded(_SPARE_TIMES * weights + _SPARE):
+        return StreamNet(settings, unfilled=True)
+
+
+@contextmanager
+def _bounded(most: int) -> Iterator[None]:
+    """SettingsError where this thread makes modules of more weights in all: at their registration, not yet filled."""
+    thread, seen, total = threading.get_ident(), set[int](), 0
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal total
+        if parameter is None or id(parameter) in seen or threading.get_ident() != thread:
+            return
+        seen.add(id(parameter))
+        total += parameter.numel()
+        if total > most:
+            raise SettingsError(f"the net has more than {most} weights, and there are not so many in the file")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def freeze_backbone(net: StreamNet) -> None:

@@ -75,6 +75,8 @@ def _create(name: str, channels: int, *, pretrained: bool) -> Any:
     timm = _import_timm()
     try:
         return timm.create_model(name, pretrained=pretrained, in_chans=channels, num_classes=0)
+    except SettingsError:  # ours: larger than it may be
+        raise
     except Exception as error:  # of whatever kind: the name, the network, the hub, the net's own
         raise NoTimmNetError(f"cannot make it: {first_line(error)}") from error
 
