@@ -454,18 +454,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{total} faults, {len(wrong)} wrong")
     if options.out:
         found = [fault._asdict() for fault in wrong]
-        record = {**_facts(), "faults": counts, "total": total, "wrong": found}
+        record = {**facts(), "faults": counts, "total": total, "wrong": found}
         options.out.write_text(json.dumps(record, indent=1) + "\n")
     return 1 if wrong else 0
 
 
-def _facts() -> dict[str, Any]:
+def facts() -> dict[str, Any]:
     """Date, commit, machine and versions, as all results have them."""
     sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
     import machine
 
-    facts: dict[str, Any] = machine.facts(torch.device("cpu"), 1)
-    return facts
+    found: dict[str, Any] = machine.facts(torch.device("cpu"), 1)
+    return found
 
 
 def _import_all() -> None:

@@ -25,8 +25,8 @@ from safetensors import safe_open
 from videos import decode, decode_luma, moving_frames, texture, write_video
 
 from twostream_ext.errors import ExtractionError, SettingsError, VideoError
-from twostream_ext.extraction import extract
-from twostream_ext.flow import METHODS, ClipFlow, FlowSettings, FlowStore, Method, draw_clip
+from twostream_ext.extraction import extract, job
+from twostream_ext.flow import METHODS, ClipFlow, FlowSettings, FlowStore, Method, draw_clip, estimate_clip_flow
 from twostream_ext.media import FrameStore
 from twostream_ext.ops import quantize_flow
 
@@ -565,3 +565,21 @@ def test_real_clips(shared_data: Path, tmp_path: Path) -> None:
         assert store[name].frame_count == len(decode(shared_data / "ut-interaction" / file))
         fields = store[name].read(10, 10)
         assert float(fields.step.max()) > 0
+
+
+def test_what_ctrl_c_waits_for_is_short_and_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stretch of TV-L1 on the CPU has 2^19 pixels, or two frames: half a second on a processor of its own."""
+    write_video(tmp_path / "videos" / "a.avi", moving_frames(6, size=(300, 400)))
+    given: list[tuple[int, int, int]] = []
+
+    def note(frames: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        given.append(tuple(frames.shape))  # type: ignore[arg-type]
+        return estimate_clip_flow(frames, *arguments, **options)
+
+    monkeypatch.setattr(job, "estimate_clip_flow", note)
+    quiet_extract(tmp_path / "videos", tmp_path / "short", smallest_side=None)
+    assert [shape[0] for shape in given] == [5, 2]
+    monkeypatch.setitem(job._PIXELS, "cpu", 1 << 30)
+    quiet_extract(tmp_path / "videos", tmp_path / "long", smallest_side=None)
+    assert [shape[0] for shape in given] == [5, 2, 6]
+    assert_same_files(tmp_path / "short", tmp_path / "long")

@@ -101,6 +101,28 @@ def test_threads_write_one_file_at_once_while_another_cleans(tmp_path: Path) -> 
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_file_of_the_same_bytes_stays_the_file_that_readers_have_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(text: str) -> int:
+        with atomic_write(tmp_path / "file", keep_same=True) as temporary:
+            temporary.write_text(text)
+        assert (tmp_path / "file").read_text() == text
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+        return (tmp_path / "file").stat().st_ino
+
+    first = write("one")
+    assert write("one") == first
+    other = write("two")
+    assert other != first
+    monkeypatch.setattr(os, "link", _no_links)
+    assert write("two") != other
+
+
+def _no_links(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
 def test_others_may_read_a_file_of_tensors_as_any_other(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

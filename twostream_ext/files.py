@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import filecmp
 import os
 import re
 import secrets
@@ -30,7 +31,7 @@ _in_work: set[FileIO] = set()
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str], *, ending: str = "") -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str], *, ending: str = "", keep_same: bool = False) -> Iterator[Path]:
     """Yield an empty temporary file beside `path`; on success it is flushed and renamed to `path`.
 
     Write into that file: it carries a lock that tells `remove_leftovers` that it is in work. (Another that is put in
@@ -39,12 +40,15 @@ def atomic_write(path: str | os.PathLike[str], *, ending: str = "") -> Iterator[
     `path` at once; the last one's file stays.
 
     ending: what the temporary name shall end in, ".mp4" say, for a library that chooses the format by it.
+    keep_same: leave a file that has the same bytes already, as of another process that made it at the same time: it may
+        be open, by readers who would take another in its place for a change.
     """
     target = Path(path)
     with _temporary(target, ending) as temporary:
         yield temporary
         _flush(temporary)
-        temporary.replace(target)
+        if not (keep_same and _place(temporary, target)):
+            temporary.replace(target)
 
 
 def create_file(path: str | os.PathLike[str], text: str) -> bool:
@@ -171,6 +175,19 @@ def _temporary(target: Path, ending: str = "") -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
             _in_work.remove(file)
             file.close()
+
+
+def _place(temporary: Path, target: Path) -> bool:
+    """Give a file its name; False if another has it, unless that has the same bytes, and where there are no links."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        with suppress(OSError):  # it is there and cannot be read
+            return filecmp.cmp(temporary, target, shallow=False)
+        return False
+    except OSError:
+        return False
+    return True
 
 
 def _begin(target: Path, ending: str) -> tuple[Path, FileIO]:

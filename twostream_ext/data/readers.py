@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
+import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from multiprocessing import resource_tracker
-from typing import Any, Generic, TypeVar
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -23,10 +27,14 @@ START_METHOD = "fork"
 """How readers are started, on every version of Python. A forked one reads at once; by "spawn" or "forkserver", which
 serve as well, it first takes seconds to import torch."""
 
+HANGS_AFTER = 600
+"""Seconds that a batch may take to come until the processes are taken to hang, while this one runs."""
+
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 _SHARED_MEMORY = "/dev/shm"
 _END: Any = object()
-_PATIENCE = 1.0  # seconds between two looks at whether the parent lives
+_PATIENCE = 1.0  # seconds between two looks at whether the others live
+_GRACE = 2.0  # seconds for processes to end when they are told to; then they are killed
 
 
 def read_ahead(
@@ -37,10 +45,11 @@ def read_ahead(
     read: can be pickled. Its TwoStreamErrors are raised here as they are.
     device: where the results will be wanted; for a GPU they come in page-locked memory.
 
-    When the iterator ends or is closed, the processes end. SIGINT and SIGTERM, which are often sent to a whole group of
-    processes, do not end them: their parent may need what they read until it has saved.
+    When the iterator ends or is closed, the processes end, and are killed if they hang. SIGINT and SIGTERM, which are
+    often sent to a whole group of processes, do not end them: their parent may need what they read until it has saved.
 
-    SettingsError, before anything is read, if `workers` is negative.
+    SettingsError, before anything is read, if `workers` is negative. ReaderError if a process is killed, or if nothing
+    comes of them for `HANGS_AFTER` seconds; any signal handler of the caller runs while it waits.
     """
     if workers < 0:
         raise SettingsError(f"workers is {workers}, expected at least 0")
@@ -55,27 +64,129 @@ def read_ahead(
         multiprocessing_context=START_METHOD if workers else None,
         generator=torch.Generator("cpu"),  # else it would draw from the caller's
     )
-    return _results(loader)
+    return _results(loader, workers) if workers else _read_here(loader)
 
 
-def _results(loader: DataLoader[Read | TwoStreamError]) -> Iterator[Read]:
-    """The loader's iterator goes with this one, and takes the processes with it."""
-    results = _start(loader)
-    while True:
-        try:
-            result = next(results, _END)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise ReaderError(
-                "a process that reads training batches was killed, perhaps by the system for want of memory; "
-                "fewer --workers need less"
-            ) from error
-        if result is _END:
-            return
+def _read_here(loader: DataLoader[Read | TwoStreamError]) -> Iterator[Read]:
+    for result in _start(loader):
         if isinstance(result, TwoStreamError):
             raise result
         yield result
+
+
+def _results(loader: DataLoader[Read | TwoStreamError], workers: int) -> Iterator[Read]:
+    """What the processes read; they end with this iterator."""
+    receiver = _Receiver(loader)
+    try:
+        while True:
+            result = receiver.next()
+            if result is _END:
+                return
+            if isinstance(result, TwoStreamError):
+                raise result
+            yield result
+    finally:
+        receiver.close()
+
+
+class _Receiver:
+    """Receives results in a thread of its own, whose caller can always give up waiting for it.
+
+    To receive may take for ever: of a process that hangs while it hands over the memory of a tensor, or that was killed
+    while it held a lock. And the loader, where it is used by the main thread, raises that a process was killed from
+    whatever line that thread happens to be at.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._came: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._processes: list[BaseProcess] = []
+        self._is_closed = False
+        _receivers.add(self)
+        gpu = torch.cuda.current_device() if loader.pin_memory else None  # a thread begins with the first one
+        threading.Thread(target=self._receive, args=(loader, gpu), daemon=True).start()
+
+    def next(self) -> Any:
+        """The next result, or `_END`. ReaderError if there will be none."""
+        self._wanted.put(True)
+        for _ in range(max(1, round(HANGS_AFTER / _PATIENCE))):  # not by a clock, which goes on while we are stopped
+            try:
+                result = self._came.get(timeout=_PATIENCE)
+            except queue.Empty:
+                self._check_alive(None)
+                continue
+            if isinstance(result, _Failure):
+                self._check_alive(result.error)
+                raise result.error
+            return result
+        raise ReaderError(
+            f"the processes that read training batches have given nothing for {HANGS_AFTER} s; they hang, perhaps on a "
+            "file system that does not answer"
+        )
+
+    def close(self) -> None:
+        """End the processes, and with them the thread."""
+        if self in _receivers:
+            self._is_closed = True
+            self._wanted.put(False)
+            _end(self._processes)
+            _receivers.discard(self)  # only now: if this is interrupted, it is done again
+
+    def _receive(self, loader: DataLoader[Any], gpu: int | None) -> None:
+        if gpu is not None:
+            torch.cuda.set_device(gpu)
+        try:
+            results = _start(loader)
+            self._processes += results._workers  # type: ignore[attr-defined]  # there is no public list of them
+            if self._is_closed:  # while they were started
+                _end(self._processes)
+            while self._wanted.get() and not self._is_closed:
+                self._came.put(next(results, _END))
+        except Exception as error:
+            # Its trace would take the loader's iterator along. This thread alone shall have that: to free it, too, may
+            # take for ever. (What happened in another process is in the text.)
+            error.__cause__ = error.__context__ = None
+            self._came.put(_Failure(error.with_traceback(None)))
+
+    def _check_alive(self, error: Exception | None) -> None:
+        """ReaderError if a process was killed. A broken connection is seen before the end of its process."""
+        if isinstance(error, (OSError, EOFError)):
+            time.sleep(_PATIENCE)
+        if any(process.exitcode for process in self._processes):
+            raise ReaderError(
+                "a process that reads training batches was killed, perhaps by the system for want of memory; "
+                "fewer --workers need less"
+            )
+
+
+class _Failure(NamedTuple):
+    """Why nothing could be received."""
+
+    error: Exception
+
+
+_receivers: set[_Receiver] = set()
+"""Those of this process that are open."""
+
+os.register_at_fork(after_in_child=_receivers.clear)
+
+
+@atexit.register  # later than `multiprocessing` did, so that it comes before that waits for all processes
+def _close_all() -> None:
+    for receiver in list(_receivers):
+        receiver.close()
+
+
+def _end(processes: list[BaseProcess]) -> None:
+    for process in processes:
+        process.terminate()
+    end = time.monotonic() + _GRACE
+    for process in processes:
+        process.join(max(0, end - time.monotonic()))
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+            process.join(_GRACE)
 
 
 def _start(loader: DataLoader[Read | TwoStreamError]) -> Iterator[Read | TwoStreamError]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
 import torch
@@ -26,8 +27,16 @@ class Feed(Generic[Item]):
     seconds_waited: float
     """Time spent waiting for items in all."""
 
-    def __init__(self, items: Iterator[Item], prepare: Callable[[Item], Batch], device: torch.device) -> None:
+    def __init__(
+        self,
+        items: Iterator[Item],
+        prepare: Callable[[Item], Batch],
+        device: torch.device,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """waiting: is entered for each wait for an item, and may end it by an exception."""
         self.seconds_waited = 0.0
+        self._waiting = waiting
         self._items = items
         self._prepare = prepare
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
@@ -54,6 +63,7 @@ class Feed(Generic[Item]):
 
     def _wait(self) -> Item | None:
         began = time.perf_counter()
-        item = next(self._items, None)
+        with self._waiting():
+            item = next(self._items, None)
         self.seconds_waited += time.perf_counter() - began
         return item

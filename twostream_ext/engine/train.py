@@ -34,6 +34,7 @@ from twostream_ext.files import remove_leftovers
 from twostream_ext.models import NetSettings, StreamNet
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+_GRACE = 3.0  # seconds that a batch may still take after SIGTERM
 _REPORT_EVERY = 20  # iterations; reading the loss makes a GPU wait for its queue
 
 Item = TypeVar("Item", contravariant=True)
@@ -161,7 +162,8 @@ def train_batches(
     CheckpointError if the checkpoint is damaged, or of another net, other settings or other videos; DivergenceError if
     the loss becomes infinite or NaN; SettingsError if `batches` ends too early or cannot be shared out, or if
     processes were given different nets or settings; StoppedError if SIGTERM came: the state after the iteration it
-    came in is saved.
+    came in is saved, or, if the batch for it does not come within seconds, that before it (with `accumulate` or in a
+    process group the last checkpoint then stays as it is).
     """
     device = torch.device(device)
     first = distributed.rank() == 0
@@ -185,22 +187,39 @@ def train_batches(
     if start == settings.iterations:
         return
     step = _Step(net, optimizer, settings, plan, compile_net)
-    feed = Feed(_numbered(plan, start, batches(start)), partial(_prepare, prepare, plan), device)
+    sigterm = _Sigterm()
+    items = _numbered(plan, start, batches(start))
+    feed = Feed(items, partial(_prepare, prepare, plan), device, sigterm.ends_waiting)
     cuda_devices = [device] if device.type == "cuda" else []
     log = TrainingLog(out_dir, settings, start, progress) if first else None
     losses: list[Tensor] = []
-    with torch.random.fork_rng(cuda_devices), log or nullcontext(), _sigterm_noted() as sigterm:
+
+    def write_losses(done: int) -> None:
+        """Note those of the last iterations before `done`."""
+        values = _finite(distributed.total(torch.stack(losses)).tolist(), done, settings)
+        losses.clear()
+        if log is not None:
+            log.write(values)
+
+    with torch.random.fork_rng(cuda_devices), log or nullcontext(), sigterm.noted():
         for done in range(start + 1, settings.iterations + 1):
-            losses.append(step(done - 1, feed))
+            try:
+                losses.append(step(done - 1, feed))
+            except _NoBatchError:
+                goes_on = "its last state"
+                # Of several parts, in this process or in all, some may be done: then the iteration before is gone.
+                if plan.ranks * plan.accumulate == 1:
+                    if losses:
+                        write_losses(done - 1)
+                    save_checkpoint(checkpoint, net, optimizer, settings, done - 1, made_from)
+                    goes_on = f"iteration {done - 1}"
+                raise StoppedError(f"stopped by SIGTERM, with no batch; {checkpoint} goes on from {goes_on}") from None
             if log is not None:
                 log.tick(feed.seconds_waited)
-            stop = distributed.in_any(sigterm.is_set())
+            stop = distributed.in_any(sigterm.came)
             save = stop or done == settings.iterations or done % settings.checkpoint_every == 0
             if save or done % _REPORT_EVERY == 0:
-                values = _finite(distributed.total(torch.stack(losses)).tolist(), done, settings)
-                losses.clear()
-                if log is not None:
-                    log.write(values)
+                write_losses(done)
             if save and first:
                 save_checkpoint(checkpoint, net, optimizer, settings, done, made_from)
             if stop:
@@ -317,15 +336,57 @@ def _dropout_seed(seed: int, iteration: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, iteration, rank]).generate_state(1)[0])
 
 
-@contextmanager
-def _sigterm_noted() -> Iterator[threading.Event]:
-    """Note SIGTERM instead of dying of it; only the main thread may."""
-    came = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: came.set())
-    try:
-        yield came
-    finally:
-        signal.signal(signal.SIGTERM, before)
+class _NoBatchError(Exception):
+    """SIGTERM came, and no batch."""
+
+
+class _Sigterm:
+    """SIGTERM, which is noted instead of dying of it; a wait for a batch then ends after some seconds."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._is_waiting = False
+        self._alarm: threading.Timer | None = None
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Only the main thread may note it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    @contextmanager
+    def ends_waiting(self) -> Iterator[None]:
+        """`_NoBatchError` from the body if SIGTERM has come and it takes much longer, or if it comes again."""
+        self._is_waiting = True
+        try:
+            if self.came:
+                self._set_alarm()
+            yield
+        finally:
+            self._end_waiting()
+
+    def _note(self, *_: object) -> None:
+        self.came = True
+        if self._alarm is not None:
+            self._end_waiting()  # first: what the exception closes is not to be broken off
+            raise _NoBatchError
+        if self._is_waiting:
+            self._set_alarm()
+
+    def _end_waiting(self) -> None:
+        self._is_waiting = False
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _set_alarm(self) -> None:
+        """Send the signal again: it is what ends a wait of any kind."""
+        self._alarm = threading.Timer(_GRACE, signal.pthread_kill, (threading.get_ident(), signal.SIGTERM))
+        self._alarm.daemon = True
+        self._alarm.start()

@@ -239,9 +239,7 @@ def _find_lacking(name: str, video: Path, out: Path, frames_out: Path | None, pr
     picture = _preview_path(out, name)
     flow = _kept(clip_path(out, name), FLOW_KIND, plan.flow, video)
     frames = (
-        _Kept.CURRENT
-        if frames_out is None
-        else _kept(clip_path(frames_out, name), FrameStore.kind, plan.frames, video)
+        _Kept.CURRENT if frames_out is None else _kept(clip_path(frames_out, name), FrameStore.kind, plan.frames, video)
     )
     if flow is _Kept.OF_ANOTHER and picture.exists() and not is_same(picture.parent, video.parent):
         preview = True  # that of the other one must not stay

@@ -57,8 +57,11 @@ from twostream_ext.media import (
 )
 from twostream_ext.media.jpeg import code_picture
 
-_PAIRS = {"cpu": 16, "cuda": 64}  # at most, in a stretch
-_PIXELS = {"cpu": 1 << 22, "cuda": 1 << 24}  # of all fields of a stretch, at most: 32 and 128 MB in float32
+_ESTIMATOR = "estimator"
+_PAIRS = {"cpu": 16, "cuda": 64, _ESTIMATOR: 16}  # at most, in a stretch
+# Of all fields of a stretch, at most: of a GPU 128 MB in float32, of an estimator 32 MB. Ctrl-C waits for what is in
+# work, and TV-L1 of 2^19 pixels takes half a second on a processor of its own.
+_PIXELS = {"cpu": 1 << 19, "cuda": 1 << 24, _ESTIMATOR: 1 << 22}
 
 # Memory of the device for two stretches: one computes while the codes of the other come back.
 _device_turns = threading.BoundedSemaphore(2)
@@ -161,9 +164,10 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> Made:
     device = _device(plan)
     source = video_fingerprint(job.video)  # before it is read: of two that change places meanwhile, the earlier one
     video = open_as(job.video, settings)
+    pairs = _most_pairs(_ESTIMATOR if plan.estimator else device.type, video.size)
     calls = (
         partial(_code_stretch, job, plan, device, frames, index == 0)
-        for index, frames in enumerate(_stretches(video, _pixels(video, job, plan), device))
+        for index, frames in enumerate(_stretches(_pixels(video, job, plan), pairs))
     )
     with ExitStack() as stack, writing(job.flow):
         planes = {direction: stack.enter_context(Spool(job.flow.parent)) for direction in settings.directions}
@@ -230,10 +234,13 @@ def _pixels(video: OpenVideo, job: Job, plan: Plan) -> Iterator[Pixels]:
         )
 
 
-def _stretches(video: OpenVideo, frames: Iterator[Pixels], device: torch.device) -> Iterator[list[Pixels]]:
+def _most_pairs(where: str, size: tuple[int, int]) -> int:
+    """Of frames of a size, in a stretch."""
+    return max(1, min(_PAIRS[where], _PIXELS[where] // (size[0] * size[1])))
+
+
+def _stretches(frames: Iterator[Pixels], pairs: int) -> Iterator[list[Pixels]]:
     """All frames, the last of each stretch being the first of the next."""
-    height, width = video.size
-    pairs = max(1, min(_PAIRS[device.type], _PIXELS[device.type] // (height * width)))
     stretch: list[Pixels] = []
     is_first = True
     for frame in frames:

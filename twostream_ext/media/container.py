@@ -96,7 +96,7 @@ def write_container(
     arrays: Mapping[str, npt.NDArray[Any]],
     pictures: Mapping[str, Pictures],
 ) -> None:
-    """Write the file whole or not at all.
+    """Write the file whole or not at all; one that has the same bytes already is left as it is.
 
     kind: says what is in it, to be given again for reading. arrays: float32. pictures: by series.
     OSError if it cannot be written (no space left, say).
@@ -116,7 +116,7 @@ def write_container(
     metadata = {"kind": kind, "format": _FORMAT, "description": json.dumps(description)}
     header = _header(shapes, metadata | {"checksum": _NO_CHECKSUM})
     checksum = _checksum(chain([header], pieces()))
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path, keep_same=True) as temporary, temporary.open("wb") as file:
         file.write(_header(shapes, metadata | {"checksum": checksum}))
         file.writelines(pieces())
 
