@@ -46,7 +46,7 @@ from twostream_ext.flow import (
     write_coded_clip,
 )
 from twostream_ext.media import Frame, FrameSettings, OpenVideo, code_frame, open_as, write_coded_frames
-from twostream_ext.media.jpeg import code_picture
+from twostream_ext.media.png import code_png
 
 _PAIRS = {"cpu": 16, "cuda": 64}  # at most, in a stretch
 _PIXELS = {"cpu": 1 << 22, "cuda": 1 << 24}  # of all fields of a stretch, at most: 32 and 128 MB in float32
@@ -291,7 +291,7 @@ def _estimate(frames: list[Pixels], plan: Plan, device: torch.device) -> ClipFlo
 def _write_preview(job: Job) -> None:
     assert job.preview is not None
     picture = draw_clip(job.video, read_flow_clip(job.flow))
-    coded = code_picture(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), dtype=np.uint8), ".png")
+    coded = code_png(picture)
     with writing(job.preview), atomic_write(job.preview) as temporary:
         temporary.write_bytes(coded)
 
