@@ -201,7 +201,8 @@ def train_batches(
                 losses.clear()
                 if log is not None:
                     log.write(values)
-            if save and first:
+            if save and log is not None:
+                log.flush()
                 save_checkpoint(checkpoint, net, optimizer, settings, done, made_from)
             if stop:
                 raise StoppedError(f"stopped by SIGTERM; {checkpoint} goes on from iteration {done}")
