@@ -24,6 +24,7 @@ static enum manner armed_manner;
 static int armed_error;
 static long armed_at;
 static size_t smallest_allocation;
+static int report;  // where to write whose allocation was refused
 static char root[PATH_MAX];
 static _Atomic long calls;  // of the armed kind, since faults_arm
 
@@ -35,12 +36,14 @@ static _Atomic long calls;  // of the armed kind, since faults_arm
     return found;                                    \
   }
 
-void faults_arm(const char *folder, int kind, int manner, int error, long at, size_t smallest) {
+void faults_arm(const char *folder, int kind, int manner, int error, long at, size_t smallest,
+                int to) {
   snprintf(root, sizeof root, "%s", folder);
   armed_manner = manner;
   armed_error = error;
   armed_at = at;
   smallest_allocation = smallest;
+  report = to;
   calls = 0;
   armed_kind = kind;
 }
@@ -164,26 +167,33 @@ extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
 
-static int is_refused(size_t size) {
+// Who is refused is told at once: what does not look at the result does not live to tell.
+static int is_refused(size_t size, void *caller) {
   if (armed_kind != ALLOCATE || size < smallest_allocation || !strikes(ALLOCATE)) return 0;
+  Dl_info library;
+  if (dladdr(caller, &library)) dprintf(report, "%s\n", library.dli_fname);
   errno = ENOMEM;
   return 1;
 }
 
-void *malloc(size_t size) { return is_refused(size) ? NULL : __libc_malloc(size); }
-void *calloc(size_t count, size_t size) { return is_refused(count * size) ? NULL : __libc_calloc(count, size); }
-void *realloc(void *old, size_t size) { return is_refused(size) ? NULL : __libc_realloc(old, size); }
-void *memalign(size_t alignment, size_t size) { return is_refused(size) ? NULL : __libc_memalign(alignment, size); }
-void *aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
+#define IS_REFUSED(size) is_refused(size, __builtin_return_address(0))
+
+void *malloc(size_t size) { return IS_REFUSED(size) ? NULL : __libc_malloc(size); }
+void *calloc(size_t count, size_t size) { return IS_REFUSED(count * size) ? NULL : __libc_calloc(count, size); }
+void *realloc(void *old, size_t size) { return IS_REFUSED(size) ? NULL : __libc_realloc(old, size); }
+void *memalign(size_t alignment, size_t size) { return IS_REFUSED(size) ? NULL : __libc_memalign(alignment, size); }
+void *aligned_alloc(size_t alignment, size_t size) {
+  return IS_REFUSED(size) ? NULL : __libc_memalign(alignment, size);
+}
 
 int posix_memalign(void **result, size_t alignment, size_t size) {
-  if (is_refused(size)) return ENOMEM;
+  if (IS_REFUSED(size)) return ENOMEM;
   *result = __libc_memalign(alignment, size);
   return *result ? 0 : ENOMEM;
 }
 
 FIND(mmap)
 void *mmap(void *address, size_t size, int protection, int flags, int file, off_t at) {
-  if ((flags & MAP_ANONYMOUS) && is_refused(size)) return MAP_FAILED;
+  if ((flags & MAP_ANONYMOUS) && IS_REFUSED(size)) return MAP_FAILED;
   return REAL(mmap)(address, size, protection, flags, file, at);
 }

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ import torch
 
 from twostream_ext import files
 from twostream_ext.errors import SettingsError
-from twostream_ext.files import atomic_write, create_file, refuse_same_file, remove_leftovers
+from twostream_ext.files import atomic_write, create_file, make_folder, refuse_same_file, remove_leftovers
 from twostream_ext.tensor_files import write_tensors
 
 OLD = 2 * 3600.0  # seconds
@@ -327,6 +327,70 @@ def test_a_file_is_created_where_there_are_no_hard_links(tmp_path: Path, monkeyp
     assert create_file(tmp_path / "file", "first")
     assert not create_file(tmp_path / "file", "second")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"file": "first"}
+
+
+# ---- what outlives a loss of power ---------------------------------------------------------------
+
+
+def write_new(path: Path) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text("text")
+
+
+WRITERS = [write_new, lambda path: create_file(path, "text"), lambda path: make_folder(path.parent)]
+
+
+def note_flushes(monkeypatch: pytest.MonkeyPatch, refusal: int | None = None) -> list[Path]:
+    """The files and folders that are flushed; the system may refuse to do so with folders."""
+    flushed: list[Path] = []
+
+    def flush(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if refusal and path.is_dir():
+            raise OSError(refusal, os.strerror(refusal))
+        flushed.append(path)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    return flushed
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_new_names_are_flushed_in_all_folders_that_got_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object]
+) -> None:
+    (tmp_path / "old").mkdir()
+    path = tmp_path / "old" / "new" / "newer" / "file"
+    flushed = note_flushes(monkeypatch)
+    write(path)
+    folders = [each for each in flushed if each.is_dir()]
+    assert folders[:2] == [tmp_path / "old", tmp_path / "old" / "new"]
+    assert folders[2:] == ([path.parent] if path.exists() else [])
+    flushed.clear()
+    write(path.with_name("second"))
+    assert {each for each in flushed if each.is_dir()} <= {path.parent}
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("refusal", [errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EIO])
+def test_a_file_system_may_be_unable_to_flush_names_and_must_not_fail_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object], refusal: int
+) -> None:
+    note_flushes(monkeypatch, refusal)
+    with pytest.raises(OSError, match=str(tmp_path)) if refusal == errno.EIO else nullcontext():
+        write(tmp_path / "new" / "file")
+
+
+def test_files_are_written_into_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def refuse_folders(path: Path, flags: int, *more: int) -> int:
+        if flags & os.O_DIRECTORY:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", refuse_folders)
+    write_new(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "text"
 
 
 # ---- refuse_same_file ----------------------------------------------------------------------------

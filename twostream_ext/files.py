@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from glob import escape
 from io import FileIO
+from itertools import takewhile
 from pathlib import Path
 
 from twostream_ext.errors import SettingsError, TwoStreamError
@@ -24,6 +25,7 @@ from twostream_ext.errors import SettingsError, TwoStreamError
 _TEMPORARY = re.compile(r"\..+\.(?P<keeper>[0-9a-f]{8})-[0-9a-f]{8}\.tmp(\.\w+)?")
 _OLD_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}-\d+-\d+\.tmp")  # of 0.1.0, which took no locks
 _NO_KEEPER = "00000000"
+_CANNOT_FLUSH_NAMES = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # what network and user-space file systems say
 _ABANDONED = 3600.0  # seconds: no file takes that long from its first byte to its last
 
 _in_work: set[FileIO] = set()
@@ -34,10 +36,11 @@ _in_work: set[FileIO] = set()
 def atomic_write(path: str | os.PathLike[str], *, ending: str = "", keep_same: bool = False) -> Iterator[Path]:
     """Yield an empty temporary file beside `path`; on success it is flushed and renamed to `path`.
 
-    Write into that file: it carries a lock that tells `remove_leftovers` that it is in work. (Another that is put in
-    its place has none, and must not be in a directory tree that may be cleaned meanwhile.) If the body raises (no space
-    left, say), the temporary file is removed and `path` is as it was. Several threads and processes may write the same
-    `path` at once; the last one's file stays.
+    Then it outlives a loss of power, and one at any moment before leaves what was there. Write into the temporary
+    file: it carries a lock that tells `remove_leftovers` that it is in work. (Another that is put in its place has
+    none, and must not be in a directory tree that may be cleaned meanwhile.) If the body raises (no space left, say),
+    the temporary file is removed and `path` is as it was. Several threads and processes may write the same `path` at
+    once; the last one's file stays.
 
     ending: what the temporary name shall end in, ".mp4" say, for a library that chooses the format by it.
     keep_same: leave a file that has the same bytes already, as of another process that made it at the same time: it may
@@ -49,6 +52,7 @@ def atomic_write(path: str | os.PathLike[str], *, ending: str = "", keep_same: b
         _flush(temporary)
         if not (keep_same and _place(temporary, target)):
             temporary.replace(target)
+        _flush_names(target.parent)
 
 
 def create_file(path: str | os.PathLike[str], text: str) -> bool:
@@ -69,7 +73,20 @@ def create_file(path: str | os.PathLike[str], text: str) -> bool:
             return False
         except OSError:  # no hard links here
             temporary.replace(target)
+        _flush_names(target.parent)
         return True
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a directory, and those above it, where they are missing; new ones outlive a loss of power.
+
+    What is written into a directory is lost with it, however well it was flushed itself.
+    """
+    folder = Path(path)
+    missing = list(takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in reversed(missing):
+        _flush_names(each.parent)
 
 
 def remove_leftovers(root: str | os.PathLike[str]) -> None:
@@ -161,7 +178,7 @@ def _temporary(target: Path, ending: str = "") -> Iterator[Path]:
     for folder in target.parents:
         if folder.is_file():
             raise NotADirectoryError(errno.ENOTDIR, "is a file, expected a directory", str(folder))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temporary, file = _begin(target, ending)
     _in_work.add(file)
     try:
@@ -272,6 +289,21 @@ def _boot() -> str:
 def _flush(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def _flush_names(folder: Path) -> None:
+    """Bring the names in a directory to the disk, if it may be read and its file system knows how to."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH_NAMES:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
+    finally:
+        os.close(descriptor)
 
 
 def _let_go() -> None:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from twostream_ext.files import make_folder
+
 
 class EventFile:
     """A new file of events in a folder, which TensorBoard takes together with the older ones there."""
@@ -24,7 +26,7 @@ class EventFile:
 
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}"
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._file = (folder / name).open("xb")
         self._records = RecordWriter(self._file)
         self._event = Event

@@ -201,6 +201,11 @@ def train_batches(
         if log is not None:
             log.write(values)
 
+    def save(done: int) -> None:
+        if log is not None:
+            log.flush()
+            save_checkpoint(checkpoint, net, optimizer, settings, done, made_from)
+
     with torch.random.fork_rng(cuda_devices), log or nullcontext(), sigterm.noted():
         for done in range(start + 1, settings.iterations + 1):
             try:
@@ -211,17 +216,17 @@ def train_batches(
                 if plan.ranks * plan.accumulate == 1:
                     if losses:
                         write_losses(done - 1)
-                    save_checkpoint(checkpoint, net, optimizer, settings, done - 1, made_from)
+                    save(done - 1)
                     goes_on = f"iteration {done - 1}"
                 raise StoppedError(f"stopped by SIGTERM, with no batch; {checkpoint} goes on from {goes_on}") from None
             if log is not None:
                 log.tick(feed.seconds_waited)
             stop = distributed.in_any(sigterm.came)
-            save = stop or done == settings.iterations or done % settings.checkpoint_every == 0
-            if save or done % _REPORT_EVERY == 0:
+            is_saved = stop or done == settings.iterations or done % settings.checkpoint_every == 0
+            if is_saved or done % _REPORT_EVERY == 0:
                 write_losses(done)
-            if save and first:
-                save_checkpoint(checkpoint, net, optimizer, settings, done, made_from)
+            if is_saved:
+                save(done)
             if stop:
                 raise StoppedError(f"stopped by SIGTERM; {checkpoint} goes on from iteration {done}")
 

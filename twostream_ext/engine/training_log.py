@@ -85,6 +85,14 @@ class TrainingLog:
         self._next = last + 1
         self._times.clear()
 
+    def flush(self) -> None:
+        """Bring the lines to the disk: a checkpoint shall not outlive those of its iterations.
+
+        CheckpointError if they cannot be written.
+        """
+        with name_errors(self._path, CheckpointError):
+            os.fsync(self._file.fileno())
+
 
 def _keep_rows(path: Path, start: int) -> None:
     """Keep the lines of the iterations before `start`: those after it are done, and written, again."""

@@ -55,7 +55,7 @@ from twostream_ext.media import (
     video_fingerprint,
     write_coded_frames,
 )
-from twostream_ext.media.jpeg import code_picture
+from twostream_ext.media.png import code_png
 
 _ESTIMATOR = "estimator"
 _PAIRS = {"cpu": 16, "cuda": 64, _ESTIMATOR: 16}  # at most, in a stretch
@@ -308,7 +308,7 @@ def _estimate(frames: list[Pixels], plan: Plan, device: torch.device) -> ClipFlo
 def _write_preview(job: Job) -> None:
     assert job.preview is not None
     picture = draw_clip(job.video, read_flow_clip(job.flow))
-    coded = code_picture(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), dtype=np.uint8), ".png")
+    coded = code_png(picture)
     with writing(job.preview), atomic_write(job.preview) as temporary:
         temporary.write_bytes(coded)
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from twostream_ext.files import make_folder
+
 _IN_MEMORY = 16 << 20  # bytes; what goes beyond lies in a file
 
 
@@ -20,7 +22,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         """folder: where the file is made, if it comes to one; OSError then, if that is full."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder))  # noqa: SIM115 - closed by __exit__
         self._sizes = array("Q")
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Files of moving pictures: videos, coded planes and frames, and the stores that hold them."""
 
-from twostream_ext.media import container, directory, jpeg
+from twostream_ext.media import container, directory, jpeg, png
 from twostream_ext.media.conversion import Frame
 from twostream_ext.media.decoding import FALLBACK_FPS, Damage
 from twostream_ext.media.frame_batch import FrameBatch, read_frame_batch
@@ -57,6 +57,7 @@ __all__ = [
     "jpeg",
     "open_as",
     "open_video",
+    "png",
     "read_frame_batch",
     "read_video",
     "video_fingerprint",

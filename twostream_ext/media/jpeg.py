@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -31,22 +30,17 @@ _END_OF_HEADERS = frozenset({0xD9, 0xDA})  # the end of the picture, the start o
 
 
 def code_jpeg(picture: npt.NDArray[np.uint8], quality: int | None) -> bytes:
-    """JPEG of a picture, grey [H, W] or BGR [H, W, 3]; ValueError if it is larger than a JPEG can be."""
+    """JPEG of a picture, grey [H, W] or BGR [H, W, 3].
+
+    ValueError if it is larger than a JPEG can be; MemoryError where OpenCV gives none: it only tells of it by a flag.
+    """
     if max(picture.shape[:2]) > LONGEST_JPEG_SIDE:
         height, width = picture.shape[:2]
         raise ValueError(f"a picture of {width}x{height} pixels is too large for a JPEG ({LONGEST_JPEG_SIDE} at most)")
     options = [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality]
-    return code_picture(picture, ".jpg", options)
-
-
-def code_picture(picture: npt.NDArray[np.uint8], ending: str, options: Sequence[int] = ()) -> bytes:
-    """A picture, grey [H, W] or BGR [H, W, 3], as a file with that ending holds it.
-
-    MemoryError where OpenCV gives none: it only tells of it by a flag.
-    """
-    done, coded = cv2.imencode(ending, picture, options)
+    done, coded = cv2.imencode(".jpg", picture, options)
     if not done:
-        raise MemoryError(f"a picture of {picture.shape[1]}x{picture.shape[0]} pixels cannot be coded as {ending}")
+        raise MemoryError(f"a picture of {picture.shape[1]}x{picture.shape[0]} pixels cannot be coded")
     return coded.tobytes()
 
 
