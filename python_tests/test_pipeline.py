@@ -55,6 +55,10 @@ def test_summary(finished):
     assert list(summary["top1"]) == ["spatial", "temporal", "average", "svm"]
     assert all(0 <= value <= 1 for value in summary["top1"].values())
     assert summary["videos"] == {"train": 32, "test": 16}
+    for name, value in summary["top1"].items():
+        low, high = summary["interval"][name]
+        assert 0 <= low <= value <= high <= 1
+        assert summary["mean_class"][name] == value  # as many videos of each class
     # The same numbers, computed anew from the score files.
     files = [
         engine.load_scores(finished / "scores" / f"{stream}_test.safetensors") for stream in ("spatial", "temporal")
@@ -81,14 +85,17 @@ def test_other_settings_in_the_same_directory(clips, finished):
         run(clips, finished, seed=1)
 
 
-def test_a_run_that_was_begun_before_backbones_were_noted_goes_on(clips, finished, tmp_path):
+def test_a_run_that_was_begun_before_some_settings_were_noted_goes_on(clips, finished, tmp_path):
     noted = json.loads((finished / "run.json").read_text())
-    assert noted.pop("backbone") == "cnn_m_2048"
+    later = {name: noted.pop(name) for name in ("backbone", "input", "bidirectional", "subtract")}
+    assert list(later.values()) == ["cnn_m_2048", "stack", False, "mean"]
     (tmp_path / "run.json").write_text(json.dumps(noted))
     shutil.copy(finished / "summary.json", tmp_path)
     assert run(clips, tmp_path)["seed"] == 0
     with pytest.raises(SettingsError, match="was made with backbone cnn_m_2048, not other"):
         engine.run_pipeline(clips, clips, tmp_path, recipe=replace(TINY, backbone="other"))
+    with pytest.raises(SettingsError, match="was made with subtract mean, not none"):
+        run(clips, tmp_path, replace(TINY, subtract="none"))
 
 
 def test_nets_that_cannot_be_end_a_run_before_it_begins(clips, tmp_path, capsys):
@@ -121,6 +128,18 @@ def test_killed_runs_go_on_and_end_alike(clips, finished, tmp_path):
         assert torch.equal(engine.load_scores(tmp_path / "scores" / f"{name}.safetensors").scores, expected)
 
 
+def test_inputs_of_another_kind_go_all_the_way(clips, tmp_path):
+    """Flow of both directions is made for them, and a prediction prepares them as the training did."""
+    streams = {name: replace(numbers, iterations=2) for name, numbers in TINY.streams.items()}
+    kind = {"input": "trajectory", "bidirectional": True, "subtract": "none", "length": 4}
+    run(clips, tmp_path, replace(TINY, **kind, streams=streams))
+    trained = engine.load_model(tmp_path / "temporal" / "model.safetensors").net
+    assert {name: getattr(trained.settings, name) for name in kind} == kind
+    scores = engine.load_scores(tmp_path / "scores" / "temporal_test.safetensors")
+    prediction = engine.predict_video(clips / f"{scores.names[0]}.mp4", tmp_path)
+    torch.testing.assert_close(prediction.scores["temporal"], scores.scores[0], rtol=1e-5, atol=1e-6)
+
+
 def test_the_demo_leaves_other_runs_alone(finished, capsys):
     assert main(["demo", "--out", str(finished)]) == 2
     assert "holds a run on other videos" in capsys.readouterr().err
@@ -143,11 +162,11 @@ def test_evaluate_and_fuse_give_what_the_run_gave(clips, finished, tmp_path, cap
             assert torch.equal(ours.scores, theirs.scores)
             names.append(str(out))
         value = summary["top1"][stream]
-        assert f"top-1 of 16 videos: {100 * value:.1f}" in capsys.readouterr().out
+        assert f"top-1 of 16 videos: {100 * value:.1f} (95 % interval " in capsys.readouterr().out
     assert main(["fuse", *files["test"], "--train", *files["train"]]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "16 classes, 16 videos"
-    assert [line.split() for line in lines[2:]] == [
+    assert [line.split()[:2] for line in lines[2:6]] == [
         [name, f"{100 * value:.1f}"]
         for name, value in zip([*files["test"], "average", "svm"], summary["top1"].values(), strict=True)
     ]
@@ -164,7 +183,12 @@ def test_report(finished):
         picture = cv2.imread(str(finished / "figures" / f"{name}.png"))
         assert picture.std() > 10  # not an empty canvas
     table = report.format_table(summary)
-    assert f"{100 * summary['top1']['svm']:5.1f}" in table
+    assert f"two streams, SVM      {100 * summary['top1']['svm']:5.1f}  " in table
+    for later in ("interval", "mean_class", "mean_class_interval"):
+        del summary[later]  # as 0.1.0 left it
+    rows = report.format_table(summary).splitlines()
+    assert [row.split()[-2:] for row in rows if "stream" in row and "alone" not in row] == [["-", "-"]] * 4
+    assert rows[2][:43] == table.splitlines()[2][:43]
 
 
 def test_report_without_a_run(tmp_path):
