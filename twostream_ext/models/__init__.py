@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The networks of the two streams, and their fusion."""
 
+from twostream_ext.models.accuracy import balanced_count, class_recall, mean_class_accuracy, wilson_interval
 from twostream_ext.models.backbone_settings import BackboneSettings
 from twostream_ext.models.backbones import backbone_names, find_backbone, register_backbone
 from twostream_ext.models.cnn_m_2048 import CNN_M_2048, CNNM2048
@@ -16,6 +17,7 @@ from twostream_ext.models.streams import (
     build_net,
     build_unfilled_net,
     copy_backbone,
+    first_filters,
     freeze_backbone,
 )
 
@@ -35,14 +37,19 @@ __all__ = [
     "TemporalNet",
     "add_classes",
     "backbone_names",
+    "balanced_count",
     "build_net",
     "build_unfilled_net",
+    "class_recall",
     "copy_backbone",
     "find_backbone",
+    "first_filters",
     "freeze_backbone",
     "fuse_average",
     "fused_top1",
     "load_pretrained",
+    "mean_class_accuracy",
     "register_backbone",
     "top1",
+    "wilson_interval",
 ]
