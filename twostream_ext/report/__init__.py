@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a run found, as a table, figures and a page."""
 
-from twostream_ext.report.figures import draw_confusion, draw_examples, draw_recall
 from twostream_ext.report.page import REPORT_FILE, is_report_current, write_report
 from twostream_ext.report.table import format_classes, format_table, format_top1
 from twostream_ext.report.video import write_annotated_video
 
 __all__ = [
     "REPORT_FILE",
-    "draw_confusion",
-    "draw_examples",
-    "draw_recall",
     "format_classes",
     "format_table",
     "format_top1",
