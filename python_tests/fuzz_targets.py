@@ -37,6 +37,7 @@ from twostream_ext.engine import (
     load_scores,
     read_run,
     read_summary,
+    read_training_log,
     save_model,
     save_scores,
 )
@@ -302,7 +303,13 @@ def read_settings_of_run(folder: Path) -> None:
 
 
 def summaries(folder: Path) -> list[bytes]:
-    return [json.dumps({"top1": {"spatial": 0.5, "average": 1.0}, "videos": {"train": 3, "test": 2}}).encode()]
+    summary = {
+        "top1": {"spatial": 0.5, "average": 1.0},
+        "videos": {"train": 3, "test": 2},
+        "classes": ["a", "b"],
+        "recipe": {"length": 10},
+    }
+    return [json.dumps(summary).encode()]
 
 
 def read_result_of_run(path: Path) -> None:
@@ -314,6 +321,7 @@ def logs(folder: Path) -> list[bytes]:
 
 
 def read_log(path: Path) -> None:
+    read_training_log(path)
     keep_rows(path, 2)
 
 

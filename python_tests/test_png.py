@@ -21,6 +21,12 @@ def test_a_picture_comes_back_as_it_was_and_always_gives_the_same_bytes(size: tu
     np.testing.assert_array_equal(decoded, picture)
 
 
+def test_opacity_is_kept() -> None:
+    picture = np.dstack([texture(20, 30), texture(20, 30)[..., :1]])
+    decoded = cv2.imdecode(np.frombuffer(code_png(picture), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(decoded, cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA))
+
+
 def test_what_the_coder_lacks_is_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(picture: object, form: str) -> None:
         raise av.FFmpegError(12, "Cannot allocate memory")

@@ -61,6 +61,10 @@ class ReaderError(TwoStreamError):
     """A process that reads training batches died, or has no memory to hand them over."""
 
 
+class ReportError(TwoStreamError):
+    """The report of a run could not be drawn or written; its result is kept all the same."""
+
+
 class StoppedError(TwoStreamError):
     """SIGTERM came while a net trained; its state is saved."""
 

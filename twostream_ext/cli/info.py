@@ -10,7 +10,7 @@ from typing import Any
 
 import twostream_ext
 
-_PARTS = ("numpy", "av", "opencv-python", "safetensors", "scikit-learn", "matplotlib", "tensorboard", "tqdm")
+_PARTS = ("numpy", "av", "opencv-python", "safetensors", "scikit-learn", "jinja2", "tensorboard", "tqdm")
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:

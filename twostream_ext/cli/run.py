@@ -73,10 +73,10 @@ def run_and_report(options: argparse.Namespace, videos: Path, lists: Path, recip
         workers=options.workers,
         say=_say,
     )
-    page = options.out / REPORT_FILE
+    print(f"\n{format_table(summary)}\n", flush=True)  # first: a report that cannot be written shall not cost it
     if not is_report_current(options.out):
         write_report(options.out)
-    print(f"\n{format_table(summary)}\n\nreport: {page}")
+    print(f"report: {options.out / REPORT_FILE}")
 
 
 def _say(line: str) -> None:

@@ -6,7 +6,15 @@ from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model, start_from
 from twostream_ext.engine.evaluate import evaluate, video_scores
 from twostream_ext.engine.origin import videos_origin
-from twostream_ext.engine.pipeline import MODEL_FILE, RUN_FILE, SUMMARY_FILE, read_run, read_summary, run_pipeline
+from twostream_ext.engine.pipeline import (
+    MODEL_FILE,
+    RUN_FILE,
+    SUMMARY_FILE,
+    SVM_FILE,
+    read_run,
+    read_summary,
+    run_pipeline,
+)
 from twostream_ext.engine.predict import Prediction, predict_video
 from twostream_ext.engine.recipes import RECIPES, Recipe, StreamRecipe, default_recipe, find_recipe, new_net
 from twostream_ext.engine.scores import (
@@ -21,14 +29,17 @@ from twostream_ext.engine.scores import (
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.streams import STREAMS, Stream, find_stream, register_stream
 from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, summed_loss, train, train_batches
+from twostream_ext.engine.training_log import LOG_FILE, TrainingCurves, read_training_log
 
 __all__ = [
     "CHECKPOINT_FILE",
+    "LOG_FILE",
     "MODEL_FILE",
     "RECIPES",
     "RUN_FILE",
     "STREAMS",
     "SUMMARY_FILE",
+    "SVM_FILE",
     "DivergenceError",
     "Prediction",
     "Recipe",
@@ -37,6 +48,7 @@ __all__ = [
     "StreamRecipe",
     "TrainSettings",
     "TrainedNet",
+    "TrainingCurves",
     "check_classes",
     "check_same_net",
     "default_recipe",
@@ -52,6 +64,7 @@ __all__ = [
     "predict_video",
     "read_run",
     "read_summary",
+    "read_training_log",
     "register_stream",
     "run_pipeline",
     "save_model",

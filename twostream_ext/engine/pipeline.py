@@ -114,8 +114,11 @@ def read_run(out: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_summary(out: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the result of a finished run; CheckpointError if `out` holds none."""
-    return _read_json(Path(out), SUMMARY_FILE, "no finished run")
+    """Return the result of a finished run; CheckpointError if `out` holds none, or a summary of something else."""
+    kinds = {"top1": dict[str, float], "videos": dict[str, int], "classes": list[str], "recipe": dict[str, Any]}
+    return check_noted(
+        Path(out) / SUMMARY_FILE, _read_json(Path(out), SUMMARY_FILE, "no finished run"), kinds, CheckpointError
+    )
 
 
 def _read_json(root: Path, name: str, lack: str) -> dict[str, Any]:

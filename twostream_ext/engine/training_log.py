@@ -8,7 +8,10 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from twostream_ext.engine.event_file import EventFile
@@ -19,6 +22,35 @@ from twostream_ext.files import atomic_write, name_errors
 LOG_FILE = "log.csv"
 _DIGITS = 19  # of the largest iteration that there can be
 COLUMNS = ("iteration", "loss", "learning_rate", "seconds", "seconds_waiting")
+
+
+class TrainingCurves(NamedTuple):
+    """What was noted of each iteration, float64 [iterations]."""
+
+    iteration: npt.NDArray[np.float64]
+    loss: npt.NDArray[np.float64]
+    learning_rate: npt.NDArray[np.float64]
+    seconds: npt.NDArray[np.float64]
+    seconds_waiting: npt.NDArray[np.float64]  # of them, for data
+
+
+def read_training_log(path: str | os.PathLike[str]) -> TrainingCurves:
+    """What `TrainingLog` has noted; CheckpointError if the file cannot be read.
+
+    Lines that a full disk or a kill cut short are left out, as they are when the training goes on.
+    """
+    with name_errors(path, CheckpointError):
+        text = Path(path).read_bytes().decode("ascii", errors="replace")
+    rows = [row for line in text.splitlines()[1:] if (row := _numbers(line)) is not None]
+    return TrainingCurves(*np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS)).T)
+
+
+def _numbers(line: str) -> list[float] | None:
+    try:
+        row = [float(field) for field in line.split(",")]
+    except ValueError:
+        return None
+    return row if len(row) == len(COLUMNS) else None
 
 
 class TrainingLog:

@@ -5,7 +5,7 @@ from twostream_ext.models.backbone_settings import BackboneSettings
 from twostream_ext.models.backbones import backbone_names, find_backbone, register_backbone
 from twostream_ext.models.cnn_m_2048 import CNN_M_2048, CNNM2048
 from twostream_ext.models.fusion import FUSIONS, SVMFusion, fuse_average, fuse_weighted, fused_accuracies
-from twostream_ext.models.measures import Accuracy, accuracy, top1, wilson_interval
+from twostream_ext.models.measures import Accuracy, accuracy, class_recall, top1, wilson_interval
 from twostream_ext.models.multi_task import UCF101_LIKE_HMDB51, AddedClasses, add_classes
 from twostream_ext.models.pretrained import Pretrained, load_pretrained
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
@@ -19,6 +19,7 @@ from twostream_ext.models.streams import (
     build_net,
     build_unfilled_net,
     copy_backbone,
+    first_filters,
     freeze_backbone,
 )
 
@@ -45,8 +46,10 @@ __all__ = [
     "backbone_names",
     "build_net",
     "build_unfilled_net",
+    "class_recall",
     "copy_backbone",
     "find_backbone",
+    "first_filters",
     "freeze_backbone",
     "fuse_average",
     "fuse_weighted",

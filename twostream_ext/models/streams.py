@@ -230,6 +230,14 @@ def freeze_backbone(net: StreamNet) -> None:
     net.train(net.training)
 
 
+def first_filters(net: StreamNet) -> Tensor | None:
+    """Weights [filters, channels, h, w] of the convolution that sees the net's input; None if it has none."""
+    for layer in net.backbone.modules():
+        if isinstance(layer, nn.Conv2d) and layer.in_channels == net.settings.channels and layer.groups == 1:
+            return layer.weight.detach()
+    return None
+
+
 def copy_backbone(source: StreamNet, target: StreamNet) -> None:
     """Start `target` from all of `source` but its heads, as in fine-tuning on another data set (table 2, second row).
 

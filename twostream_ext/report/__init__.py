@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a run found, as a table, figures and a page."""
 
-from twostream_ext.report.figures import draw_confusion, draw_examples, draw_recall
 from twostream_ext.report.page import REPORT_FILE, is_report_current, write_report
 from twostream_ext.report.table import (
     accuracy_in,
@@ -16,9 +15,6 @@ from twostream_ext.report.video import write_annotated_video
 __all__ = [
     "REPORT_FILE",
     "accuracy_in",
-    "draw_confusion",
-    "draw_examples",
-    "draw_recall",
     "format_accuracies",
     "format_accuracy",
     "format_classes",

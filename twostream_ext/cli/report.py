@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`twostream report`: the page of a finished run, written again."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "report",
+        help="the HTML report of a finished run",
+        description="Show the table of a finished run and write its report again: report.html, one file with all its "
+        "pictures, and figures/, the same as PNG and SVG files. `run` and `demo` end with it.",
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="directory of the run")
+    return parser
+
+
+def execute(options: argparse.Namespace) -> None:
+    from twostream_ext.engine import read_summary
+    from twostream_ext.report import format_table, write_report
+
+    print(f"{format_table(read_summary(options.out))}\n", flush=True)
+    print(f"report: {write_report(options.out)}")

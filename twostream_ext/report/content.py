@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a report's templates are filled with."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from twostream_ext.engine import LOG_FILE, MODEL_FILE, STREAMS, TrainingCurves, load_model, read_run, read_training_log
+from twostream_ext.errors import CheckpointError
+from twostream_ext.flow import colour_wheel
+from twostream_ext.media import Picture
+from twostream_ext.media.png import code_png
+from twostream_ext.models import class_recall, first_filters
+from twostream_ext.ops import build_info
+from twostream_ext.report import pictures
+from twostream_ext.report.charts import NUMBERED_CLASSES, Chart, confusion_layout, recall_layout, training_charts
+from twostream_ext.report.pictures import Shown, jpeg_address, png_address, read_shown
+from twostream_ext.report.result import (
+    Method,
+    Missing,
+    Result,
+    accuracies,
+    attempt,
+    confident_mistakes,
+    confused_pairs,
+    confusion_counts,
+    spread_examples,
+)
+from twostream_ext.report.table import ROWS
+
+_COLOURS = {"spatial": "#4c78a8", "temporal": "#f58518", "average": "#54a24b", "svm": "#b279a2"}
+_OTHER_COLOUR = "#8a8f98"
+_CARDS = 6  # videos in each part that shows some
+_PAIRS = 20  # in the table
+_SCORES = 3  # of each method, beside a video
+_FILTERS_WIDE = 900  # pixels: filters are enlarged to about that width, between twice and four times
+
+
+def draw(root: Path, result: Result) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What the templates are filled with, and the PNG files."""
+    summary = result.summary
+    methods = accuracies(result)
+    pairs = confused_pairs(result, _PAIRS)
+    chosen = {
+        "mistakes": confident_mistakes(result, _CARDS),
+        "pairs": [pair.example for pair in pairs[:_CARDS]],
+        "examples": spread_examples(result.labels, _CARDS),
+    }
+    shown = read_shown(root, sorted({result.names[number] for each in chosen.values() for number in each}))
+    cards = {part: [_card(result, number, shown) for number in numbers] for part, numbers in chosen.items()}
+    counts = confusion_counts(result.predicted["average"], result.labels, len(result.classes))
+    matrix = pictures.draw_confusion(counts)
+    charts, training_missing = _training(root, summary)
+    filters, filter_files = _filters(root)
+    recall = {
+        name: class_recall(predicted, result.labels, len(result.classes)).numpy()
+        for name, predicted in result.predicted.items()
+    }
+    content = {
+        "title": f"{len(result.classes)} classes, {len(result.labels)} test videos",
+        "classes": result.classes,
+        "videos": summary["videos"],
+        "split": summary["split"],
+        "seed": summary["seed"],
+        "colours": {each.name: _COLOURS.get(each.name, _OTHER_COLOUR) for each in methods}
+        | {name: _COLOURS[name] for name in result.predicted},
+        "methods": [{"words": ROWS.get(each.name, each.name), **each._asdict()} for each in methods],
+        "verdict": _verdict(methods),
+        "charts": charts,
+        "training_missing": training_missing,
+        "mistakes": cards["mistakes"],
+        "pairs": pairs,
+        "pair_cards": cards["pairs"],
+        "examples": cards["examples"],
+        "wheel": _on_page(colour_wheel(56)),
+        "recall": _recall_rows(result, recall),
+        "recall_methods": list(recall),
+        "numbered": len(result.classes) <= NUMBERED_CLASSES,
+        "matrix": confusion_layout(counts, result.classes),
+        "matrix_address": png_address(matrix),
+        "confusion_counts": {
+            "classes": result.classes,
+            "sizes": counts.sum(axis=1).tolist(),
+            "counts": [[*cell, int(counts[tuple(cell)])] for cell in np.argwhere(counts).tolist()],
+        },
+        "bars": recall_layout(recall, result.classes),
+        "filters": filters,
+        "facts": _facts(root, summary),
+        "svg_files": {
+            "confusion": ("confusion.svg", {}),
+            "recall": ("recall.svg", {}),
+            **{chart.file: ("chart.svg", {"chart": chart}) for chart in charts},
+        },
+    }
+    files = {"confusion.png": pictures.code_file(matrix), **filter_files}
+    for part, numbers in chosen.items():
+        stacked = pictures.stack_shown([shown[result.names[number]] for number in numbers])
+        if stacked is not None:
+            files[f"{part}.png"] = code_png(stacked)
+    return content, files
+
+
+def _verdict(methods: Sequence[Method]) -> str:
+    """Whether fusing helps, in a sentence."""
+    streams = [each for each in methods if each.name in STREAMS]
+    fused = [each for each in methods if each.name not in STREAMS]
+    best, best_fused = (max(each, key=lambda method: method.top1.value) for each in (streams, fused))
+    right = 100 * best.top1.value
+    fusion = f"{ROWS.get(best_fused.name, best_fused.name)}: {100 * best_fused.top1.value:.1f} %"
+    stream = f"the {ROWS.get(best.name, best.name)} alone"
+    if best_fused.top1.value > best.top1.value:
+        return f"Fusing helps here ({fusion} of the videos are right): {stream} is right about {right:.1f} %."
+    if best_fused.top1.value == best.top1.value:
+        return f"Fusing changes nothing here: {stream} is right about as many, {right:.1f} % of the videos."
+    return f"Fusing does not help here ({fusion} of the videos are right): {stream} is right about {right:.1f} %."
+
+
+def _card(result: Result, number: int, shown: Mapping[str, Shown]) -> dict[str, Any]:
+    label, pictured = int(result.labels[number]), shown[result.names[number]]
+    return {
+        "video": result.names[number],
+        "label": result.classes[label],
+        "predicted": result.classes[int(result.predicted["average"][number])],
+        "frame": _on_page(pictured.frame),
+        "flow": _on_page(pictured.flow),
+        "says": [_says(name, scores[number], label, result.classes) for name, scores in result.scores.items()],
+    }
+
+
+def _says(method: str, scores: torch.Tensor, label: int, classes: Sequence[str]) -> dict[str, Any]:
+    """The highest scores of a video."""
+    best = scores.topk(min(_SCORES, len(classes)))
+    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return {
+        "method": method,
+        "scores": [{"name": classes[index], "share": value, "right": index == label} for index, value in rows],
+    }
+
+
+def _on_page(picture: Picture | Missing) -> dict[str, Any]:
+    if isinstance(picture, Missing):
+        return {"address": None, "why": str(picture)}
+    return {"address": jpeg_address(picture), "height": picture.shape[0], "width": picture.shape[1]}
+
+
+def _recall_rows(result: Result, recall: Mapping[str, Any]) -> list[dict[str, Any]]:
+    videos = torch.bincount(result.labels, minlength=len(result.classes)).tolist()
+    return [
+        {
+            "name": name,
+            "videos": videos[place],
+            "shares": [(method, values[place].item() if videos[place] else None) for method, values in recall.items()],
+        }
+        for place, name in enumerate(result.classes)
+    ]
+
+
+def _training(root: Path, summary: Mapping[str, Any]) -> tuple[list[Chart], list[str]]:
+    """Charts of the logs that there are, and why there are none of the others."""
+    logs = {stream: attempt(read_training_log, root / stream / LOG_FILE) for stream in STREAMS}
+    curves = {stream: log for stream, log in logs.items() if isinstance(log, TrainingCurves)}
+    batch_sizes = {stream: summary["recipe"][stream]["batch_size"] for stream in STREAMS}
+    return training_charts(curves, batch_sizes), [str(log) for log in logs.values() if isinstance(log, Missing)]
+
+
+def _filters(root: Path) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """First-layer filters of the nets that there are, for the page and as files."""
+    content: list[dict[str, Any]] = []
+    files = {}
+    for stream in STREAMS:
+        found = attempt(_draw_filters, root / stream / MODEL_FILE)
+        if isinstance(found, Missing):
+            content.append({"rows": [], "address": None, "why": str(found)})
+            continue
+        picture, rows = found
+        factor = max(2, min(4, _FILTERS_WIDE // picture.shape[1]))
+        height, width = (factor * side for side in picture.shape[:2])
+        content.append({"rows": rows, "address": png_address(picture), "width": width, "height": height})
+        files[f"filters_{stream}.png"] = pictures.code_file(picture)
+    return content, files
+
+
+def _draw_filters(path: Path) -> tuple[Picture, list[str]]:
+    """The filters of the net in a file, and the names of their rows; CheckpointError if there is no such net."""
+    net = load_model(path).net
+    weights = first_filters(net)
+    if weights is None:
+        raise CheckpointError(f"{path}: the net has no convolution of its input")
+    if not net.settings.takes_flow and weights.shape[1] == 3:
+        return pictures.draw_colour_filters(weights.float().numpy()), []
+    return pictures.draw_flow_filters(weights.float().numpy()), _rows(net.settings.channels, net.settings.bidirectional)
+
+
+def _rows(channels: int, bidirectional: bool) -> list[str]:
+    """Names of a flow stack's channels: x and y of each field in turn."""
+    fields = channels // 2
+    half = fields // 2 if bidirectional else fields
+    names = [f"{field + 1}" if field < half else f"back {field - half + 1}" for field in range(fields)]
+    return [f"{name} {axis}" for name in names for axis in "xy"]
+
+
+def _facts(root: Path, summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Settings, data and versions by name, for the last part of the page."""
+    run = attempt(read_run, root)
+    noted = {"run": str(run)} if isinstance(run, Missing) else {name: run.get(name) for name in ("videos", "lists")}
+    recipe = dict(summary["recipe"])
+    streams = {stream: recipe.pop(stream) for stream in STREAMS if stream in recipe}
+    data = {
+        **noted,
+        "split": summary["split"],
+        "training videos": summary["videos"]["train"],
+        "test videos": summary["videos"]["test"],
+        "classes": len(summary["classes"]),
+        **{f"{name}, SHA-256": value for name, value in summary.get("made_from", {}).items() if isinstance(value, str)},
+    }
+    versions = {
+        "twostream_ext": build_info().version,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "OpenCV": cv2.__version__,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+    }
+    return {
+        "Settings": {**_in_words(recipe), "seed": summary["seed"]},
+        **{f"Training of the {stream} net": _in_words(numbers) for stream, numbers in streams.items()},
+        "Data": data,
+        "Versions that made this page": versions,
+    }
+
+
+def _in_words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("_", " "): value for name, value in settings.items()}
