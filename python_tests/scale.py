@@ -48,7 +48,7 @@ CLASSES = 50
 DIFFERENT = 36
 SIZE = (58, 72)
 INPUT_SIZE = 57
-BATCH_SIZE = 32
+BATCH_SIZE = 8  # a reader's heap then has all its holes before there are a thousand videos
 
 
 class Cost(NamedTuple):
@@ -90,10 +90,11 @@ def measure_videos(folder: Path, count: int) -> dict[str, Cost]:
     model, scores = run / "model.safetensors", folder / "scores.safetensors"
     data = ["--videos", folder / "videos", "--lists", folder, "--flow", flow, "--device", "cpu"]
     tiny = ["--recipe", "small", "--iterations", max(1, count // BATCH_SIZE), "--batch-size", BATCH_SIZE]
+    few = ["--part", "train", "--frames-per-video", 1, "--crops", 1]
     steps = {
         "extract": ["extract", folder / "videos", flow, "--method", "dis", "--size", "own", "--workers", 1],
         "train": ["train", "temporal", *data, "--out", run, *tiny, "--workers", 1],
-        "evaluate": ["evaluate", *data, "--model", model, "--out", scores, "--frames-per-video", 1, "--crops", 1],
+        "evaluate": ["evaluate", *data, "--model", model, "--out", scores, *few],
     }
     costs = {}
     for name, arguments in steps.items():
@@ -103,7 +104,7 @@ def measure_videos(folder: Path, count: int) -> dict[str, Cost]:
 
 
 def make_videos(folder: Path, count: int) -> None:
-    """So many names of a few dozen different videos, and lists in which all are for training and for testing."""
+    """So many names of a few dozen different videos, and lists in which all are for training."""
     sources = []
     for number in range(DIFFERENT):
         frames = moving_frames(3 + number % 4, size=SIZE, step=(number % 5 - 2, number % 3), seed=number)
@@ -125,9 +126,9 @@ def video_names(count: int, classes: int) -> Iterator[str]:
 
 def write_lists(folder: Path, names: Sequence[str], classes: int) -> None:
     (folder / "classInd.txt").write_text("".join(f"{n + 1} Class{n:03d}\n" for n in range(classes)))
-    lines = "".join(f"{name}.avi {number % classes + 1}\n" for number, name in enumerate(names))
-    (folder / "trainlist01.txt").write_text(lines)
-    (folder / "testlist01.txt").write_text(lines)
+    lines = (f"{name}.avi {number % classes + 1}\n" for number, name in enumerate(names))
+    (folder / "trainlist01.txt").write_text("".join(lines))
+    (folder / "testlist01.txt").write_text(f"{names[0]}.avi\n")
 
 
 def measure_names(folder: Path, count: int) -> dict[str, Cost]:
@@ -155,13 +156,13 @@ def make_names(folder: Path, count: int) -> None:
         for kind in ("videos", "store"):
             (folder / kind / f"Class{number:03d}").mkdir(parents=True, exist_ok=True)
     write_lists(folder, names, classes)
-    (folder / "testlist01.txt").write_text(f"{names[0]}.avi\n")
     settings = FlowSettings("dis", smallest_side=None, codec="jpeg", quality=90, directions=("forward",))
     claim_directory(folder / "store", FLOW_KIND, settings)
-    encode_video(folder / "videos" / f"{min(names)}.avi", moving_frames(3, size=SIZE), "mjpeg", pixels="yuvj420p")
+    first = min(names)
+    encode_video(folder / "videos" / f"{first}.avi", moving_frames(3, size=SIZE), "mjpeg", pixels="yuvj420p")
     for name in names:
         os.mknod(folder / "store" / f"{name}.safetensors")
-        if name != min(names[:classes]):
+        if name != first:
             os.mknod(folder / "videos" / f"{name}.avi")
 
 
