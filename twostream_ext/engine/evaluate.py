@@ -59,6 +59,21 @@ def evaluate(
 
     progress: a progress bar on standard error, where that is a terminal.
     """
+    scores = each_score(net, videos, frames=frames, crops=crops, dataset=dataset, progress=progress)
+    return torch.stack(list(scores))
+
+
+def each_score(
+    net: StreamNet,
+    videos: VideoSet,
+    *,
+    frames: int,
+    crops: int,
+    dataset: str | None,
+    progress: bool = True,
+    share: slice = slice(None),
+) -> Iterator[Tensor]:
+    """`video_scores` of each video in turn, once all are checked; as for `evaluate`. share: of which videos alone."""
     if not videos.videos:
         raise SettingsError("evaluate: there are no videos")
     _check_dataset(net, dataset)
@@ -66,10 +81,10 @@ def evaluate(
     names, store = [video.name for video in videos.videos], stream.store(videos)
     for name in names:  # hours before the last one is read
         _check_clip(stream, net.settings, store.peek(name))
-    batches = _read_ahead(stream, net.settings, store, names, frames)
+    batches = _read_ahead(stream, net.settings, store, names[share], frames)
     quiet = None if progress else True  # None: quiet where standard error is not a terminal
-    bar = tqdm(batches, desc="test", total=len(names), unit="video", disable=quiet)
-    return torch.stack([_score(net, stream, batch, crops, dataset) for batch in bar])
+    bar = tqdm(batches, desc="test", total=len(names[share]), unit="video", disable=quiet)
+    return (_score(net, stream, batch, crops, dataset) for batch in bar)
 
 
 def _read_ahead(
