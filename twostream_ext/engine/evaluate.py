@@ -59,6 +59,24 @@ def evaluate(
 
     progress: a progress bar on standard error, where that is a terminal.
     """
+    each = each_score(net, videos, frames=frames, crops=crops, dataset=dataset, progress=progress)
+    scores = empty_scores(net, videos, dataset)
+    for index, row in enumerate(each):
+        scores[index] = row
+    return scores
+
+
+def each_score(
+    net: StreamNet,
+    videos: VideoSet,
+    *,
+    frames: int,
+    crops: int,
+    dataset: str | None,
+    progress: bool = True,
+    share: slice = slice(None),
+) -> Iterator[Tensor]:
+    """`video_scores` of each video in turn, once all are checked; as for `evaluate`. share: of which videos alone."""
     if not videos.videos:
         raise SettingsError("evaluate: there are no videos")
     _check_dataset(net, dataset)
@@ -66,15 +84,17 @@ def evaluate(
     names, store = [video.name for video in videos.videos], stream.store(videos)
     for name in names:  # hours before the last one is read
         _check_clip(stream, net.settings, store.peek(name))
-    batches = _read_ahead(stream, net.settings, store, names, frames)
+    batches = _read_ahead(stream, net.settings, store, names[share], frames)
     quiet = None if progress else True  # None: quiet where standard error is not a terminal
-    bar = tqdm(batches, desc="test", total=len(names), unit="video", disable=quiet)
+    bar = tqdm(batches, desc="test", total=len(names[share]), unit="video", disable=quiet)
+    return (_score(net, stream, batch, crops, dataset) for batch in bar)
+
+
+def empty_scores(net: StreamNet, videos: VideoSet, dataset: str | None) -> Tensor:
+    """Where the scores of all videos go, float32 [V, C] on the CPU: a tensor for each would take as much again."""
     heads = net.settings.classes
     classes = sum(heads.values()) if dataset is None else heads[dataset]
-    scores = torch.empty(len(names), classes, dtype=torch.float32, device="cpu")
-    for index, batch in enumerate(bar):
-        scores[index] = _score(net, stream, batch, crops, dataset)
-    return scores
+    return torch.empty(len(videos.videos), classes, dtype=torch.float32, device="cpu")
 
 
 def _read_ahead(
