@@ -33,7 +33,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     time.set(title="time", ylabel="seconds of processor time")
     memory.set(title="memory", ylabel="MB of the largest process, at most")
     for axes in (time, memory):
-        axes.set(xlabel="videos", xlim=0, ylim=0)
+        axes.set(xlabel="videos", xlim=0, ylim=(0, 1.1 * axes.get_ylim()[1]))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=9)
     mpl.rcParams["svg.hashsalt"] = "scale"  # the same record gives the same bytes

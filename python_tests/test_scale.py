@@ -20,6 +20,7 @@ from twostream_ext.files import remove_leftovers
 from twostream_ext.flow import FlowClip, FlowStore, read_flow_clip
 
 HERE = Path(__file__).resolve().parent
+BENCHMARKS = HERE.parent / "benchmarks"
 
 
 class Work(NamedTuple):
@@ -136,11 +137,17 @@ def run_scale(folder: Path, code: str, *options: str) -> tuple[int, dict[str, An
 
 
 @pytest.mark.unsanitized
-def test_commands_with_some_videos_keep_none_of_their_frames(tmp_path: Path) -> None:
+def test_commands_with_some_videos_keep_none_of_their_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, record = run_scale(tmp_path, "", "--videos", "20", "60", "--names", "1000")
     assert set(record["growth"]) == set(record["commands"]) == {"extract", "train", "evaluate"}
     for command, grown in record["growth"].items():
         assert grown["bytes_per_video"] < 60_000, command  # caches are not full yet
+    if BENCHMARKS.is_dir():
+        monkeypatch.syspath_prepend(BENCHMARKS)
+        import scale_chart
+
+        scale_chart.main([str(tmp_path / "scale.json")])
+        assert (tmp_path / "scale.svg").read_text().count("<path") > 20
 
 
 @pytest.mark.slow
