@@ -492,23 +492,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         counts[command] = {kind: each.counts() for kind, each in tried.items()}
         print(command, json.dumps(counts[command]), flush=True)
         found += [fault for each in tried.values() for fault in each.found]
+        if options.out:
+            _write_record(options.out, counts, found)
     for fault in found:
         print(f"\n{fault.command}, {fault.kind}, call {fault.at}: {fault.what} {fault.known and f'({fault.known})'}")
-    counts, told = with_earlier(options.out, counts, [fault._asdict() for fault in found])
-    wrong, known = [each for each in told if not each["known"]], [each for each in told if each["known"]]
+    wrong = sum(not fault.known for fault in found)
     total = _totals(counts)
-    print(f"{total['faults']} faults and {total['kills']} kills, {len(wrong)} wrong, {len(known)} known")
-    if options.out:
-        record = {**facts(), "commands": counts, **total, "wrong": wrong, "known": known}
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
-    return 1 if any(not fault.known for fault in found) else 0
+    print(f"{total['faults']} faults and {total['kills']} kills, {wrong} wrong, {len(found) - wrong} known")
+    return 1 if wrong else 0
+
+
+def _write_record(out: Path, counts: dict[str, Any], found: Sequence[Fault]) -> None:
+    counts, told = with_earlier(out, counts, [fault._asdict() for fault in found])
+    wrong, known = [each for each in told if not each["known"]], [each for each in told if each["known"]]
+    record = {**facts(), "commands": counts, **_totals(counts), "wrong": wrong, "known": known}
+    out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def with_earlier(
-    out: Path | None, counts: dict[str, Any], found: list[dict[str, Any]]
+    out: Path, counts: dict[str, Any], found: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Counts and what was found, with those that a record has of other commands: each may be tried apart."""
-    if out is None or not out.exists():
+    if not out.exists():
         return counts, found
     earlier = json.loads(out.read_text())
     others = {command: each for command, each in earlier["commands"].items() if command not in counts}

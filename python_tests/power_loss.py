@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from faults import (
     COMMANDS,
@@ -108,7 +108,7 @@ class Lost(NamedTuple):
     what: str
 
 
-def record(scene: Path, command: str, faults: Faults, notes: Path) -> list[Call]:
+def recorded_calls(scene: Path, command: str, faults: Faults, notes: Path) -> list[Call]:
     """Run a command in an empty folder; what it did to the files there, in order."""
     out = scene / "out"
     empty(out)
@@ -332,7 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wrong: list[Lost] = []
     for command in options.commands:
         whole = undisturbed_files(scene, command, faults)
-        calls = record(scene, command, faults, options.folder / "notes")
+        calls = recorded_calls(scene, command, faults, options.folder / "notes")
         possible = list(states(calls))
         tried = [state for number, state in enumerate(possible) if _is_taken(number, len(possible), options.most)]
         lost = [
@@ -349,15 +349,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         print(command, json.dumps(counts[command]), flush=True)
         wrong += lost
+        if options.out:
+            _write_record(options.out, counts, wrong)
     for each in wrong:
         print(f"\n{each.command}, {each.after}, {each.disk}: {each.what}")
-    counts, told = with_earlier(options.out, counts, [each._asdict() for each in wrong])
-    total = {name: sum(each[name] for each in counts.values()) for name in ("points", "tried", "wrong")}
-    print(f"{total['points']} points, {total['tried']} disks, {total['wrong']} wrong")
-    if options.out:
-        noted = {**facts(), "commands": counts, "total": total, "wrong": told}
-        options.out.write_text(json.dumps(noted, indent=1) + "\n")
+    print(", ".join(f"{number} {name}" for name, number in _totals(counts).items()))
     return 1 if wrong else 0
+
+
+def _write_record(out: Path, counts: dict[str, Any], wrong: Sequence[Lost]) -> None:
+    counts, told = with_earlier(out, counts, [each._asdict() for each in wrong])
+    record = {**facts(), "commands": counts, "total": _totals(counts), "wrong": told}
+    out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _totals(counts: dict[str, Any]) -> dict[str, int]:
+    return {name: sum(each[name] for each in counts.values()) for name in ("points", "tried", "wrong")}
 
 
 def _is_taken(number: int, count: int, most: int) -> bool:
