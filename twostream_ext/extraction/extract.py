@@ -43,7 +43,7 @@ from twostream_ext.media import (
     is_numbered_images,
 )
 from twostream_ext.media.container import open_container
-from twostream_ext.media.directory import claim_directory, clip_path, compare_clip, list_folders
+from twostream_ext.media.directory import check_inside, claim_directory, clip_path, compare_clip, list_folders
 
 _SHOWN_FAILURES = 10
 
@@ -229,6 +229,9 @@ def _job(name: str, video: Path, out: Path, frames_out: Path | None, preview: bo
     picture = out / f"{name}{PREVIEW_SUFFIX}"
     flow = clip_path(out, name)
     frames = None if frames_out is None else clip_path(frames_out, name)
+    for root, path in ((out, flow), (frames_out, frames)):
+        if root is not None and path is not None:
+            check_inside(path, root)  # whoever reads the store would not find it there
     kept_flow = _kept(flow, FLOW_KIND, plan.flow, video)
     kept_frames = None if frames is None else _kept(frames, FrameStore.kind, plan.frames, video)
     has_flow = kept_flow is _Kept.CURRENT

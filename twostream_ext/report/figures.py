@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -45,14 +45,19 @@ def _figure(**options: Any) -> Figure:
     return Figure(**options)
 
 
+def _plain(names: Iterable[str]) -> list[str]:
+    """Names for Matplotlib, which takes what stands between two dollars for a formula."""
+    return [name.replace("$", r"\$") for name in names]
+
+
 def draw_confusion(matrix: npt.NDArray[np.float64], classes: Sequence[str]) -> Figure:
     """Draw a confusion matrix; with few classes, each cell shows its percentage."""
     side = 2.5 + 0.32 * len(classes)
     figure = _figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    axes.set_xticks(range(len(classes)), _plain(classes), rotation=90, fontsize=8)
+    axes.set_yticks(range(len(classes)), _plain(classes), fontsize=8)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true class")
     if len(classes) <= 30:
@@ -71,7 +76,7 @@ def draw_recall(recall: dict[str, npt.NDArray[np.float64]], classes: Sequence[st
     positions = np.arange(len(classes))
     for offset, (name, values) in zip((-0.26, 0.0, 0.26), recall.items(), strict=True):
         axes.barh(positions + offset, values, height=0.24, label=name, color=_STREAM_COLOURS[name])
-    axes.set_yticks(positions, classes, fontsize=8)
+    axes.set_yticks(positions, _plain(classes), fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("recall")
@@ -85,7 +90,7 @@ def draw_examples(examples: Sequence[Example], classes: Sequence[str]) -> Figure
     grid = figure.subplots(len(examples), 5, squeeze=False, width_ratios=[1.35, 1.35, 1, 1, 1])
     for row, example in zip(grid, examples, strict=True):
         row[0].imshow(example.frame)
-        row[0].set_title(example.label, fontsize=9)
+        row[0].set_title(_plain([example.label])[0], fontsize=9)
         row[1].imshow(flow_to_colour(example.flow))
         row[1].set_title("optical flow", fontsize=9)
         for axes in row[:2]:
@@ -108,7 +113,7 @@ def _draw_scores(
     axes.barh(range(len(best)), scores[best], color=colours)
     for place, (index, hit) in enumerate(zip(best, right, strict=True)):
         weight = "bold" if hit else "normal"
-        axes.text(0.02, place, classes[index], va="center", fontsize=8, weight=weight)
+        axes.text(0.02, place, _plain([classes[index]])[0], va="center", fontsize=8, weight=weight)
     axes.set_xlim(0, 1)
     axes.set_yticks([])
     axes.tick_params(axis="x", labelsize=7)

@@ -130,11 +130,14 @@ def _page(summary: dict[str, Any], figures: dict[str, bytes], mark: str) -> str:
         for name, data in figures.items()
     }
     videos = summary["videos"]
+    counts = (
+        f"{len(summary['classes'])} classes, {videos['train']} training and {videos['test']} test videos; "
+        f"split {summary['split']}, seed {summary['seed']}."
+    )
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8">{mark}<title>Two-stream result</title>'
         f"<style>{_STYLE}</style><h1>Two-stream result</h1>"
-        f"<p>{len(summary['classes'])} classes, {videos['train']} training and {videos['test']} test videos; "
-        f"split {summary['split']}, seed {summary['seed']}.</p>"
+        f"<p>{html.escape(counts)}</p>"
         f"<table><tr><th>method</th><th>top-1, %</th></tr>{rows}</table>"
         f"<h2>Examples</h2>"
         f"<p>Test videos: a frame, the flow from it, and the highest scores. The true class is in bold.</p>"
