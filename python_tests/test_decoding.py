@@ -372,7 +372,7 @@ def all_damaged(path: Path) -> None:
             r"FFmpeg has no decoder for its video \(codec 'ZZ9Q' in avi\)",
         ),
         (
-            unknown_codec(".mov", "mpeg4", b"mp4v", b"zz9q"),
+            unknown_codec(".mov", "png", b"png ", b"zz9q"),
             r"FFmpeg has no decoder for its video \(codec 'zz9q' in mov",
         ),
         (all_damaged, r"no frame can be decoded \(mjpeg: 3 frames lost, first at frame 0: mjpeg: "),

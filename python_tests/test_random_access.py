@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,7 +50,7 @@ KINDS: dict[str, tuple[dict[str, Any], bool]] = {
     "jpegs.avi": ({"codec": "mjpeg", "pixels": "yuvj420p"}, True),
     "prores.mov": ({"codec": "prores_ks", "pixels": "yuv422p10le"}, True),
     "xvid.avi": ({"codec": "mpeg4", "options": {"g": "10", "bf": "2"}}, False),
-    "vp8.webm": ({"codec": "libvpx", "options": {"g": "10", "auto-alt-ref": "1", "lag-in-frames": "10"}}, False),
+    "vp8.webm": ({"codec": "libvpx", "options": {"g": "10", "auto-alt-ref": "1", "lag-in-frames": "10"}}, True),
     "raw.h264": ({"options": CLOSED}, False),
     "raw.hevc": ({"codec": "libx265", "options": HEVC}, False),
 }
@@ -88,6 +89,22 @@ def test_any_window_is_what_sequential_reading_gives(name: str, folder: Path) ->
             assert _sought(path, reader._index, first, count) is not None
 
     windows()
+
+
+def test_packets_of_vp8_that_are_not_shown_are_no_frames(folder: Path, tmp_path: Path) -> None:
+    """As those that an encoder makes for later frames to look back at."""
+    path = tmp_path / "hidden.webm"
+    data = bytearray(make(folder, "vp8.webm").read_bytes())
+    with av.open(str(make(folder, "vp8.webm"))) as container:
+        packets = [bytes(each) for each in container.demux(video=0) if each.size]
+    for number in (3, 17, 44):
+        data[data.index(packets[number])] &= ~0x10
+    path.write_bytes(data)
+    whole, reader = sequential(path), FrameReader(path, smallest_side=None)
+    assert (len(whole), len(reader), reader.seeks) == (COUNT - 3, COUNT - 3, True)
+    for first in range(0, COUNT - 8, 3):
+        np.testing.assert_array_equal(reader.read(first, 5), whole[first : first + 5])
+        assert _sought(path, reader._index, first, 5) is not None
 
 
 def test_grey_and_rescaled(folder: Path) -> None:

@@ -44,7 +44,14 @@ from twostream_ext.media import (
     is_numbered_images,
 )
 from twostream_ext.media.container import open_container
-from twostream_ext.media.directory import claim_directory, clip_name, clip_path, compare_clip, list_folders
+from twostream_ext.media.directory import (
+    check_inside,
+    claim_directory,
+    clip_name,
+    clip_path,
+    compare_clip,
+    list_folders,
+)
 
 _SHOWN_FAILURES = 10
 
@@ -236,6 +243,9 @@ class _Lacking(NamedTuple):
 
 
 def _find_lacking(name: str, video: Path, out: Path, frames_out: Path | None, preview: bool, plan: Plan) -> _Lacking:
+    for root in (out, frames_out):
+        if root is not None:
+            check_inside(clip_path(root, name), root)  # whoever reads the store would not find it there
     picture = _preview_path(out, name)
     flow = _kept(clip_path(out, name), FLOW_KIND, plan.flow, video)
     frames = (

@@ -39,7 +39,7 @@ from twostream_ext.errors import FlowStoreError, SettingsError
 from twostream_ext.files import check_directory
 from twostream_ext.flow.clip import DIRECTIONS, FieldSlots, FlowClip, FlowSettings, first_settings
 from twostream_ext.media.container import open_file
-from twostream_ext.media.directory import SETTINGS_FILE, SUFFIX, list_folders
+from twostream_ext.media.directory import SETTINGS_FILE, SUFFIX, check_inside, list_folders
 from twostream_ext.media.jpeg import decode_jpeg, jpeg_size, largest_jpeg, most_pixels
 
 DEFAULT_BOUND = 20.0  # pixels
@@ -166,9 +166,11 @@ class _TreeClip(FlowClip):
     def __init__(self, root: Path, name: str, layout: Layout, bound: float | None, zero_code: int) -> None:
         """FlowStoreError, naming a file, unless all fields are there from the first to the last."""
         folders = _folders(root, layout, name)
+        for each in folders:
+            check_inside(each, root)
         self.name = name
         self.path = folders[0]
-        self._series = _find_series(folders, layout)
+        self._series = _find_series(root, folders, layout)
         self.frame_count = next(iter(self._series.values())).length + 1
         self.fps = math.nan
         self.size = self.source_size = _size_of(next(iter(self._series.values())).file(0, 0))
@@ -177,6 +179,7 @@ class _TreeClip(FlowClip):
         )
         ranges = folders[0].with_name(f"{folders[0].name}.bin")
         if bound is None and layout.name == "u and v" and ranges.exists():
+            check_inside(ranges, root)
             self._ranges = _read_ranges(ranges, self.frame_count - 1)
             self.metadata = {"layout": layout.name, "ranges": str(ranges)}
         else:
@@ -210,7 +213,7 @@ def find_tree(root: Path) -> Tree | None:
         return None
     examples: dict[str, str] = {}
     names: dict[str, list[str]] = {}
-    for folder, files in list_folders(root):
+    for folder, files in list_folders(root, within=True):
         # One file tells the layout of a folder. The others are looked at when its video is read.
         kind, file = next(((kind, file) for file in files if (kind := _kind(folder, file))), (None, ""))
         if kind is not None:
@@ -256,10 +259,10 @@ def _folders(root: Path, layout: Layout, name: str) -> tuple[Path, Path]:
     return x / name, y / name
 
 
-def _find_series(folders: tuple[Path, Path], layout: Layout) -> dict[str, _Series]:
+def _find_series(root: Path, folders: tuple[Path, Path], layout: Layout) -> dict[str, _Series]:
     """By direction, in their order."""
-    x = _list_numbers(folders[0])
-    y = x if folders[0] == folders[1] else _list_numbers(folders[1])
+    x = _list_numbers(root, folders[0])
+    y = x if folders[0] == folders[1] else _list_numbers(root, folders[1])
     others = {prefix for other in LAYOUTS if other.folders == layout.folders for prefix in _prefixes(other)}
     for prefix in (others - _prefixes(layout)) & x.keys():
         raise FlowStoreError(f"{folders[0]}: holds flow of several layouts, {_prefixes(layout)} and {prefix}")
@@ -289,11 +292,15 @@ def _prefixes(layout: Layout) -> set[str]:
     return {prefix for prefixes in layout.prefixes.values() for prefix in prefixes}
 
 
-def _list_numbers(folder: Path) -> dict[str, set[str]]:
+def _list_numbers(root: Path, folder: Path) -> dict[str, set[str]]:
     """The numbers of planes in a folder as they are written, by the prefix of their names."""
     try:
         with os.scandir(folder) as entries:  # hundreds: to make a path of each takes longer than all else
-            files = [entry.name for entry in entries]
+            files = []
+            for entry in entries:
+                if entry.is_symlink():
+                    check_inside(Path(entry.path), root)
+                files.append(entry.name)
     except OSError as error:
         raise FlowStoreError(f"{folder}: cannot be read: {error.strerror}") from error
     numbers: dict[str, set[str]] = {}

@@ -44,7 +44,7 @@ class Store(ABC, Generic[Clip]):
                 raise FlowStoreError(f"{self.path}: is a store of {kind}, expected one of {self.kind}")
         self._names = dict.fromkeys(_list_names(self.path))
         if not self._names:
-            raise FlowStoreError(f"{self.path}: holds no {self.kind} files (*{SUFFIX})")
+            raise FlowStoreError(f"{self.path}: holds no {self.kind} files (*{SUFFIX}; links out of it are left out)")
         self._trusted: set[Identity] = set()
         self._recent: dict[str, Container] = {}  # of those in `_trusted`
 
@@ -73,7 +73,11 @@ class Store(ABC, Generic[Clip]):
 
     def _has_alias(self, name: str) -> bool:
         """Whether a clip can be found under another path than that which is listed, by a link to its folder."""
-        return ".." not in Path(name).parts and clip_path(self.path, name).is_file()
+        path = clip_path(self.path, name)
+        if ".." in Path(name).parts or not path.is_file():
+            return False
+        check_inside(path, self.path)
+        return True
 
     def _open(self, name: str, trusted: set[Identity] | None) -> Container:
         recent = self._recent.get(name)
@@ -136,12 +140,30 @@ class _Inside(NamedTuple):
     others: list[str]
 
 
-def list_folders(root: Path, wrong: type[TwoStreamError] = FlowStoreError) -> Iterator[tuple[str, list[str]]]:
+def check_inside(path: Path, root: Path) -> None:
+    """FlowStoreError, naming it, for a path below a store that leads out of it by a link.
+
+    A store may come from anyone, and what its links lead to is not of it. (Its root may be a link itself.)
+    """
+    if not _leads_into(path, root):
+        raise FlowStoreError(f"{path}: leads out of {root} by a link, which is not followed; copy what it leads to")
+
+
+def _leads_into(path: str | Path, root: Path) -> bool:
+    real, inside = os.path.realpath(path), os.path.realpath(root)
+    return real == inside or real.startswith(inside.rstrip(os.sep) + os.sep)
+
+
+def list_folders(
+    root: Path, wrong: type[TwoStreamError] = FlowStoreError, *, within: bool = False
+) -> Iterator[tuple[str, list[str]]]:
     """All folders of a tree, as paths inside it ("." the first), each with the names of all in it that is no folder.
 
     Each folder is given once, however many links lead to it: under its own path if it lies in the tree, else under that
     of the first link to it, those with the shortest path coming first and then in the order of their names. So links
     into the tree itself, of which a few could spell more paths than there is time for, change nothing.
+
+    within: leave out links, to files too, that lead out of the tree, as those of a store may not.
 
     `wrong`, naming it, for a folder that cannot be read.
     """
@@ -158,7 +180,7 @@ def list_folders(root: Path, wrong: type[TwoStreamError] = FlowStoreError) -> It
                 continue
             seen.add(identity)
             with os.scandir(folder) as entries:
-                inside = _separate(entries)
+                inside = _separate(entries if not within else _without_links_out(entries, root))
         except OSError as error:
             raise wrong(f"{folder}: cannot be read: {error.strerror}") from error
         yield name, inside.others
@@ -166,6 +188,10 @@ def list_folders(root: Path, wrong: type[TwoStreamError] = FlowStoreError) -> It
         folders += [(prefix + each, folder / each) for each in sorted(inside.folders, reverse=True)]
         for each in inside.links:
             heappush(links, (prefix.count("/"), prefix + each, folder / each))
+
+
+def _without_links_out(entries: Iterable[os.DirEntry[str]], root: Path) -> Iterator[os.DirEntry[str]]:
+    return (entry for entry in entries if not entry.is_symlink() or _leads_into(entry.path, root))
 
 
 def _separate(entries: Iterable[os.DirEntry[str]]) -> _Inside:
@@ -182,7 +208,7 @@ def _separate(entries: Iterable[os.DirEntry[str]]) -> _Inside:
 
 def _list_names(root: Path) -> list[str]:
     names = []
-    for folder, files in list_folders(root):
+    for folder, files in list_folders(root, within=True):
         for file in files:
             if file.endswith(SUFFIX) and not file.startswith("._"):  # which macOS leaves beside every file
                 stem = file.removesuffix(SUFFIX)

@@ -19,13 +19,16 @@ from twostream_ext.media.conversion import Converter, Frame, Orientation
 from twostream_ext.media.decoding import Damage, decode, open_source
 from twostream_ext.media.video import open_video
 
-# Of these each packet is one frame that is shown. Others have packets of which none comes, or two.
+# Of these each packet is one frame that is shown, or of VP8 one whose first byte tells that it is not. Others have
+# packets of which none comes, or two (MPEG-4 in an AVI), and only a decoder knows.
 _ONE_FRAME_A_PACKET = frozenset(
     {
         *("av1", "libdav1d", "dnxhd", "dvvideo", "ffv1", "ffvhuff", "h264", "hevc", "huffyuv", "mjpeg"),
-        *("mpeg1video", "mpeg2video", "png", "prores", "rawvideo", "utvideo", "vp9"),
+        *("mpeg1video", "mpeg2video", "png", "prores", "rawvideo", "utvideo", "vp8", "vp9"),
     }
 )
+
+_SHOWN_BY_VP8 = 0x10  # in the first byte of a packet
 
 _TRIED = 8  # frames at the beginning of a file by which its index is tried
 
@@ -48,10 +51,10 @@ class FrameReader:
     """Frames of a video by number, the same that `open_video` gives from the beginning on.
 
     What is read is found by an index of the file's packets, made once without decoding them, from the last key frame
-    before it. Where that is not sure to be exact (codecs with packets that are no frame as MPEG-4's, files without time
-    stamps as .h264, damaged files), or a seek does not lead where it should, the file is decoded from its beginning:
-    always right, but slower. Numbers count a frame that cannot be decoded only where the index is used and its packet
-    is not marked as damaged.
+    before it. Where that is not sure to be exact, or a seek does not lead where it should, the file is decoded from its
+    beginning: always right, but slower. So are MPEG-4 (XviD, DivX), which hides frames in packets of others, files
+    without time stamps (.h264, .hevc), and damaged ones. Numbers count a frame that cannot be decoded only where the
+    index is used and its packet is not marked as damaged.
 
     It keeps no file open: threads and forked processes may share one.
     """
@@ -113,17 +116,18 @@ def _read_index(path: Path) -> _Index | None:
         if source.stream.codec_context.codec.name not in _ONE_FRAME_A_PACKET:
             return None
         try:
-            packets = list(_facts(source.container.demux(source.stream)))
+            is_vp8 = source.stream.codec_context.codec.name == "vp8"
+            packets = list(_facts(source.container.demux(source.stream), is_vp8))
         except (av.FFmpegError, OSError):
             return None
-    shown = sorted(each.pts for each in packets if each.pts is not None and not each.is_discard)
+    shown = sorted(each.pts for each in packets if each.pts is not None and each.is_shown)
     if len(set(shown)) != len(shown) or any(each.pts is None or each.is_corrupt or not each.size for each in packets):
         return None
     numbers = {pts: number for number, pts in enumerate(shown)}
     keys = sorted(
         _Key(numbers[each.pts], tuple(place for place in (each.pts, each.dts) if place is not None))
         for each in packets
-        if each.is_key and each.pts in numbers
+        if each.is_key and each.is_shown and each.pts in numbers
     )
     if not keys or keys[0].number != 0 or not packets[0].is_key:
         return None
@@ -138,13 +142,14 @@ class _Facts(NamedTuple):
     size: int
     is_key: bool
     is_corrupt: bool
-    is_discard: bool
+    is_shown: bool
 
 
-def _facts(packets: Iterator[av.Packet[av.VideoStream]]) -> Iterator[_Facts]:
+def _facts(packets: Iterator[av.Packet[av.VideoStream]], is_vp8: bool) -> Iterator[_Facts]:
     for each in packets:
         if each.dts is not None or each.size:  # else it is the mark of the end
-            yield _Facts(each.pts, each.dts, each.size, each.is_keyframe, each.is_corrupt, each.is_discard)
+            is_shown = not each.is_discard and not (is_vp8 and each.size and not bytes(each)[0] & _SHOWN_BY_VP8)
+            yield _Facts(each.pts, each.dts, each.size, each.is_keyframe, each.is_corrupt, is_shown)
 
 
 def _sought(path: Path, index: _Index, first: int, count: int) -> list[av.VideoFrame] | None:

@@ -19,7 +19,8 @@ import numpy as np
 Order = Literal["<", ">"]  # of bytes
 
 _HEADER = 128  # bytes
-_LARGEST = 1 << 31  # bytes; the largest such file of MatConvNet's has half a billion
+_LARGEST = 1 << 30  # bytes; the largest such file of MatConvNet's has half a billion
+_MOST_TIMES = 64  # as large as they were may compressed bytes become: trained weights are hardly compressed at all
 _DEEPEST = 32  # cells in structs in cells
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}  # as stored
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
@@ -60,7 +61,7 @@ def read_matlab(path: Path) -> dict[str, Any]:
 
 def _inflated(content: memoryview) -> memoryview:
     machine = zlib.decompressobj()
-    data = machine.decompress(content, _LARGEST)
+    data = machine.decompress(content, min(_LARGEST, (1 << 20) + _MOST_TIMES * len(content)))
     if not machine.eof:
         raise MatlabError("is truncated, or larger than a net can be")
     return memoryview(data)
