@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
+
+from twostream_ext.cli.paths import WritesFolder, add_path
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -15,7 +16,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="Show the table of a finished run and write its report again: report.html, one file with all its "
         "pictures, and figures/, the same as PNG and SVG files. `run` and `demo` end with it.",
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="directory of the run")
+    add_path(parser, "out", use=WritesFolder(), metavar="OUT", help="directory of the run")
     return parser
 
 
