@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The networks of the two streams, and their fusion."""
 
-from twostream_ext.models.accuracy import balanced_count, class_recall, mean_class_accuracy, wilson_interval
+from twostream_ext.models.accuracy import Accuracy, accuracy, wilson_interval
 from twostream_ext.models.backbone_settings import BackboneSettings
 from twostream_ext.models.backbones import backbone_names, find_backbone, register_backbone
 from twostream_ext.models.cnn_m_2048 import CNN_M_2048, CNNM2048
@@ -27,6 +27,7 @@ __all__ = [
     "RGB_MEAN",
     "RGB_STD",
     "UCF101_LIKE_HMDB51",
+    "Accuracy",
     "AddedClasses",
     "BackboneSettings",
     "NetSettings",
@@ -35,12 +36,11 @@ __all__ = [
     "SpatialNet",
     "StreamNet",
     "TemporalNet",
+    "accuracy",
     "add_classes",
     "backbone_names",
-    "balanced_count",
     "build_net",
     "build_unfilled_net",
-    "class_recall",
     "copy_backbone",
     "find_backbone",
     "first_filters",
@@ -48,7 +48,6 @@ __all__ = [
     "fuse_average",
     "fused_top1",
     "load_pretrained",
-    "mean_class_accuracy",
     "register_backbone",
     "top1",
     "wilson_interval",

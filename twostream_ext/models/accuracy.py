@@ -1,44 +1,65 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How often answers are right: of all videos, and of each class alike; and how sure that is."""
+"""How many videos are told right, by two measures that are easily mixed up, and how far chance may move each."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-_NORMAL_95 = 1.959963984540054  # 95 % of a normal distribution lie within so many standard deviations
+from twostream_ext.errors import SettingsError
+
+Interval = tuple[float, float]
+
+_QUANTILE = 1.959964  # of the normal distribution: 95 % lie within so many standard deviations
 
 
-def wilson_interval(share: float, count: float) -> tuple[float, float]:
-    """The 95 % interval (Wilson 1927) of a share that was found in `count` draws."""
-    square = _NORMAL_95**2 / count
-    middle = (share + square / 2) / (1 + square)
-    reach = math.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+class Accuracy(NamedTuple):
+    """Fractions of the videos told right, each with its 95 % interval."""
+
+    top1: float
+    """Of all videos."""
+    interval: Interval
+    """Of `top1`: Wilson's score interval, see `wilson_interval`."""
+    mean_class: float
+    """The mean over the classes of each one's fraction: a class of few videos counts as much as one of many."""
+    mean_class_interval: Interval
+    """Of `mean_class`, from the Wilson intervals of the classes."""
 
 
-def class_recall(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """The share of each class's videos that are predicted right: float64 [classes], NaN where a class has none.
+def accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
+    """Both measures of videos whose highest score [N, C], or predicted class [N], should be their label [N].
 
-    predicted, labels: int64 [videos].
+    Classes without a video are left out of the mean. Its interval adds up how far each class may be off, as independent
+    errors (the method of variance estimates recovery).
     """
-    right = torch.bincount(labels[predicted == labels], minlength=classes)
-    return right.double() / torch.bincount(labels, minlength=classes)
+    predicted = scores.argmax(1) if scores.ndim == 2 else scores
+    right = predicted == labels
+    hits, count = int(right.sum()), len(right)
+    classes = sorted(set(labels.tolist()))
+    fractions, below, above = [], [], []
+    for label in classes:
+        own = right[labels == label]
+        fraction = own.double().mean().item()
+        low, high = wilson_interval(int(own.sum()), len(own))
+        fractions.append(fraction)
+        below.append(fraction - low)
+        above.append(high - fraction)
+    mean = math.fsum(fractions) / len(classes)
+    ends = mean - math.hypot(*below) / len(classes), mean + math.hypot(*above) / len(classes)
+    return Accuracy(hits / count, wilson_interval(hits, count), mean, ends)
 
 
-def mean_class_accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """The mean of `class_recall` over the classes that have videos: each class counts alike, however large."""
-    recall = class_recall(predicted, labels, int(labels.max()) + 1)
-    return recall[~recall.isnan()].mean().item()
+def wilson_interval(right: int, count: int) -> Interval:
+    """Wilson's 95 % score interval of a fraction of which `right` of `count` were seen, within 0 .. 1.
 
-
-def balanced_count(labels: Tensor) -> float:
-    """How many draws a mean over classes is worth, for its interval: as many as videos where all classes are of a size.
-
-    That is the number of classes times the harmonic mean of their sizes: a class of few videos makes the mean unsure.
+    Unlike the mean with its standard errors it says something where none or all are right, or where there are few. The
+    videos are taken for independent: those of one group (a film, a scene) are not, and then it is too narrow.
     """
-    sizes = torch.bincount(labels)
-    sizes = sizes[sizes > 0].double()
-    return (len(sizes) ** 2 / (1 / sizes).sum()).item()
+    if not 0 <= right <= count or count < 1:
+        raise SettingsError(f"wilson_interval: {right} of {count} videos cannot be right")
+    share, spread = right / count, _QUANTILE**2 / count
+    centre = share + spread / 2
+    half = math.sqrt(share * (1 - share) * spread + spread**2 / 4)
+    return max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))

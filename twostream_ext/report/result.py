@@ -15,7 +15,9 @@ from torch import Tensor
 
 from twostream_ext.engine import STREAMS, SVM_FILE, load_same_videos
 from twostream_ext.errors import CheckpointError, TwoStreamError
-from twostream_ext.models import SVMFusion, balanced_count, fuse_average, mean_class_accuracy, wilson_interval
+from twostream_ext.models import Accuracy, SVMFusion, accuracy, fuse_average, wilson_interval
+
+_AT_ONCE = 1000  # videos that the machine answers for: it takes much memory for each
 
 Given = ParamSpec("Given")
 Value = TypeVar("Value")
@@ -44,22 +46,6 @@ class Result(NamedTuple):
     predicted: dict[str, Tensor]  # by these, and by the "svm" where its file is there: int64 [videos]
 
 
-class Share(NamedTuple):
-    """A share with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Accuracy(NamedTuple):
-    """Of one method."""
-
-    name: str  # as in the summary
-    top1: Share  # of all videos
-    mean_class: Share | None  # None of a method whose answers are not kept
-
-
 class Pair(NamedTuple):
     """Videos of one class that were taken for another."""
 
@@ -83,23 +69,28 @@ def read_result(root: Path, summary: dict[str, Any]) -> Result:
     predicted = {name: values.argmax(1) for name, values in scores.items()}
     svm = attempt(SVMFusion.load, root / SVM_FILE)
     if not isinstance(svm, Missing):
-        predicted["svm"] = svm.predict(by_stream)
+        parts = zip(*(torch.split(values, _AT_ONCE) for values in by_stream), strict=True)
+        predicted["svm"] = torch.cat([svm.predict(part) for part in parts])
     return Result(summary, classes, files[0].names, files[0].labels, scores, predicted)
 
 
-def accuracies(result: Result) -> list[Accuracy]:
-    """Of every method that the summary names, in its order."""
-    videos, worth = len(result.labels), balanced_count(result.labels)
-    found = []
+def accuracies(result: Result) -> dict[str, Accuracy]:
+    """Of every method that the summary names, in its order; NaN for means of methods whose answers are not kept."""
+    found = {}
     for name, top1 in result.summary["top1"].items():
-        predicted = result.predicted.get(name)
-        mean = None if predicted is None else _share(mean_class_accuracy(predicted, result.labels), worth)
-        found.append(Accuracy(name, _share(top1, videos), mean))
+        predicted, count = result.predicted.get(name), len(result.labels)
+        if predicted is None:
+            found[name] = Accuracy(top1, wilson_interval(round(top1 * count), count), math.nan, (math.nan, math.nan))
+        else:
+            found[name] = accuracy(predicted, result.labels)
     return found
 
 
-def _share(value: float, count: float) -> Share:
-    return Share(value, *wilson_interval(value, count))
+def class_recall(predicted: Tensor, labels: Tensor, classes: int) -> npt.NDArray[np.float64]:
+    """The share of each class's videos that are predicted right, [classes]; NaN where a class has none."""
+    right = torch.bincount(labels[predicted == labels], minlength=classes).double()
+    shares: npt.NDArray[np.float64] = (right / torch.bincount(labels, minlength=classes)).numpy()
+    return shares
 
 
 def confusion_counts(predicted: Tensor, labels: Tensor, classes: int) -> npt.NDArray[np.int64]:
