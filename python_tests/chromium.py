@@ -7,12 +7,13 @@ import base64
 import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import pytest
 
@@ -21,15 +22,18 @@ _OPTIONS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"),
 )
 
+_PATIENCE = 120  # seconds
+
 
 class Page:
     """A tab, and all that it has complained of."""
 
-    def __init__(self, commands: BinaryIO, answers: BinaryIO) -> None:
+    def __init__(self, commands: IO[bytes], answers: IO[bytes]) -> None:
         self._commands, self._answers = commands, answers
         self._numbers = itertools.count(1)
         self._session: str | None = None
         self._events: list[dict[str, Any]] = []
+        self._read_ahead = b""
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -88,10 +92,13 @@ class Page:
         return result
 
     def _read(self) -> dict[str, Any]:
-        text = bytearray()
-        while (letter := self._answers.read(1)) != b"\0":
-            assert letter, "Chromium has ended"
-            text += letter
+        while b"\0" not in self._read_ahead:
+            ready, _, _ = select.select([self._answers], [], [], _PATIENCE)
+            assert ready, f"Chromium has said nothing for {_PATIENCE} s"
+            text = os.read(self._answers.fileno(), 1 << 20)
+            assert text, "Chromium has ended"
+            self._read_ahead += text
+        text, _, self._read_ahead = self._read_ahead.partition(b"\0")
         message: dict[str, Any] = json.loads(text)
         return message
 
@@ -115,7 +122,7 @@ def browse(profile: Path) -> Iterator[Page]:
     os.close(for_chromium)
     os.close(from_chromium)
     try:
-        with os.fdopen(commands, "wb") as to, os.fdopen(answers, "rb") as back:
+        with os.fdopen(commands, "wb") as to, os.fdopen(answers, "rb", buffering=0) as back:
             yield Page(to, back)
     finally:
         process.terminate()

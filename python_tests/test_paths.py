@@ -80,9 +80,11 @@ def pairs() -> Iterator[Pair]:
 def tries(out: Use, other: Use, place: Path, link: Path) -> Iterator[Path]:
     """Paths for an output that would be, or be part of, what `other` names."""
     if isinstance(other, ReadsFile) and isinstance(out, WritesFolder):
-        link.mkdir()
-        (link / "model.safetensors").symlink_to(place)
-        yield link
+        for number, name in enumerate(out.files()):
+            file = link.with_name(f"link{number}") / name
+            file.parent.mkdir(parents=True)
+            file.symlink_to(place)
+            yield link.with_name(f"link{number}")
         return
     yield place
     link.symlink_to(place)

@@ -6,7 +6,7 @@ from twostream_ext.models.backbones import backbone_names, find_backbone, regist
 from twostream_ext.models.chosen_fusion import choose_cost, choose_weights
 from twostream_ext.models.cnn_m_2048 import CNN_M_2048, CNNM2048
 from twostream_ext.models.fusion import FUSIONS, SVMFusion, fuse_average, fuse_weighted, fused_accuracies
-from twostream_ext.models.measures import Accuracy, accuracy, class_recall, top1, wilson_interval
+from twostream_ext.models.measures import Accuracy, accuracy, top1, wilson_interval
 from twostream_ext.models.multi_task import UCF101_LIKE_HMDB51, AddedClasses, add_classes
 from twostream_ext.models.pretrained import Pretrained, load_pretrained
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
@@ -49,7 +49,6 @@ __all__ = [
     "build_unfilled_net",
     "choose_cost",
     "choose_weights",
-    "class_recall",
     "copy_backbone",
     "find_backbone",
     "first_filters",

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from twostream_ext.errors import SettingsError
@@ -49,15 +48,6 @@ def accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
     mean = math.fsum(fractions) / len(classes)
     ends = mean - math.hypot(*below) / len(classes), mean + math.hypot(*above) / len(classes)
     return Accuracy(hits / count, wilson_interval(hits, count), mean, ends)
-
-
-def class_recall(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """The fraction of each class's videos that are told right: float64 [classes], NaN where a class has none.
-
-    predicted, labels: int64 [videos].
-    """
-    right = torch.bincount(labels[predicted == labels], minlength=classes)
-    return right.double() / torch.bincount(labels, minlength=classes)
 
 
 def wilson_interval(right: int, count: int) -> Interval:

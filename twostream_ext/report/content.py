@@ -17,17 +17,17 @@ from twostream_ext.errors import CheckpointError
 from twostream_ext.flow import colour_wheel
 from twostream_ext.media import Picture
 from twostream_ext.media.png import code_png
-from twostream_ext.models import class_recall, first_filters
+from twostream_ext.models import Accuracy, first_filters
 from twostream_ext.ops import build_info
 from twostream_ext.report import pictures
 from twostream_ext.report.charts import NUMBERED_CLASSES, Chart, confusion_layout, recall_layout, training_charts
 from twostream_ext.report.pictures import Shown, jpeg_address, png_address, read_shown
 from twostream_ext.report.result import (
-    Method,
     Missing,
     Result,
     accuracies,
     attempt,
+    class_recall,
     confident_mistakes,
     confused_pairs,
     confusion_counts,
@@ -60,7 +60,7 @@ def draw(root: Path, result: Result) -> tuple[dict[str, Any], dict[str, bytes]]:
     charts, training_missing = _training(root, summary)
     filters, filter_files = _filters(root)
     recall = {
-        name: class_recall(predicted, result.labels, len(result.classes)).numpy()
+        name: class_recall(predicted, result.labels, len(result.classes))
         for name, predicted in result.predicted.items()
     }
     content = {
@@ -69,9 +69,9 @@ def draw(root: Path, result: Result) -> tuple[dict[str, Any], dict[str, bytes]]:
         "videos": summary["videos"],
         "split": summary["split"],
         "seed": summary["seed"],
-        "colours": {each.name: _COLOURS.get(each.name, _OTHER_COLOUR) for each in methods}
+        "colours": {name: _COLOURS.get(name, _OTHER_COLOUR) for name in methods}
         | {name: _COLOURS[name] for name in result.predicted},
-        "methods": [{"words": ROWS.get(each.name, each.name), **each._asdict()} for each in methods],
+        "methods": [{"name": name, "words": _words(name), **each._asdict()} for name, each in methods.items()],
         "verdict": _verdict(methods),
         "charts": charts,
         "training_missing": training_missing,
@@ -107,19 +107,22 @@ def draw(root: Path, result: Result) -> tuple[dict[str, Any], dict[str, bytes]]:
     return content, files
 
 
-def _verdict(methods: Sequence[Method]) -> str:
+def _verdict(methods: Mapping[str, Accuracy]) -> str:
     """Whether fusing helps, in a sentence."""
-    streams = [each for each in methods if each.name in STREAMS]
-    fused = [each for each in methods if each.name not in STREAMS]
-    best, best_fused = (max(each, key=lambda method: method.top1.value) for each in (streams, fused))
-    right = 100 * best.top1.value
-    fusion = f"{ROWS.get(best_fused.name, best_fused.name)}: {100 * best_fused.top1.value:.1f} %"
-    stream = f"the {ROWS.get(best.name, best.name)} alone"
-    if best_fused.top1.value > best.top1.value:
-        return f"Fusing helps here ({fusion} of the videos are right): {stream} is right about {right:.1f} %."
-    if best_fused.top1.value == best.top1.value:
-        return f"Fusing changes nothing here: {stream} is right about as many, {right:.1f} % of the videos."
-    return f"Fusing does not help here ({fusion} of the videos are right): {stream} is right about {right:.1f} %."
+    top1 = {name: each.top1 for name, each in methods.items()}
+    best = max(STREAMS, key=top1.__getitem__)
+    best_fused = max(top1.keys() - set(STREAMS), key=top1.__getitem__)
+    right = f"{100 * top1[best]:.1f} %"
+    fusion, stream = f"{_words(best_fused)}: {100 * top1[best_fused]:.1f} %", f"the {_words(best)} alone"
+    if top1[best_fused] > top1[best]:
+        return f"Fusing helps here ({fusion} of the videos are right): {stream} is right about {right}."
+    if top1[best_fused] == top1[best]:
+        return f"Fusing changes nothing here: {stream} is right about as many, {right} of the videos."
+    return f"Fusing does not help here ({fusion} of the videos are right): {stream} is right about {right}."
+
+
+def _words(method: str) -> str:
+    return ROWS.get(method, method)
 
 
 def _card(result: Result, number: int, shown: Mapping[str, Shown]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _summary_digest(root: Path) -> str:
 
 def _write(root: Path, summary: dict[str, Any]) -> Path:
     templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("twostream_ext.report"),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from twostream_ext.engine import STREAMS, SVM_FILE, load_same_videos
 from twostream_ext.errors import CheckpointError, TwoStreamError
-from twostream_ext.models import SVMFusion, accuracy, fuse_average
+from twostream_ext.models import Accuracy, SVMFusion, accuracy, fuse_average
 from twostream_ext.report.table import accuracy_in
+
+_AT_ONCE = 1000  # videos that the machine answers for: it takes much memory for each
 
 Given = ParamSpec("Given")
 Value = TypeVar("Value")
@@ -45,22 +47,6 @@ class Result(NamedTuple):
     predicted: dict[str, Tensor]  # by these, and by the "svm" where its file is there: int64 [videos]
 
 
-class Share(NamedTuple):
-    """A share with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Method(NamedTuple):
-    """The accuracy of a stream or a fusion."""
-
-    name: str  # as in the summary
-    top1: Share  # of all videos
-    mean_class: Share | None  # None of a method whose answers are not kept
-
-
 class Pair(NamedTuple):
     """Videos of one class that were taken for another."""
 
@@ -84,20 +70,25 @@ def read_result(root: Path, summary: dict[str, Any]) -> Result:
     predicted = {name: values.argmax(1) for name, values in scores.items()}
     svm = attempt(SVMFusion.load, root / SVM_FILE)
     if not isinstance(svm, Missing):
-        predicted["svm"] = svm.predict(by_stream)
+        parts = zip(*(torch.split(values, _AT_ONCE) for values in by_stream), strict=True)
+        predicted["svm"] = torch.cat([svm.predict(part) for part in parts])
     return Result(summary, classes, files[0].names, files[0].labels, scores, predicted)
 
 
-def accuracies(result: Result) -> list[Method]:
-    """Of every method that the summary names, in its order."""
-    found = []
+def accuracies(result: Result) -> dict[str, Accuracy]:
+    """Of every method that the summary names, in its order; NaN for means that nobody noted and no file tells."""
+    found = {}
     for name in result.summary["top1"]:
-        measured = accuracy_in(result.summary, name)
-        if math.isnan(measured.mean_class) and name in result.predicted:  # 0.1.0 did not note it
-            measured = accuracy(result.predicted[name], result.labels)
-        mean = Share(measured.mean_class, *measured.mean_class_interval)
-        found.append(Method(name, Share(measured.top1, *measured.interval), None if math.isnan(mean.value) else mean))
+        predicted = result.predicted.get(name)
+        found[name] = accuracy_in(result.summary, name) if predicted is None else accuracy(predicted, result.labels)
     return found
+
+
+def class_recall(predicted: Tensor, labels: Tensor, classes: int) -> npt.NDArray[np.float64]:
+    """The share of each class's videos that are predicted right, [classes]; NaN where a class has none."""
+    right = torch.bincount(labels[predicted == labels], minlength=classes).double()
+    shares: npt.NDArray[np.float64] = (right / torch.bincount(labels, minlength=classes)).numpy()
+    return shares
 
 
 def confusion_counts(predicted: Tensor, labels: Tensor, classes: int) -> npt.NDArray[np.int64]:

@@ -44,9 +44,9 @@ def _choices(summary: Mapping[str, Any]) -> list[str]:
 
 
 def accuracy_in(summary: Mapping[str, Any], name: str) -> Accuracy:
-    """That of a stream or fusion in `summary.json`; of the summaries of 0.1.0, with NaN for what they do not tell."""
+    """That of a stream or fusion in `summary.json`, with NaN for what it does not tell, as those of 0.1.0."""
     top1, count, nothing = summary["top1"][name], summary["videos"]["test"], (math.nan, math.nan)
-    if "interval" not in summary:
+    if name not in summary.get("interval", {}):
         return Accuracy(top1, wilson_interval(round(top1 * count), count), math.nan, nothing)
     low, high = summary["interval"][name]
     class_low, class_high = summary["mean_class_interval"][name]
