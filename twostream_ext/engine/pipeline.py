@@ -47,7 +47,7 @@ SUMMARY_FILE = "summary.json"
 MODEL_FILE = "model.safetensors"
 SVM_FILE = "fusion/svm.safetensors"
 
-_STORES: dict[str, type[FlowStore | FrameStore]] = {"flow": FlowStore, "frames": FrameStore}
+_STORES: dict[str, Callable[[Path], FlowStore | FrameStore]] = {"flow": FlowStore.open, "frames": FrameStore.open}
 
 Say = Callable[[str], None]
 
@@ -231,7 +231,7 @@ def _is_current(root: Path, listed: UCFLists, folder: Path, recipe: Recipe, seed
 
 def _are_made_of(root: Path, listed: UCFLists, videos: Path) -> bool:
     """Whether the stores that are there are of the videos that there are."""
-    stores = [kind.open(root / name) for name, kind in _STORES.items() if (root / name).is_dir()]
+    stores = [open_store(root / name) for name, open_store in _STORES.items() if (root / name).is_dir()]
     return all(
         is_made_of(store.peek(video.name).metadata, videos / video.path)
         for video in (*listed.train.videos, *listed.test.videos)
@@ -247,9 +247,9 @@ def _summary_origin(root: Path, listed: UCFLists) -> dict[str, Any]:
         "train": video_digest(listed.train.videos),
         "test": video_digest(listed.test.videos),
     }
-    for name, kind in _STORES.items():
+    for name, open_store in _STORES.items():
         if (root / name).is_dir():
-            origin[name] = data_digest(kind.open(root / name), videos)
+            origin[name] = data_digest(open_store(root / name), videos)
     for stream in STREAMS:
         if (path := root / stream / MODEL_FILE).exists():
             origin[f"{stream} net"] = model_digest(path)
