@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -171,6 +172,44 @@ def test_bidirectional_stacks(flow_store: FlowStore, name: str, frames: int) -> 
         inputs += list(crops_of(stack, negate_x=True))
     expected = mean_softmax(net, inputs)
     np.testing.assert_allclose(video_scores(net, clip, frames=frames), expected, atol=2e-5)
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gets the number of inputs of each pass through a net."""
+    found: list[int] = []
+    inner = StreamNet.forward
+
+    def noting(net: StreamNet, x: torch.Tensor, dataset: str | None = None) -> torch.Tensor | dict[str, torch.Tensor]:
+        found.append(len(x))
+        return inner(net, x, dataset)
+
+    monkeypatch.setattr(StreamNet, "forward", noting)
+    return found
+
+
+def test_a_place_that_is_taken_several_times_is_scored_once(flow_store: FlowStore, passes: list[int]) -> None:
+    """25 inputs of a video with 5 places, and of one with a single place.
+
+    That places which come more often count more is in `test_forward_stacks`, where 7 of 5 are taken.
+    """
+    net = temporal_net()
+    for name, places in (("Run/v_a", 5), ("Run/v_b", 1)):
+        passes.clear()
+        found = video_scores(net, flow_store[name], frames=25)
+        assert sum(passes) == 10 * places
+    torch.testing.assert_close(found, video_scores(net, flow_store["Run/v_b"], frames=1), rtol=0, atol=1e-6)
+
+
+def test_a_pass_on_the_cpu_takes_memory_that_is_used_again(flow_store: FlowStore, passes: list[int]) -> None:
+    """Less than 24 MiB of inputs, or as on a GPU where not even the windows of one input fit."""
+    net = temporal_net()
+    for size, expected in ((SIDE, 60), (170, 20), (400, 60)):
+        settings = replace(net.settings, input_size=size)
+        assert 10 * evaluate.__globals__["_inputs_per_pass"](settings, 10, torch.device("cpu")) == expected
+        assert 10 * evaluate.__globals__["_inputs_per_pass"](settings, 10, torch.device("cuda")) == 60
+    video_scores(net, flow_store["Walk/v_c"], frames=25)
+    assert passes == [60, 60, 60, 60, 10]
 
 
 def test_frames(frame_store: FrameStore) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -22,6 +23,13 @@ from twostream_ext.media import FrameClip
 from twostream_ext.models import NetSettings, StreamNet
 
 _INPUTS_PER_PASS = 64  # bounds the memory: 0.26 GB of inputs for the full temporal net
+_KEPT_BYTES = 24 << 20
+"""Inputs on the CPU: the C library gives blocks above 32 MB back to the system at once, and a pass that asks for them
+anew waits for fresh pages, a fifth of its time for the small temporal net."""
+
+
+_Repeated = tuple[InputBatch, Tensor]
+"""Inputs, and how many times each counts, int64 [N]."""
 
 
 def video_scores(
@@ -43,7 +51,7 @@ def video_scores(
     """
     _check_dataset(net, dataset)
     stream = find_stream(net.settings.stream)
-    return _score(net, stream, _read_inputs(stream, net.settings, clip, frames), crops, dataset)
+    return _score(net, stream, *_read_inputs(stream, net.settings, clip, frames), crops, dataset)
 
 
 def evaluate(
@@ -87,7 +95,7 @@ def each_score(
     batches = _read_ahead(stream, net.settings, store, names[share], frames)
     quiet = None if progress else True  # None: quiet where standard error is not a terminal
     bar = tqdm(batches, desc="test", total=len(names[share]), unit="video", disable=quiet)
-    return (_score(net, stream, batch, crops, dataset) for batch in bar)
+    return (_score(net, stream, batch, counts, crops, dataset) for batch, counts in bar)
 
 
 def empty_scores(net: StreamNet, videos: VideoSet, dataset: str | None) -> Tensor:
@@ -103,12 +111,12 @@ def _read_ahead(
     store: ClipSource[Any],
     names: Sequence[str],
     frames_per_video: int,
-) -> Iterator[InputBatch]:
+) -> Iterator[_Repeated]:
     """The inputs of each video in turn, decoded by other threads while the net is busy."""
     workers = min(8, processors())
-    pending: deque[Future[InputBatch]] = deque()
+    pending: deque[Future[_Repeated]] = deque()
 
-    def read(name: str) -> InputBatch:
+    def read(name: str) -> _Repeated:
         return _read_inputs(stream, settings, store[name], frames_per_video)
 
     with ThreadPoolExecutor(workers) as pool:
@@ -122,14 +130,14 @@ def _read_ahead(
 
 def _read_inputs(
     stream: Stream[Any, Any], settings: NetSettings, clip: FlowClip | FrameClip, frames_per_video: int
-) -> InputBatch:
-    """Inputs of one video at equal spacing, as they are stored; whole."""
+) -> _Repeated:
+    """Inputs of one video at equal spacing, as they are stored; whole. Each place once, as short videos have few."""
     if frames_per_video < 1:
         raise SettingsError(f"frames must be at least 1, got {frames_per_video}")
     count = _check_clip(stream, settings, clip)
-    places = equally_spaced(frames_per_video, count).tolist()
-    batch: InputBatch = stream.inputs(settings).read([clip] * len(places), places, threads=1)
-    return batch
+    places, counts = np.unique(equally_spaced(frames_per_video, count), return_counts=True)
+    batch: InputBatch = stream.inputs(settings).read([clip] * len(places), places.tolist(), threads=1)
+    return batch, torch.from_numpy(counts)
 
 
 def _check_clip(stream: Stream[Any, Any], settings: NetSettings, clip: FlowClip | FrameClip) -> int:
@@ -151,17 +159,28 @@ def _check_dataset(net: StreamNet, dataset: str | None) -> None:
         raise SettingsError(f"dataset must be one of {', '.join(heads)}, got {dataset!r}")
 
 
-def _score(net: StreamNet, stream: Stream[Any, Any], batch: InputBatch, crops: int, dataset: str | None) -> Tensor:
-    """Mean softmax over all inputs of a batch and their windows, float32 [C]."""
-    step = max(1, _INPUTS_PER_PASS // crops)
+def _score(
+    net: StreamNet, stream: Stream[Any, Any], batch: InputBatch, counts: Tensor, crops: int, dataset: str | None
+) -> Tensor:
+    """Mean softmax over all inputs of a batch, each so many times, and their windows, float32 [C]."""
     batch = batch.to(next(net.parameters()).device)
+    step = _inputs_per_pass(net.settings, crops, batch.device)
     with _testing(net), torch.inference_mode():
         softmax = []
         for first in range(0, len(batch), step):
             views = stream.views(batch.part(first, first + step), settings=net.settings, crops=crops)
             softmax.append(net(views.flatten(0, 1), dataset).softmax(1))
-        mean = torch.cat(softmax).double().mean(0).float().cpu()
+        scores = torch.cat(softmax).double()
+        each = scores.view(-1, crops, scores.shape[1]).mean(1).cpu()
+        mean: Tensor = (counts.double() @ each / counts.sum()).float()
     return mean.clone()  # not bound to inference mode
+
+
+def _inputs_per_pass(settings: NetSettings, crops: int, device: torch.device) -> int:
+    """How many inputs, with all their windows, the net gets at a time."""
+    most = max(1, _INPUTS_PER_PASS // crops)
+    fitting = _KEPT_BYTES // (4 * crops * settings.channels * settings.input_size**2)
+    return min(most, fitting) if device.type == "cpu" and fitting > 0 else most
 
 
 @contextmanager
