@@ -30,7 +30,7 @@ from released_files import binaryproto, caffe_net, caffemodel, matconvnet_layers
 from stores import smooth_fields
 from torch import nn
 
-from twostream_ext.data.lists import read_ucf_lists
+from twostream_ext.data import read_ucf_lists
 from twostream_ext.engine import (
     TrainSettings,
     load_model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -31,10 +31,10 @@ from twostream_ext.media import (
     check_codec,
     check_rate,
     check_smallest_side,
-    is_numbered_images,
+    list_videos,
 )
 from twostream_ext.media.container import open_container
-from twostream_ext.media.directory import claim_directory, clip_path, compare_clip, list_folders
+from twostream_ext.media.directory import claim_directory, clip_path, compare_clip
 
 _SHOWN_FAILURES = 10
 
@@ -226,7 +226,7 @@ def _job(name: str, video: Path, out: Path, frames_out: Path | None, preview: bo
 def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, Path]:
     """Paths of the videos by name, without extension."""
     check_directory(root, VideoError)
-    listed = sorted(set(_list_videos(root) if names is None else names))
+    listed = sorted(set(list_videos(root) if names is None else names))
     if not listed:
         where = root if names is None else "names"
         raise VideoError(f"{where}: no videos ({', '.join(VIDEO_EXTENSIONS)})")
@@ -241,15 +241,6 @@ def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, Path]:
             raise VideoError(f"{root / relative}: would be stored as {found[name].name} is")
         found[name] = root / relative
     return found
-
-
-def _list_videos(root: Path) -> Iterator[str]:
-    for folder, files in list_folders(root, VideoError):
-        if is_numbered_images(files) and folder != ".":
-            yield folder
-        for file in files:
-            if Path(file).suffix.lower() in VIDEO_EXTENSIONS and not file.startswith("."):
-                yield file if folder == "." else f"{folder}/{file}"
 
 
 def _claim(root: Path, kind: str, settings: FlowSettings | FrameSettings) -> None:

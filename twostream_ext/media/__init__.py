@@ -14,6 +14,7 @@ from twostream_ext.media.frames import (
     write_frame_clip,
 )
 from twostream_ext.media.jpeg import CODECS, check_codec
+from twostream_ext.media.listing import list_videos
 from twostream_ext.media.mp4 import Picture, check_mp4, write_mp4
 from twostream_ext.media.numbered_images import is_numbered_images
 from twostream_ext.media.random_access import FrameReader
@@ -52,6 +53,7 @@ __all__ = [
     "directory",
     "is_numbered_images",
     "jpeg",
+    "list_videos",
     "open_as",
     "open_video",
     "read_frame_batch",

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A data set divided into training and test videos, and what the readers of all kinds of lists share."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import NamedTuple
+
+from twostream_ext.errors import ListError
+
+_SHOWN = 3  # names in a message
+
+
+class Video(NamedTuple):
+    path: str  # in the folder of videos: "Class/v_x.avi", or "Class/v_x" where that is a folder of images
+    name: str  # in a store: "Class/v_x"
+    label: int  # index of the class, from 0
+
+
+class Split(NamedTuple):
+    classes: list[str]  # in the order of their labels
+    train: list[Video]
+    test: list[Video]
+    missing: tuple[str, ...] = ()
+    """Paths of videos that the lists have and the folder has not, where it was said to go on without them."""
+    frame_counts: Mapping[str, int] = MappingProxyType({})
+    """Numbers of frames by the videos' names, where the lists have them."""
+
+
+class Entry(NamedTuple):
+    """What a line of a list says."""
+
+    place: str  # that errors name: file and line
+    path: str  # of the video in the folder of videos
+    label: int
+    frames: int | None = None
+
+
+def make_split(
+    root: Path, classes: list[str], train: Sequence[Entry], test: Sequence[Entry], *, skip_missing: bool
+) -> Split:
+    """The videos that are listed, of those that there are.
+
+    A folder, of numbered images, has the name in stores that it has here; a file has there no ending.
+
+    ListError, naming the line, for a video that is listed twice or may not be looked at; naming the first and counting
+    all, where some are missing, unless they are to be skipped; and in any case where none is there.
+    """
+    missing: list[Entry] = []
+    frame_counts: dict[str, int] = {}
+    for_training, for_testing = (_find_videos(root, entries, missing, frame_counts) for entries in (train, test))
+    if missing and not (skip_missing and (for_training or for_testing)):
+        raise ListError(_missing_text(root, missing, len(train) + len(test)))
+    return Split(classes, for_training, for_testing, tuple(entry.path for entry in missing), frame_counts)
+
+
+def relative_path(place: str, text: str, expected: str) -> PurePosixPath:
+    """The path of a video in its folder; ListError, with what was expected, for one that leads out of it."""
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ListError(f"{place}: expected {expected}, got {text!r}")
+    return path
+
+
+def read_lines(path: Path) -> list[tuple[str, str]]:
+    """Lines that are not empty, without blanks at their ends, each after the place that errors name.
+
+    ListError, naming the file, if it cannot be read, is not UTF-8 or has no such line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ListError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ListError(f"{path}: is not UTF-8 text") from error
+    lines = [
+        (f"{path}, line {number}", line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()
+    ]
+    if not lines:
+        raise ListError(f"{path}: is empty")
+    return lines
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of what is in a folder, sorted; ListError, naming it, if it cannot be read."""
+    try:
+        return sorted(entry.name for entry in os.scandir(folder))
+    except OSError as error:
+        raise ListError(f"{folder}: cannot be read: {error.strerror}") from error
+
+
+def without_case(name: str) -> tuple[str, str]:
+    """Sorts as UCF-101's classInd.txt does: Hammering before HammerThrow, which Python's own order turns round."""
+    return name.casefold(), name
+
+
+def some_of(names: Iterable[str]) -> str:
+    """The first few names, for a message."""
+    listed = list(names)
+    return ", ".join(map(repr, listed[:_SHOWN])) + (", ..." if len(listed) > _SHOWN else "")
+
+
+def _find_videos(
+    root: Path, entries: Iterable[Entry], missing: list[Entry], frame_counts: dict[str, int]
+) -> list[Video]:
+    """The videos of one list; to `missing` those are added that are not there."""
+    videos: dict[str, Video] = {}
+    for entry in entries:
+        found = _look(entry.place, root / entry.path)
+        if found is None:
+            missing.append(entry)
+            continue
+        name = entry.path if stat.S_ISDIR(found) else PurePosixPath(entry.path).with_suffix("").as_posix()
+        if name in videos:
+            raise ListError(f"{entry.place}: video {name!r} is listed twice")
+        videos[name] = Video(entry.path, name, entry.label)
+        if entry.frames is not None:
+            frame_counts[name] = entry.frames
+    return list(videos.values())
+
+
+def _look(place: str, path: Path) -> int | None:
+    """What kind of file is there; None if there is none."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:  # a folder that may not be read, a name too long
+        raise ListError(f"{place}: video {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _missing_text(root: Path, missing: Sequence[Entry], count: int) -> str:
+    first = missing[0]
+    text = f"{first.place}: no video {str(root / first.path)!r}"
+    if len(missing) == count:
+        return f"{text}, and none of the {count} listed"
+    if len(missing) > 1:
+        text += f"; {len(missing)} of {count} listed are missing: {some_of(entry.path for entry in missing)}"
+    return f"{text}; skip_missing (--skip-missing) goes on without"
