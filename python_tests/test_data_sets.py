@@ -163,7 +163,7 @@ def test_classes_are_left_out_and_a_whole_set_is_trained_on(tmp_path: Path) -> N
     whole = open_data(DataSource(root, whole=True)).data
     assert names(whole.train.videos) == [*names(drawn.train.videos), *names(drawn.test.videos)]
     assert not whole.test.videos
-    assert find_doubts(whole) == []
+    assert find_doubts("set", whole) == []
     with pytest.raises(SettingsError, match="'Dving' is no class of the data set; did you mean 'Diving'"):
         open_data(DataSource(root, leave_out=("Dving",)))
 
@@ -189,7 +189,7 @@ def test_videos_that_a_store_lacks(tmp_path: Path, kind: str) -> None:
     data = UCFLists(videos, videos, split=2, skip_missing=True, **{kind: tmp_path / kind})
     assert (names(data.train.videos), names(data.test.videos)) == (["A/a"], ["B/b"])
     assert data.missing == ("B/a.avi", "A/b.avi")
-    assert find_doubts(data) == [
+    assert find_doubts("set", data) == [
         "2 listed videos are missing and left out: 'B/a.avi', 'A/b.avi'",
         "1 of 2 classes have no training video: 'B'",
         "1 of 2 classes have no test video: 'A'",
@@ -211,12 +211,12 @@ def test_a_store_has_what_a_link_leads_to(tmp_path: Path) -> None:
 
 def test_sound_data_is_not_doubted(tmp_path: Path) -> None:
     videos = make_ucf(tmp_path)
-    assert find_doubts(UCFLists(videos, videos, split=2)) == []
+    assert find_doubts("set", UCFLists(videos, videos, split=2)) == []
 
 
 def test_videos_in_both_lists(tmp_path: Path) -> None:
     training_runs.make_lists(tmp_path)
-    assert find_doubts(UCFLists(tmp_path, tmp_path)) == [
+    assert find_doubts("set", UCFLists(tmp_path, tmp_path)) == [
         "1 of 1 test videos are training videos, too: 'c0/a'",
         "2 of 3 classes have no test video: 'c1', 'c2'",
     ]
@@ -224,8 +224,8 @@ def test_videos_in_both_lists(tmp_path: Path) -> None:
 
 def test_a_single_class_is_refused(tmp_path: Path) -> None:
     root = make_folders(tmp_path, {"A": [1, 2, 3]})
-    with pytest.raises(ListError, match=r"at least 2 classes, got \['A'\]"):
-        find_doubts(Folders(root))
+    with pytest.raises(SettingsError, match=r"set: a classifier needs at least 2 classes, got \['A'\]"):
+        find_doubts("set", Folders(root))
 
 
 @pytest.mark.parametrize(("listed", "said"), [(2, False), (3, False), (4, False), (5, True), (1, True)])
@@ -235,7 +235,7 @@ def test_numbers_of_frames_may_be_off_by_one(tmp_path: Path, kind: str, listed: 
     make_frames(tmp_path / "v", "A/a", "B/b")
     write(tmp_path / "v", train=f"A/a {listed} 0\nB/b 3 1\n", val=f"A/a {listed} 0\nB/b 3 1\n")
     store_of(tmp_path, "A/a", "B/b")
-    doubts = find_doubts(TSNLists(tmp_path / "v", tmp_path / "v", **{kind: tmp_path / kind}))
+    doubts = find_doubts("set", TSNLists(tmp_path / "v", tmp_path / "v", **{kind: tmp_path / kind}))
     assert doubts[0] == "2 of 2 test videos are training videos, too: 'A/a', 'B/b'"
     about = f"1 videos have other numbers of frames than their list says: A/a has 3 and not {listed}"
     assert doubts[1:] == ([about] if said else [])

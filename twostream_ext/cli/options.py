@@ -28,15 +28,26 @@ def positive_number(text: str) -> int:
 
 
 def add_lists(parser: argparse.ArgumentParser) -> None:
-    """Which videos, and the lists that say what is in them."""
-    parser.add_argument("--videos", type=Path, required=True, help="directory of <class>/<video> files")
+    """Which videos, and what says which class they are of; `cli/data.py` reads these options."""
+    parser.add_argument("--videos", type=Path, help="directory of <class>/<video> files, or folders of numbered images")
     parser.add_argument(
         "--lists",
         type=Path,
-        required=True,
-        help="directory of classInd.txt, trainlist0N.txt and testlist0N.txt, as UCF-101's",
+        help="directory of lists as UCF-101's, HMDB-51's, TSN's or MMAction2's, told apart by their names (those "
+        "beside the videos; if there are none, class folders are divided at random, and OUT/lists gets the lists)",
     )
-    parser.add_argument("--split", type=positive_number, default=1, help="N of the lists (1)")
+    parser.add_argument("--split", type=positive_number, help="which of the splits that the lists have (1)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        metavar="NAME.toml",
+        help="a file that says all this: videos, lists, format, split, flow, frames, leave_out, whole; options given "
+        "beside it go before",
+    )
+    parser.add_argument(
+        "--skip-missing", action="store_true", help="go on without listed videos that are not there, or not in a store"
+    )
 
 
 def add_stores(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,16 @@ from twostream_ext.data.generated import generate_videos
 from twostream_ext.data.hmdb import read_hmdb_lists
 from twostream_ext.data.inputs import FlowStacks, FrameRuns, InputBatch, Inputs
 from twostream_ext.data.sampling import BatchPlan, class_uniform_draws, equally_spaced
-from twostream_ext.data.sources import FOLDERS, FORMATS, DataSource, OpenedData, open_data, read, read_source
+from twostream_ext.data.sources import (
+    FOLDERS,
+    FORMATS,
+    DataSource,
+    OpenedData,
+    describe_data,
+    open_data,
+    read,
+    read_source,
+)
 from twostream_ext.data.split import Split, Video
 from twostream_ext.data.tsn import read_tsn_lists
 from twostream_ext.data.ucf import read_ucf_lists, write_ucf_lists
@@ -35,6 +44,7 @@ __all__ = [
     "Video",
     "VideoSet",
     "class_uniform_draws",
+    "describe_data",
     "equally_spaced",
     "find_doubts",
     "generate_videos",

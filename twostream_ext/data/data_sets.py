@@ -13,7 +13,7 @@ from twostream_ext.data.split import Split, Video, some_of
 from twostream_ext.data.tsn import read_tsn_lists
 from twostream_ext.data.ucf import read_ucf_lists
 from twostream_ext.data.video_sets import VideoSet
-from twostream_ext.errors import FlowStoreError, ListError, SettingsError, closest
+from twostream_ext.errors import FlowStoreError, SettingsError, closest
 from twostream_ext.flow import FlowStore
 from twostream_ext.media import FrameStore
 
@@ -167,16 +167,20 @@ def trained_whole(split: Split) -> Split:
     return split._replace(train=list(train), test=[])
 
 
-def find_doubts(data: DataSet) -> list[str]:
+def find_doubts(place: object, data: DataSet, *, shares_head: bool = False) -> list[str]:
     """What makes a result doubtful, a line each, before hours of work: to be said, and to be noted with the result.
 
     Videos that are missing; videos that are for training and for testing; classes without a video for one of them;
     clips whose number of frames is another than the list says, by more than the one by which tools differ.
 
-    ListError if there is a single class, between which and nothing else no net can tell.
+    place: of the data set, for the error. shares_head: a classifier learns the classes of others beside these.
+
+    SettingsError, naming it, if there is a single class, which nothing is told from, or no training video.
     """
-    if len(data.classes) < 2:
-        raise ListError(f"a classifier needs at least 2 classes, got {data.classes}")
+    if len(data.classes) < 2 and not shares_head:
+        raise SettingsError(f"{place}: a classifier needs at least 2 classes, got {data.classes}")
+    if not data.train.videos:
+        raise SettingsError(f"{place}: there are no training videos")
     train, test = data.train.videos, data.test.videos
     doubts = []
     if data.missing:

@@ -150,6 +150,15 @@ def open_data(
     return OpenedData(data, form, drawn)
 
 
+def describe_data(place: object, opened: OpenedData) -> str:
+    """What was found at a place, in one line."""
+    data = opened.data
+    return (
+        f"{place}: format {opened.format}, {len(data.classes)} classes, {len(data.train.videos)} training and "
+        f"{len(data.test.videos)} test videos"
+    )
+
+
 def read(path: str | os.PathLike[str], *, seed: int = 0, skip_missing: bool = False) -> DataSet:
     """The data set that a `--data` file says: `read_source`, then `open_data`, which have the errors."""
     return open_data(read_source(path), seed=seed, skip_missing=skip_missing).data

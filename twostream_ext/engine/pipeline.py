@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from twostream_ext.data import UCFLists, VideoSet
+from twostream_ext.data import DataSet, DataSource, VideoSet, describe_data, find_doubts, open_data, write_ucf_lists
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, model_digest, model_origin, save_model
 from twostream_ext.engine.origin import Origin, data_digest, tensor_digest, unlike, video_digest, videos_origin
 from twostream_ext.engine.recipes import Recipe, new_net
@@ -34,9 +34,11 @@ from twostream_ext.noted import check_noted
 from twostream_ext.settings_files import claim
 
 PARTS = ("train", "test")
+STORES = ("flow", "frames")
 
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
+LISTS_FOLDER = "lists"
 MODEL_FILE = "model.safetensors"
 SVM_FILE = "fusion/svm.safetensors"
 
@@ -45,11 +47,16 @@ Say = Callable[[str], None]
 
 def run_pipeline(
     videos: str | os.PathLike[str],
-    lists: str | os.PathLike[str],
+    lists: str | os.PathLike[str] | None,
     out: str | os.PathLike[str],
     *,
     recipe: Recipe,
     split: int = 1,
+    form: str | None = None,
+    flow: str | os.PathLike[str] | None = None,
+    frames: str | os.PathLike[str] | None = None,
+    leave_out: Sequence[str] = (),
+    skip_missing: bool = False,
     seed: int = 0,
     device: torch.device | str = "cpu",
     workers: int = 2,
@@ -64,10 +71,17 @@ def run_pipeline(
 
     Args:
         videos: directory with `<Class>/<video>` files.
-        lists: directory with `classInd.txt`, `trainlist0N.txt` and `testlist0N.txt`, as UCF-101's.
+        lists: directory with the lists, `classInd.txt`, `trainlist0N.txt` and `testlist0N.txt` as UCF-101's or those
+            of another format (`data.FORMATS`); None: they are beside the videos, or there are none, and the videos are
+            divided at random: `out` then gets the lists, in UCF-101's format.
         out: directory of the run.
         recipe: the numbers; see `RECIPES`.
-        split: N of the lists.
+        split: N of the lists, or of the draw.
+        form: their format; None: it is found by looking.
+        flow, frames: stores of the videos, to which `out` then has links: nothing is extracted. Frames alone may be
+            given, but not flow alone.
+        leave_out: classes to leave out.
+        skip_missing: go on without listed videos that are not there, or not in a store.
         seed: decides every random draw; a run with the same settings gives the same result on the same machine.
         device: where flow is computed, if its method can, and where the nets are trained and tested.
         workers: processes that read training batches ahead.
@@ -78,18 +92,33 @@ def run_pipeline(
             which net was trained on something else.
     """
     root = Path(out)
-    listed = UCFLists(videos, lists, split=split)
-    if len(listed.classes) < 2:
-        raise SettingsError(f"{lists}: a classifier needs at least 2 classes, got {listed.classes}")
+    if flow is not None and frames is None:
+        raise SettingsError("flow is given without frames (--frames); twostream extract --frames makes both at once")
+    source = _source(videos, lists, form, split, flow, frames, leave_out)
+    opened = open_data(source, seed=seed, drawn_lists=root / LISTS_FOLDER, skip_missing=skip_missing)
+    listed = opened.data
+    place = source.lists or source.videos
+    notes = find_doubts(place, listed)
+    if not listed.test.videos:
+        raise SettingsError(f"{place}: there are no test videos")
     if not (root / RUN_FILE).exists():
         _check_nets(recipe, len(listed.classes))
-    _claim(root, videos, lists, split, seed, recipe)
+    _claim(root, source, seed, recipe)
+    if opened.drawn is not None:
+        write_ucf_lists(root / LISTS_FOLDER, opened.drawn)
     remove_leftovers(root)
+    say(describe_data(place, opened))
+    for note in notes:
+        say(f"note: {note}")
     if (root / SUMMARY_FILE).exists() and _is_current(root, listed):
         return read_summary(root)
     with _step("flow and frames", say):
-        _extract(Path(videos), root, listed, recipe, torch.device(device))
-    data = UCFLists(videos, lists, split=split, flow=root / "flow", frames=root / "frames")
+        _extract(root, source, listed, recipe, torch.device(device))
+    data = DataSet(listed.split, flow=root / "flow", frames=root / "frames", skip_missing=skip_missing)
+    for note in find_doubts(place, data):
+        if note not in notes:
+            say(f"note: {note}")
+            notes.append(note)
     _check_clips(data, recipe)
     scores: dict[str, dict[str, Scores]] = {}
     for stream in STREAMS:
@@ -97,7 +126,7 @@ def run_pipeline(
             net = _train(root, stream, data, recipe, seed, torch.device(device), workers)
         with _step(f"{stream} net, scores of all videos", say):
             scores[stream] = _score(root, stream, net, data, recipe)
-    summary = _summarise(root, data, scores, split, seed, recipe)
+    summary = _summarise(root, data, scores, split, seed, recipe, notes)
     with atomic_write(root / SUMMARY_FILE) as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return summary
@@ -124,24 +153,31 @@ def _read_json(root: Path, name: str, lack: str) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
 
 
-def _claim(
-    root: Path,
+def _source(
     videos: str | os.PathLike[str],
-    lists: str | os.PathLike[str],
+    lists: str | os.PathLike[str] | None,
+    form: str | None,
     split: int,
-    seed: int,
-    recipe: Recipe,
-) -> None:
+    flow: str | os.PathLike[str] | None,
+    frames: str | os.PathLike[str] | None,
+    leave_out: Sequence[str],
+) -> DataSource:
+    folders = [None if each is None else Path(each) for each in (lists, flow, frames)]
+    return DataSource(Path(videos), folders[0], form, split, folders[1], folders[2], tuple(leave_out))
+
+
+def _claim(root: Path, source: DataSource, seed: int, recipe: Recipe) -> None:
     """Note the run's settings in its directory, or check that they are those noted."""
+    paths = {name: getattr(source, name) for name in ("videos", "lists", *STORES)}
     settings = {
-        "videos": str(Path(videos).resolve()),
-        "lists": str(Path(lists).resolve()),
-        "split": split,
+        **{name: None if path is None else str(path.resolve()) for name, path in paths.items()},
+        "split": source.split,
         "seed": seed,
         **recipe.as_json(),
     }
-    # 0.1.0 knew one backbone and did not note it.
-    claim(root / RUN_FILE, settings, CheckpointError, unnoted={"backbone": Recipe.backbone})
+    # 0.1.0 knew one backbone and made its stores itself, and noted neither.
+    unnoted = {"backbone": Recipe.backbone, **dict.fromkeys(STORES)}
+    claim(root / RUN_FILE, settings, CheckpointError, unnoted=unnoted)
 
 
 def flow_device(method: str, device: torch.device) -> str:
@@ -149,16 +185,23 @@ def flow_device(method: str, device: torch.device) -> str:
     return str(device) if find_method(method).runs_on_cuda else "cpu"
 
 
-def _extract(videos: Path, root: Path, listed: UCFLists, recipe: Recipe, device: torch.device) -> None:
+def _extract(root: Path, source: DataSource, listed: DataSet, recipe: Recipe, device: torch.device) -> None:
+    """Flow and frames into the run's directory, or links to those that are given."""
+    for name in STORES:
+        given: Path | None = getattr(source, name)
+        if given is not None and not (root / name).exists():
+            (root / name).symlink_to(given.resolve(), target_is_directory=True)
+    if source.flow is not None:
+        return
     extract(
-        videos,
+        source.videos,
         root / "flow",
         method=recipe.flow_method,
         device=flow_device(recipe.flow_method, device),
         smallest_side=recipe.smallest_side,
         quality=recipe.jpeg_quality,
         names=[video.path for video in (*listed.train.videos, *listed.test.videos)],
-        frames_out=root / "frames",
+        frames_out=root / "frames" if source.frames is None else None,
     )
 
 
@@ -168,7 +211,7 @@ def _check_nets(recipe: Recipe, classes: int) -> None:
         new_net(recipe, stream, classes, seed=0)
 
 
-def _check_clips(data: UCFLists, recipe: Recipe) -> None:
+def _check_clips(data: DataSet, recipe: Recipe) -> None:
     """Before hours of training: every video has enough frames for a stack, and is large enough for a window."""
     store = data.train.flow_store()
     for video in (*data.train.videos, *data.test.videos):
@@ -185,7 +228,7 @@ def _check_clips(data: UCFLists, recipe: Recipe) -> None:
             )
 
 
-def _is_current(root: Path, listed: UCFLists) -> bool:
+def _is_current(root: Path, listed: DataSet) -> bool:
     """Whether the summary that is there is of these lists, and of the stores and nets that there are."""
     summary = read_summary(root)
     noted = summary.get("made_from")
@@ -201,7 +244,7 @@ def _is_current(root: Path, listed: UCFLists) -> bool:
         return False
 
 
-def _summary_origin(root: Path, listed: UCFLists) -> dict[str, Any]:
+def _summary_origin(root: Path, listed: DataSet) -> dict[str, Any]:
     """What the result is made from, as far as it is there: who has deleted the flow of a finished run may do so."""
     videos = [*listed.train.videos, *listed.test.videos]
     origin: dict[str, Any] = {
@@ -219,7 +262,7 @@ def _summary_origin(root: Path, listed: UCFLists) -> dict[str, Any]:
     return origin
 
 
-def _parts(data: UCFLists) -> tuple[tuple[str, VideoSet], ...]:
+def _parts(data: DataSet) -> tuple[tuple[str, VideoSet], ...]:
     return tuple(zip(PARTS, (data.train, data.test), strict=True))
 
 
@@ -233,7 +276,7 @@ def _is_of(scores: Scores, videos: VideoSet) -> bool:
 
 
 def _train(
-    root: Path, stream: str, data: UCFLists, recipe: Recipe, seed: int, device: torch.device, workers: int
+    root: Path, stream: str, data: DataSet, recipe: Recipe, seed: int, device: torch.device, workers: int
 ) -> StreamNet:
     path = root / stream / MODEL_FILE
     made_from = videos_origin(stream, data.train)
@@ -253,7 +296,7 @@ def _train(
     return trained.net
 
 
-def _trained_on_others(root: Path, stream: str, trained: TrainedNet, data: UCFLists, made_from: Origin) -> str | None:
+def _trained_on_others(root: Path, stream: str, trained: TrainedNet, data: DataSet, made_from: Origin) -> str | None:
     """On what a net was trained that is not there now, in words; None if it fits."""
     (classes,) = trained.classes.values()
     noted = model_origin(root / stream / MODEL_FILE)
@@ -265,7 +308,7 @@ def _trained_on_others(root: Path, stream: str, trained: TrainedNet, data: UCFLi
     return unlike(noted, made_from)
 
 
-def _score(root: Path, stream: str, net: StreamNet, data: UCFLists, recipe: Recipe) -> dict[str, Scores]:
+def _score(root: Path, stream: str, net: StreamNet, data: DataSet, recipe: Recipe) -> dict[str, Scores]:
     """Score the training videos too: the SVM learns from them."""
     scores = {}
     for part, videos in _parts(data):
@@ -280,11 +323,12 @@ def _score(root: Path, stream: str, net: StreamNet, data: UCFLists, recipe: Reci
 
 def _summarise(
     root: Path,
-    data: UCFLists,
+    data: DataSet,
     scores: dict[str, dict[str, Scores]],
     number: int,
     seed: int,
     recipe: Recipe,
+    notes: list[str],
 ) -> dict[str, Any]:
     svm = _fit(root / SVM_FILE, [scores[stream]["train"] for stream in STREAMS])
     results = fused_top1({stream: scores[stream]["test"].scores for stream in STREAMS}, data.test.labels, svm)
@@ -295,6 +339,7 @@ def _summarise(
         "split": number,
         "seed": seed,
         "recipe": recipe.as_json(),
+        "notes": notes,
         "made_from": _summary_origin(root, data),
     }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,9 @@ class SpatialStream(Stream[FrameClip, FrameBatch]):
     reads = "frames"
     trained_as = "spatial"
 
-    def new_net(self, classes: int, *, length: int, bidirectional: bool, **common: Any) -> StreamNet:
+    def new_net(
+        self, classes: int | Mapping[str, int], *, length: int, bidirectional: bool, **common: Any
+    ) -> StreamNet:
         return SpatialNet(classes, **common)
 
     def inputs(self, settings: NetSettings) -> FrameRuns:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
@@ -42,10 +42,12 @@ class Stream(ABC, Generic[Clip, Batch]):
     """Of which stream's numbers a recipe takes that has none for this one; the paper's two have their own in each."""
 
     @abstractmethod
-    def new_net(self, classes: int, *, length: int, bidirectional: bool, **common: Any) -> StreamNet:
+    def new_net(
+        self, classes: int | Mapping[str, int], *, length: int, bidirectional: bool, **common: Any
+    ) -> StreamNet:
         """A net with first weights from torch's random state, whose settings have the name of the stream.
 
-        length, bidirectional: of stacks, see `TemporalNet`. common: what every net takes, see `SpatialNet`.
+        length, bidirectional: of stacks, see `TemporalNet`. classes, common: what every net takes, see `SpatialNet`.
         """
 
     @abstractmethod

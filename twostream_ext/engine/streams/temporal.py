@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -22,7 +23,9 @@ class TemporalStream(Stream[FlowClip, FlowBatch]):
     reads = "flow"
     trained_as = "temporal"
 
-    def new_net(self, classes: int, *, length: int, bidirectional: bool, **common: Any) -> StreamNet:
+    def new_net(
+        self, classes: int | Mapping[str, int], *, length: int, bidirectional: bool, **common: Any
+    ) -> StreamNet:
         return TemporalNet(classes, length=length, bidirectional=bidirectional, **common)
 
     def inputs(self, settings: NetSettings) -> FlowStacks:
