@@ -110,7 +110,7 @@ def _find_videos(
     """The videos of one list; to `missing` those are added that are not there."""
     videos: dict[str, Video] = {}
     for entry in entries:
-        found = _look(entry.place, root / entry.path)
+        found = look(entry.place, root / entry.path)
         if found is None:
             missing.append(entry)
             continue
@@ -123,8 +123,8 @@ def _find_videos(
     return list(videos.values())
 
 
-def _look(place: str, path: Path) -> int | None:
-    """What kind of file is there; None if there is none."""
+def look(place: str, path: Path) -> int | None:
+    """What kind of file is there (`st_mode`); None if there is none. ListError, with the place, if that is not told."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):

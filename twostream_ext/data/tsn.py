@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from twostream_ext.data.split import Entry, Split, make_split, names_in, read_lines, relative_path, some_of
+from twostream_ext.data.split import Entry, Split, look, make_split, names_in, read_lines, relative_path, some_of
 from twostream_ext.data.ucf import CLASSES_FILE, read_classes
 from twostream_ext.errors import ListError
 from twostream_ext.files import check_directory
@@ -103,7 +103,7 @@ def _choose(videos: Path, lists: Path, split: int) -> tuple[list[_Line], list[_L
     fitting = {
         tuple(line.path for line in lines): pair
         for pair, lines in read.items()
-        if len(pairs) == 1 or (videos / _path(videos, lines[0])).exists()
+        if len(pairs) == 1 or look(lines[0].place, videos / _path(videos, lines[0])) is not None
     }
     names = some_of(pair.train for pair in (fitting.values() or pairs))
     if len(fitting) > 1:
@@ -147,7 +147,8 @@ def _path(videos: Path, line: _Line) -> str:
             path = path.relative_to(videos.absolute())
         else:
             nearer, nearest = PurePath(*path.parts[-2:]), PurePath(path.name)
-            path = nearest if not (videos / nearer).exists() and (videos / nearest).exists() else nearer
+            found = [each for each in (nearer, nearest) if look(line.place, videos / each) is not None]
+            path = found[0] if found else nearer
     return relative_path(line.place, str(path), _EXPECTED).as_posix()
 
 
