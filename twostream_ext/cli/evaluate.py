@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> None:
-    from twostream_ext.data import find_doubts, open_data
+    from twostream_ext.data import FOLDERS, find_doubts, find_format, open_data
     from twostream_ext.engine import find_device, load_model, write_scores
     from twostream_ext.errors import SettingsError
     from twostream_ext.files import refuse_same_file
@@ -47,13 +47,12 @@ def execute(options: argparse.Namespace) -> None:
     folders = [source.videos, *([source.lists] if source.lists else [])]
     refuse_same_file(options.out, options.model, *stores, *([] if options.out.suffix == ".safetensors" else folders))
     device = find_device(options.device)
-    opened = open_data(source, skip_missing=options.skip_missing)
-    if opened.drawn is not None:
+    if (source.format or find_format(source.videos, source.lists)) == FOLDERS:
         raise SettingsError(
             f"{source.videos}: has no lists; give those that training left, --lists OUT/lists: a new draw would test "
             "videos that were trained on"
         )
-    data = opened.data
+    data = open_data(source, skip_missing=options.skip_missing).data
     trained = load_model(options.model, device)
     dataset = _find_dataset(options, source, trained, data)
     for doubt in find_doubts(source.lists or source.videos, data):
