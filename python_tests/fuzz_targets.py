@@ -30,7 +30,7 @@ from released_files import binaryproto, caffe_net, caffemodel, matconvnet_layers
 from stores import smooth_fields
 from torch import nn
 
-from twostream_ext.data.lists import read_ucf_lists
+from twostream_ext.data import Split, read_hmdb_lists, read_source, read_tsn_lists, read_ucf_lists, split_folders
 from twostream_ext.engine import (
     TrainSettings,
     load_model,
@@ -287,6 +287,60 @@ def read_lists(root: Path) -> None:
         assert ".." not in video.path.split("/")
 
 
+def hmdb_lists(folder: Path) -> list[bytes]:
+    clips = {"kick/a!#&()+;@[]~_1.avi": b"", "kick/b 2.avi": b"", "kick_ball/c.avi": b""}
+    lists = {
+        "kick_test_split1.txt": b"a!#&()+;@[]~_1.avi 1 \nb 2.avi 2 \n",
+        "kick_ball_test_split1.txt": b"c.avi 1 \r\n",
+    }
+    return [pack_folder(lists | clips), pack_folder(lists | clips | {"classInd.txt": b"1 kick_ball\n2 kick\n"})]
+
+
+def tsn_lists(folder: Path) -> list[bytes]:
+    images = {f"{name}/img_0000{number}.jpg": b"" for name in ("A/v.1", "B/v 2", "B/v3") for number in (1, 2)}
+    frames = {"ucf101_train_split_1_rawframes.txt": b"A/v.1 2 0\r\nB/v3 2 1\r\n"}
+    frames |= {"ucf101_val_split_1_rawframes.txt": b"B/v 2 3 1\n"}
+    videos = {
+        "x_train_list.txt": b"A/a.avi 1\n",
+        "x_test_list.txt": b"/data/v/B/b.avi 2\n",
+        "A/a.avi": b"",
+        "B/b.avi": b"",
+    }
+    classes = {"classInd.txt": b"1 A\n2 B\n"}
+    return [pack_folder(each) for each in (frames | images, frames | images | classes, videos, videos | classes)]
+
+
+def class_folders(folder: Path) -> list[bytes]:
+    names = [f"{name}/v_{name}_g{group:02d}_c1.avi" for name in "AB" for group in (1, 2, 3)]
+    images = [f"C/{video}/{number}.jpg" for video in "xy" for number in (1, 2)]
+    return [pack_folder(dict.fromkeys((*names, *images), b""))]
+
+
+def reading(read: Callable[[Path], Split]) -> Callable[[Path], None]:
+    """All that is read is in the folder, and of a class that there is."""
+
+    def read_and_check(root: Path) -> None:
+        split = read(root)
+        for video in (*split.train, *split.test):
+            assert 0 <= video.label < len(split.classes)
+            assert ".." not in video.path.split("/")
+            assert (root / video.path).exists()
+
+    return read_and_check
+
+
+def data_files(folder: Path) -> list[bytes]:
+    text = 'videos = "v"\nlists = "l"\nformat = "ucf"\nsplit = 2\nflow = "f"\nframes = "/x"\nleave_out = ["A", "B"]\n'
+    return [text.encode() + b"whole = true\n", b"videos = 'v' # here\n"]
+
+
+def read_data_file(path: Path) -> None:
+    source = read_source(path)
+    assert isinstance(source.videos, Path)
+    assert type(source.split) is int
+    assert all(isinstance(name, str) for name in source.leave_out)
+
+
 def runs(folder: Path) -> list[bytes]:
     settings = {"videos": "/v", "lists": "/l", "split": 1, "seed": 0, "epochs": [1, 2.5], "backbone": "cnn_m_2048"}
     return [json.dumps(settings).encode()]
@@ -348,6 +402,12 @@ TARGETS = {
         Target("caffemodel", caffe_files, mutate_protobuf, one_file("net.caffemodel"), read_released),
         Target("binaryproto", mean_files, mutate_protobuf, one_file("mean.binaryproto"), read_binaryproto),
         Target("lists", lists, mutate_folder(mutate_text), many_files, read_lists),
+        Target(
+            "hmdb lists", hmdb_lists, mutate_folder(mutate_text), many_files, reading(lambda r: read_hmdb_lists(r, r))
+        ),
+        Target("tsn lists", tsn_lists, mutate_folder(mutate_text), many_files, reading(lambda r: read_tsn_lists(r, r))),
+        Target("class folders", class_folders, mutate_folder(mutate_text), many_files, reading(split_folders)),
+        Target("data file", data_files, mutate_text, one_file("set.toml"), read_data_file),
         Target("run settings", runs, mutate_json, run_folder, read_settings_of_run),
         Target("summary", summaries, mutate_json, one_file("summary.json"), read_result_of_run),
         Target("training log", logs, mutate_text, one_file("log.csv"), read_log, writes=True),

@@ -11,18 +11,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 
 import twostream_ext
+from twostream_ext.data import read_source
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow import find_method
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twostream_ext"
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/design.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/design.md", "docs/data.md")
 # Names of files that a reader finds in the sources; those of a user's own (`summary.json`, `classInd.txt`) are others.
 SOURCES = (".py", ".pyi", ".h", ".cpp", ".cu", ".cuh", ".md", ".toml")
 PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]*)*")
@@ -138,6 +140,14 @@ def test_the_errors_that_are_shown_are_those_that_come() -> None:
         twostream_ext.ops.flow_stack(codes, torch.zeros(2, 3, dtype=torch.int32), 4, lo=ranges[:1], step=ranges)
     with pytest.raises(SettingsError, match=rf"^{re.escape(shown[2])}$"):
         find_method("tvl2")
+
+
+def test_the_data_file_that_is_shown_has_every_key(tmp_path: Path) -> None:
+    (shown,) = blocks(read("docs/data.md"), "toml")
+    (tmp_path / "set.toml").write_text(shown)
+    source = read_source(tmp_path / "set.toml")
+    assert {each.name for each in fields(source)} - {"name"} == set(re.findall(r"^(\w+) = ", shown, re.MULTILINE))
+    assert source.videos == tmp_path / "UCF-101"
 
 
 # ---- the walked examples -------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from twostream_ext.cli import main, make_parser
-from twostream_ext.cli.paths import ReadsFile, ReadsFolder, Use, WritesFile, WritesFolder, find_use
+from twostream_ext.cli.paths import ReadsFile, ReadsFolder, ReadsPaths, Use, WritesFile, WritesFolder, find_use
 from twostream_ext.errors import SettingsError
 from twostream_ext.extraction import extract
 
@@ -29,6 +29,9 @@ def uses(command: str) -> dict[str, Use]:
     return {name: use for name, use in found.items() if use is not None}
 
 
+COMMANDS = {command: uses(command) for command in commands()}
+
+
 @pytest.mark.parametrize("command", commands())
 def test_every_option_that_names_a_path_says_what_is_done_with_it(command: str) -> None:
     for option in commands()[command]._actions:
@@ -41,6 +44,9 @@ def make_place(place: Path, use: Use) -> Path:
     if isinstance(use, ReadsFile | WritesFile):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(b"of the user " + place.name.encode())
+    elif isinstance(use, ReadsPaths):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text('videos = "no such folder"')
     else:
         (place / "A").mkdir(parents=True)
         for name in ("A/a.mp4", "A/a.safetensors", "a.txt"):
@@ -72,14 +78,14 @@ def pairs() -> Iterator[Pair]:
     """Of each command each output with each input and each other output."""
     for command in commands():
         named = uses(command)
-        outputs = [name for name, use in named.items() if not isinstance(use, ReadsFile | ReadsFolder)]
+        outputs = [name for name, use in named.items() if not isinstance(use, ReadsFile | ReadsFolder | ReadsPaths)]
         for place, output in enumerate(outputs):
             yield from ((command, output, other) for other in named if other not in outputs[place:])
 
 
 def tries(out: Use, other: Use, place: Path, link: Path) -> Iterator[Path]:
     """Paths for an output that would be, or be part of, what `other` names."""
-    if isinstance(other, ReadsFile) and isinstance(out, WritesFolder):
+    if isinstance(other, ReadsFile | ReadsPaths) and isinstance(out, WritesFolder):
         for number, name in enumerate(out.files()):
             file = link.with_name(f"link{number}") / name
             file.parent.mkdir(parents=True)
@@ -89,7 +95,7 @@ def tries(out: Use, other: Use, place: Path, link: Path) -> Iterator[Path]:
     yield place
     link.symlink_to(place)
     yield link
-    if isinstance(other, ReadsFile | WritesFile):
+    if isinstance(other, ReadsFile | ReadsPaths | WritesFile):
         hard = link.with_name("hard")
         os.link(place, hard)
         yield hard
@@ -136,6 +142,20 @@ def test_no_output_is_an_input(pair: Pair, tmp_path: Path, capsys: pytest.Captur
     # A run may leave its files beside the videos and lists that it reads.
     folders_alone = isinstance(named[output], WritesFolder) or not isinstance(named[output], WritesFile)
     assert tried or (folders_alone and named[other] == named.get("videos", named[other]))
+
+
+@pytest.mark.parametrize("command", [each for each, named in COMMANDS.items() if "data" in named])
+def test_no_output_is_an_input_that_a_file_names(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The store of a `--data` file is one as that of `--flow` is."""
+    for name in ("videos", "flow"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a.toml").write_text('videos = "videos"\nflow = "flow"')
+    (tmp_path / "model").write_bytes(b"of the user")
+    places = {"data": tmp_path / "a.toml", "model": tmp_path / "model", "out": tmp_path / "flow" / "new"}
+    assert main(arguments(command, places)) == 2
+    assert "lies in the input" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [each for each in commands() if len(uses(each)) > 1])

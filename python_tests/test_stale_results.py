@@ -290,7 +290,7 @@ def test_the_page_is_written_again_where_the_summary_is_another(
 ) -> None:
     report.write_report(out)
     edit_list(lists / "testlist01.txt", without_first)
-    run_and_report(Namespace(out=out, seed=0, device="cpu", workers=0), clips, lists, TINY, split=1)
+    run_and_report(Namespace(out=out, seed=0, device="cpu", workers=0), data.DataSource(clips, lists), TINY)
     assert "15 test videos" in (out / report.REPORT_FILE).read_text()
 
 

@@ -110,7 +110,7 @@ def test_training_says_how_it_goes_on(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("twostream_ext.data.UCFLists", interrupted)
+    monkeypatch.setattr("twostream_ext.data.open_data", interrupted)
     make_lists(tmp_path)
     sources = ["--videos", str(tmp_path), "--lists", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(["train", "temporal", *sources]) == 130

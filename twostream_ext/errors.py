@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Line ends, a terminal's commands and halves of characters, which names in files may hold."""
@@ -77,3 +78,11 @@ def describe(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """What another library says, without the lines that it adds for its own developers."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that is not known: the nearest one that is, if any is near."""
+    from difflib import get_close_matches  # which whoever wants the kernels alone need not wait for
+
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -25,7 +25,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> None:
-    from twostream_ext.data import generate_videos
+    from twostream_ext.data import DataSource, generate_videos
     from twostream_ext.engine import RECIPES, RUN_FILE, read_run
     from twostream_ext.errors import SettingsError
 
@@ -34,4 +34,4 @@ def execute(options: argparse.Namespace) -> None:
         raise SettingsError(f"{options.out}: holds a run on other videos; use another directory")
     print(f"generated clips in {videos} ...", flush=True)
     generate_videos(videos, seed=options.seed)
-    run_and_report(options, videos, videos, RECIPES["demo"], split=1)
+    run_and_report(options, DataSource(videos, videos), RECIPES["demo"])

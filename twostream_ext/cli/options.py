@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twostream_ext.cli.paths import ReadsFile, ReadsFolder, WritesFolder, add_path
+from twostream_ext.cli.paths import Named, ReadsFile, ReadsFolder, ReadsPaths, WritesFolder, add_path
 from twostream_ext.devices import processors
 from twostream_ext.errors import SettingsError
 
@@ -37,16 +38,42 @@ def positive_number(text: str) -> int:
 
 
 def add_lists(parser: argparse.ArgumentParser) -> None:
-    """Which videos, and the lists that say what is in them."""
-    add_path(parser, "--videos", use=_VIDEOS, required=True, help="directory of <class>/<video> files")
+    """Which videos, and what says which class they are of; `cli/data.py` reads these options."""
+    add_path(
+        parser,
+        "--videos",
+        use=_VIDEOS,
+        help="directory of <class>/<video> files, or folders of numbered images",
+    )
     add_path(
         parser,
         "--lists",
         use=_VIDEOS,
-        required=True,
-        help="directory of classInd.txt, trainlist0N.txt and testlist0N.txt, as UCF-101's",
+        help="directory of lists as UCF-101's, HMDB-51's, TSN's or MMAction2's, told apart by their names (those "
+        "beside the videos; if there are none, class folders are divided at random, and OUT/lists gets the lists)",
     )
-    parser.add_argument("--split", type=positive_number, default=1, help="N of the lists (1)")
+    parser.add_argument("--split", type=positive_number, help="which of the splits that the lists have (1)")
+    add_path(
+        parser,
+        "--data",
+        use=ReadsPaths(_paths_in),
+        action="append",
+        metavar="NAME.toml",
+        help="a file that says all this: videos, lists, format, split, flow, frames, leave_out, whole; options given "
+        "beside it go before",
+    )
+    parser.add_argument(
+        "--skip-missing", action="store_true", help="go on without listed videos that are not there, or not in a store"
+    )
+
+
+def _paths_in(file: Path) -> list[Named]:
+    """The paths in a `--data` file, and what they are read as."""
+    from twostream_ext.data import read_source
+
+    source = read_source(file)
+    uses = {source.videos: _VIDEOS, source.lists: _VIDEOS, source.flow: _STORE, source.frames: _STORE}
+    return [Named(path, use) for path, use in uses.items() if path is not None]
 
 
 def add_stores(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,12 @@ class ReadsFile(NamedTuple):
     """Of the file, every byte is the user's."""
 
 
+class ReadsPaths(NamedTuple):
+    """The file, and what the paths in it lead to."""
+
+    paths: Callable[[Path], list[Named]]
+
+
 class ReadsFolder(NamedTuple):
     """Of the folder, and of the folders in it, all files but those with some endings are read."""
 
@@ -40,7 +46,7 @@ class WritesStore(NamedTuple):
     """The folder becomes a store of this command, or goes on being one."""
 
 
-Use = ReadsFile | ReadsFolder | WritesFile | WritesFolder | WritesStore
+Use = ReadsFile | ReadsPaths | ReadsFolder | WritesFile | WritesFolder | WritesStore
 
 
 class Named(NamedTuple):
@@ -83,7 +89,12 @@ def _named(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Iterat
     for option in parser._actions:
         use, value = find_use(option), getattr(given, option.dest, None)
         if use is not None and value is not None:
-            yield from (Named(path, use) for path in (value if isinstance(value, list) else [value]))
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(use, ReadsPaths):
+                    yield Named(path, ReadsFile())
+                    yield from use.paths(path)
+                else:
+                    yield Named(path, use)
 
 
 def _refuse_input(output: Named, read: Named) -> None:

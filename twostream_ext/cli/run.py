@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twostream_ext.cli.data import read_source_alone
 from twostream_ext.cli.options import (
     add_backbone,
     add_flow_input,
@@ -15,12 +15,14 @@ from twostream_ext.cli.options import (
     add_lists,
     add_out,
     add_run_options,
+    add_stores,
     check_init,
     with_flow_input,
 )
 from twostream_ext.cli.paths import WritesFolder
 
 if TYPE_CHECKING:
+    from twostream_ext.data import DataSource
     from twostream_ext.engine import Recipe
 
 AFTER_INTERRUPT = "; the same command goes on from here"
@@ -34,6 +36,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "where it stopped.",
     )
     add_lists(parser)
+    add_stores(parser)
     add_out(parser, use=WritesFolder(_files))
     parser.add_argument(
         "--recipe",
@@ -60,6 +63,7 @@ def execute(options: argparse.Namespace) -> None:
     from twostream_ext.engine import default_recipe, find_device, find_recipe
 
     check_init(options)
+    source = read_source_alone(options)
     name = options.recipe
     if name == "auto":
         name = default_recipe(find_device(options.device))
@@ -71,7 +75,7 @@ def execute(options: argparse.Namespace) -> None:
     if options.init is not None:
         numbers = recipe.numbers("spatial").fine_tuned(options.init, last_layer=options.last_layer)
         recipe = recipe.with_numbers("spatial", numbers)
-    run_and_report(options, options.videos, options.lists, recipe, options.split)
+    run_and_report(options, source, recipe, skip_missing=options.skip_missing)
 
 
 def _files() -> tuple[str, ...]:
@@ -81,17 +85,27 @@ def _files() -> tuple[str, ...]:
     return tuple(f"{stream}/{name}" for stream in STREAMS for name in (CHECKPOINT_FILE, MODEL_FILE))
 
 
-def run_and_report(options: argparse.Namespace, videos: Path, lists: Path, recipe: Recipe, split: int) -> None:
+def run_and_report(
+    options: argparse.Namespace, source: DataSource, recipe: Recipe, *, skip_missing: bool = False
+) -> None:
     """Run the pipeline and show its table and where the report is."""
     from twostream_ext.engine import find_device, run_pipeline
+    from twostream_ext.errors import SettingsError
     from twostream_ext.report import REPORT_FILE, format_table, is_report_current, write_report
 
+    if source.whole:
+        raise SettingsError("whole: a run needs test videos, and a data set that is trained on as a whole has none")
     summary = run_pipeline(
-        videos,
-        lists,
+        source.videos,
+        source.lists,
         options.out,
         recipe=recipe,
-        split=split,
+        split=source.split,
+        form=source.format,
+        flow=source.flow,
+        frames=source.frames,
+        leave_out=source.leave_out,
+        skip_missing=skip_missing,
         seed=options.seed,
         device=find_device(options.device),
         workers=options.workers,

@@ -6,8 +6,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from twostream_ext.cli.data import read_sources
 from twostream_ext.cli.options import (
     add_backbone,
     add_flow_input,
@@ -25,6 +27,7 @@ from twostream_ext.cli.paths import WritesFolder
 if TYPE_CHECKING:
     import torch
 
+    from twostream_ext.data import DataSet, OpenedData, VideoSet
     from twostream_ext.engine import Recipe
 
 _RECIPES = ("auto", "paper", "small", "demo")
@@ -41,11 +44,18 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "on several): they share each batch, and see the same videos and crops as one process does.",
         epilog="Numbers not given come from the recipe; with --init, a quarter of its iterations and the schedule "
         "fine_tune, as in the paper, and with --last-layer dropout 0.5. SIGTERM saves the state and ends with exit "
-        "code 143.",
+        "code 143. With several --data files, each data set has a classifier of its own on one backbone (multi-task, "
+        "section 3.2 of the paper), called by the name of its file.",
     )
     parser.add_argument("stream", metavar="STREAM", help="spatial, temporal, or the name of a registered one")
     add_lists(parser)
     add_stores(parser)
+    parser.add_argument(
+        "--one-head",
+        action="store_true",
+        help="with several --data: all classes in one classifier, those of the first data set first (leave_out in a "
+        "file names classes that another has)",
+    )
     add_out(parser, use=WritesFolder(_files))
     add_init(parser, "", "; a temporal net takes them averaged over RGB, which is not of the paper")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one")
@@ -91,7 +101,6 @@ def execute(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace, device: torch.device) -> None:
-    from twostream_ext.data import UCFLists
     from twostream_ext.engine import (
         CHECKPOINT_FILE,
         MODEL_FILE,
@@ -118,8 +127,9 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
         checkpoint_every=options.checkpoint_every,
         **({"schedule": options.schedule} if options.schedule else {}),
     )
-    data = UCFLists(options.videos, options.lists, split=options.split, flow=options.flow, frames=options.frames)
-    net = new_net(recipe, options.stream, len(data.classes), seed=options.seed)
+    opened = _open_data(options)
+    data = _join(options, {name: each.data for name, each in opened.items()})
+    net = new_net(recipe, options.stream, data.counts(), seed=options.seed)
     # What goes on from a checkpoint needs no file to start from; only the first process must see the checkpoint.
     goes_on = distributed.in_any(first and checkpoint.exists())
     if options.init is not None and not goes_on:
@@ -127,12 +137,14 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
     if options.last_layer:
         freeze_backbone(net)
     if first:
-        print(f"{options.stream} net, {len(data.classes)} classes, {len(data.train.videos)} videos, {settings}")
+        _keep_drawn_lists(options, opened)
+        shown = " and ".join(f"{count} classes" for count in net.settings.classes.values())
+        print(f"{options.stream} net, {shown}, {len(data.videos.videos)} videos, {settings}")
     # Every process has seen the same loss: one line says it.
     with contextlib.nullcontext() if first else contextlib.suppress(DivergenceError):
         train(
             net,
-            data.train,
+            data.videos,
             settings=settings,
             out_dir=options.out,
             device=device,
@@ -141,7 +153,10 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
             compile_net=options.compile,
         )
     if first:
-        made_from = videos_origin(options.stream, data.train)
+        made_from = videos_origin(options.stream, data.videos)
+        missing = [path for each in opened.values() for path in each.data.missing]
+        if missing:
+            made_from["missing"] = missing
         save_model(options.out / MODEL_FILE, net, data.classes, made_from=made_from)
         print(f"model: {options.out / MODEL_FILE}")
 
@@ -151,6 +166,74 @@ def _files() -> tuple[str, ...]:
     from twostream_ext.engine import CHECKPOINT_FILE, MODEL_FILE
 
     return CHECKPOINT_FILE, MODEL_FILE
+
+
+class _TrainingData(NamedTuple):
+    videos: VideoSet
+    classes: list[str] | dict[str, list[str]]
+    """Their names; of a net with several data sets, those of each head by its name."""
+
+    def counts(self) -> int | dict[str, int]:
+        """How many there are."""
+        if isinstance(self.classes, dict):
+            return {name: len(names) for name, names in self.classes.items()}
+        return len(self.classes)
+
+
+def _open_data(options: argparse.Namespace) -> dict[str, OpenedData]:
+    """The data sets by name, and all that is doubtful about them said by the first process."""
+    from twostream_ext.data import describe_data, find_doubts, open_data
+    from twostream_ext.engine import distributed
+
+    opened = {}
+    for source in read_sources(options):
+        drawn = _drawn_lists(options, source.name)
+        each = open_data(source, seed=options.seed, drawn_lists=drawn, skip_missing=options.skip_missing)
+        place = source.lists or source.videos
+        doubts = find_doubts(place, each.data, shares_head=options.one_head)
+        if distributed.rank() == 0:
+            print("\n".join([describe_data(place, each), *(f"note: {doubt}" for doubt in doubts)]))
+        opened[source.name] = each
+    return opened
+
+
+def _join(options: argparse.Namespace, sets: dict[str, DataSet]) -> _TrainingData:
+    """What the net is to learn: one data set, or several with a head for each, or one for all."""
+    from twostream_ext.data import join_video_sets
+    from twostream_ext.errors import SettingsError
+    from twostream_ext.models import add_classes
+
+    if len(sets) == 1:
+        (data,) = sets.values()
+        if options.one_head:
+            raise SettingsError("--one-head needs several --data files")
+        return _TrainingData(data.train, data.classes)
+    classes = {name: data.classes for name, data in sets.items()}
+    joined = join_video_sets(
+        {name: data.train for name, data in sets.items()}, {name: len(names) for name, names in classes.items()}
+    )
+    if not options.one_head:
+        return _TrainingData(joined, classes)
+    all_names: list[str] = []
+    for names in classes.values():
+        all_names = add_classes(all_names, names).names
+    return _TrainingData(joined, {"+".join(classes): all_names})
+
+
+def _drawn_lists(options: argparse.Namespace, name: str) -> Path:
+    """Where the lists are kept that a draw makes of a data set without any."""
+    several = options.data is not None and len(options.data) > 1
+    folder: Path = options.out / "lists"
+    return folder / name if several else folder
+
+
+def _keep_drawn_lists(options: argparse.Namespace, opened: dict[str, OpenedData]) -> None:
+    from twostream_ext.data import write_ucf_lists
+
+    for name, each in opened.items():
+        if each.drawn is not None:
+            write_ucf_lists(_drawn_lists(options, name), each.drawn)
+            print(f"lists: {_drawn_lists(options, name)}")
 
 
 def _recipe(options: argparse.Namespace, device: torch.device) -> Recipe:

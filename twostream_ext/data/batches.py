@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from twostream_ext.data.inputs import InputBatch, Inputs
-from twostream_ext.data.lists import Video
 from twostream_ext.data.readers import read_ahead
 from twostream_ext.data.sampling import BatchPlan, ClassOrder, order_by_class
+from twostream_ext.data.split import Video
 from twostream_ext.data.video_sets import ClipSource
 from twostream_ext.devices import processors
 from twostream_ext.errors import SettingsError

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from twostream_ext.data.lists import Video
+from twostream_ext.data.split import Video
 from twostream_ext.errors import SettingsError
 
 _GROUP = re.compile(r"_g\d+_")

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, int64, tensor
 
-from twostream_ext.data.lists import Video, read_ucf_lists
+from twostream_ext.data.split import Video
 from twostream_ext.errors import SettingsError
-from twostream_ext.flow import FlowClip, FlowStore
-from twostream_ext.media import FrameClip, FrameStore
+from twostream_ext.flow import FlowClip
+from twostream_ext.media import FrameClip
 
 Clip = TypeVar("Clip")
 AnyClip = TypeVar("AnyClip", covariant=True)
@@ -95,39 +94,3 @@ def join_video_sets(sets: Mapping[str, VideoSet], classes: Mapping[str, int]) ->
         JoinedStore(flow) if len(flow) == len(sets) else None,
         JoinedStore(frames) if len(frames) == len(sets) else None,
     )
-
-
-class UCFLists:
-    """The training and the test videos of one split, listed as UCF-101's are.
-
-    Args:
-        videos: directory with `<Class>/<video>` files.
-        lists: directory with `classInd.txt`, `trainlist0N.txt` and `testlist0N.txt`; see `read_ucf_lists`.
-        split: N of the lists.
-        flow: directory of a flow store of these videos, as `twostream_ext.extract` writes it, or of a tree of another
-            tool; or the store itself, of which `FlowStore.open` can be told more.
-        frames: directory of a frame store (`twostream_ext.extract(..., frames_out=)`).
-
-    Raises:
-        ListError: a list is missing or wrong; names the list and the line.
-        FlowStoreError: a directory holds no store of its kind.
-    """
-
-    classes: list[str]
-    train: VideoSet
-    test: VideoSet
-
-    def __init__(
-        self,
-        videos: str | os.PathLike[str],
-        lists: str | os.PathLike[str],
-        *,
-        split: int = 1,
-        flow: str | os.PathLike[str] | FlowStore | None = None,
-        frames: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self.classes, train, test = read_ucf_lists(videos, lists, split)
-        flow_store = flow if flow is None or isinstance(flow, FlowStore) else FlowStore.open(flow)
-        frame_store = None if frames is None else FrameStore.open(frames)
-        self.train = VideoSet(train, flow_store, frame_store)
-        self.test = VideoSet(test, flow_store, frame_store)

@@ -10,14 +10,23 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from twostream_ext.data import UCFLists, VideoSet, hold_out
+from twostream_ext.data import (
+    DataSet,
+    DataSource,
+    VideoSet,
+    describe_data,
+    find_doubts,
+    hold_out,
+    open_data,
+    write_ucf_lists,
+)
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, model_digest, model_origin, save_model, start_from
 from twostream_ext.engine.origin import Origin, data_digest, tensor_digest, unlike, video_digest, videos_origin
 from twostream_ext.engine.recipes import Recipe, new_net
@@ -42,8 +51,11 @@ from twostream_ext.models import (
 from twostream_ext.noted import check_noted
 from twostream_ext.settings_files import claim
 
+STORES = ("flow", "frames")
+
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
+LISTS_FOLDER = "lists"
 MODEL_FILE = "model.safetensors"
 SVM_FILE = "fusion/svm.safetensors"
 
@@ -54,16 +66,28 @@ Say = Callable[[str], None]
 _HELD_OUT = "held_out"
 
 # Settings of runs that earlier versions did not note, as they were then.
-_UNNOTED = {"backbone": CNN_M_2048, "bidirectional": False, "input": "stack", "subtract": "mean", "hold_out": 0.0}
+_UNNOTED = {
+    "backbone": CNN_M_2048,
+    "bidirectional": False,
+    "input": "stack",
+    "subtract": "mean",
+    "hold_out": 0.0,
+    **dict.fromkeys(STORES),
+}
 
 
 def run_pipeline(
     videos: str | os.PathLike[str],
-    lists: str | os.PathLike[str],
+    lists: str | os.PathLike[str] | None,
     out: str | os.PathLike[str],
     *,
     recipe: Recipe,
     split: int = 1,
+    form: str | None = None,
+    flow: str | os.PathLike[str] | None = None,
+    frames: str | os.PathLike[str] | None = None,
+    leave_out: Sequence[str] = (),
+    skip_missing: bool = False,
     seed: int = 0,
     device: torch.device | str = "cpu",
     workers: int = 2,
@@ -78,10 +102,17 @@ def run_pipeline(
 
     Args:
         videos: directory with `<Class>/<video>` files.
-        lists: directory with `classInd.txt`, `trainlist0N.txt` and `testlist0N.txt`, as UCF-101's.
+        lists: directory with the lists, `classInd.txt`, `trainlist0N.txt` and `testlist0N.txt` as UCF-101's or those
+            of another format (`data.FORMATS`); None: they are beside the videos, or there are none, and the videos are
+            divided at random: `out` then gets the lists, in UCF-101's format.
         out: directory of the run.
         recipe: the numbers; see `RECIPES`.
-        split: N of the lists.
+        split: N of the lists, or of the draw.
+        form: their format; None: it is found by looking.
+        flow, frames: stores of the videos, to which `out` then has links: nothing is extracted. Frames alone may be
+            given, but not flow alone.
+        leave_out: classes to leave out.
+        skip_missing: go on without listed videos that are not there, or not in a store.
         seed: decides every random draw; a run with the same settings gives the same result on the same machine.
         device: where flow is computed, if its method can, and where the nets are trained and tested.
         workers: processes that read training batches ahead.
@@ -92,19 +123,34 @@ def run_pipeline(
             which net was trained on something else.
     """
     root = Path(out)
-    listed = UCFLists(videos, lists, split=split)
-    if len(listed.classes) < 2:
-        raise SettingsError(f"{lists}: a classifier needs at least 2 classes, got {listed.classes}")
+    if flow is not None and frames is None:
+        raise SettingsError("flow is given without frames (--frames); twostream extract --frames makes both at once")
+    source = _source(videos, lists, form, split, flow, frames, leave_out)
+    opened = open_data(source, seed=seed, drawn_lists=root / LISTS_FOLDER, skip_missing=skip_missing)
+    listed = opened.data
+    place = source.lists or source.videos
+    notes = find_doubts(place, listed)
+    if not listed.test.videos:
+        raise SettingsError(f"{place}: there are no test videos")
     _parts(listed, recipe, seed)  # fails if nothing can be held out
     if not (root / RUN_FILE).exists():
         _check_nets(recipe, len(listed.classes))
-    _claim(root, videos, lists, split, seed, recipe)
+    _claim(root, source, seed, recipe)
+    if opened.drawn is not None:
+        write_ucf_lists(root / LISTS_FOLDER, opened.drawn)
     remove_leftovers(root)
-    if (root / SUMMARY_FILE).exists() and _is_current(root, listed, Path(videos), recipe, seed):
+    say(describe_data(place, opened))
+    for note in notes:
+        say(f"note: {note}")
+    if (root / SUMMARY_FILE).exists() and _is_current(root, listed, source.videos, recipe, seed):
         return read_summary(root)
     with _step("flow and frames", say):
-        _extract(Path(videos), root, listed, recipe, torch.device(device))
-    data = UCFLists(videos, lists, split=split, flow=root / "flow", frames=root / "frames")
+        _extract(root, source, listed, recipe, torch.device(device))
+    data = DataSet(listed.split, flow=root / "flow", frames=root / "frames", skip_missing=skip_missing)
+    for note in find_doubts(place, data):
+        if note not in notes:
+            say(f"note: {note}")
+            notes.append(note)
     _check_clips(data, recipe)
     parts = _parts(data, recipe, seed)
     scores: dict[str, dict[str, Scores]] = {}
@@ -113,7 +159,7 @@ def run_pipeline(
             net = _train(root, stream, parts["train"], data.classes, recipe, seed, torch.device(device), workers)
         with _step(f"{stream} net, scores of all videos", say):
             scores[stream] = _score(root, stream, net, parts, data.classes, recipe)
-    summary = _summarise(root, data, parts, scores, split, seed, recipe)
+    summary = _summarise(root, data, parts, scores, split, seed, recipe, notes)
     with atomic_write(root / SUMMARY_FILE) as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return summary
@@ -143,19 +189,25 @@ def _read_json(root: Path, name: str, lack: str) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
 
 
-def _claim(
-    root: Path,
+def _source(
     videos: str | os.PathLike[str],
-    lists: str | os.PathLike[str],
+    lists: str | os.PathLike[str] | None,
+    form: str | None,
     split: int,
-    seed: int,
-    recipe: Recipe,
-) -> None:
+    flow: str | os.PathLike[str] | None,
+    frames: str | os.PathLike[str] | None,
+    leave_out: Sequence[str],
+) -> DataSource:
+    folders = [None if each is None else Path(each) for each in (lists, flow, frames)]
+    return DataSource(Path(videos), folders[0], form, split, folders[1], folders[2], tuple(leave_out))
+
+
+def _claim(root: Path, source: DataSource, seed: int, recipe: Recipe) -> None:
     """Note the run's settings in its directory, or check that they are those noted."""
+    paths = {name: getattr(source, name) for name in ("videos", "lists", *STORES)}
     settings = {
-        "videos": str(Path(videos).resolve()),
-        "lists": str(Path(lists).resolve()),
-        "split": split,
+        **{name: None if path is None else str(path.resolve()) for name, path in paths.items()},
+        "split": source.split,
         "seed": seed,
         **recipe.as_json(),
     }
@@ -167,9 +219,16 @@ def flow_device(method: str, device: torch.device) -> str:
     return str(device) if find_method(method).runs_on_cuda else "cpu"
 
 
-def _extract(videos: Path, root: Path, listed: UCFLists, recipe: Recipe, device: torch.device) -> None:
+def _extract(root: Path, source: DataSource, listed: DataSet, recipe: Recipe, device: torch.device) -> None:
+    """Flow and frames into the run's directory, or links to those that are given."""
+    for name in STORES:
+        given: Path | None = getattr(source, name)
+        if given is not None and not (root / name).exists():
+            (root / name).symlink_to(given.resolve(), target_is_directory=True)
+    if source.flow is not None:
+        return
     extract(
-        videos,
+        source.videos,
         root / "flow",
         method=recipe.flow_method,
         device=flow_device(recipe.flow_method, device),
@@ -177,7 +236,7 @@ def _extract(videos: Path, root: Path, listed: UCFLists, recipe: Recipe, device:
         quality=recipe.jpeg_quality,
         backward=recipe.bidirectional,
         names=[video.path for video in (*listed.train.videos, *listed.test.videos)],
-        frames_out=root / "frames",
+        frames_out=root / "frames" if source.frames is None else None,
     )
 
 
@@ -196,7 +255,7 @@ def _first_net(recipe: Recipe, stream: str, classes: int, seed: int) -> StreamNe
     return net
 
 
-def _check_clips(data: UCFLists, recipe: Recipe) -> None:
+def _check_clips(data: DataSet, recipe: Recipe) -> None:
     """Before hours of training: every video has enough frames for a stack, and is large enough for a window."""
     store = data.train.flow_store()
     for video in (*data.train.videos, *data.test.videos):
@@ -213,7 +272,7 @@ def _check_clips(data: UCFLists, recipe: Recipe) -> None:
             )
 
 
-def _is_current(root: Path, listed: UCFLists, folder: Path, recipe: Recipe, seed: int) -> bool:
+def _is_current(root: Path, listed: DataSet, folder: Path, recipe: Recipe, seed: int) -> bool:
     """Whether the summary that is there is of these lists and videos, and of the stores and nets that there are."""
     summary = read_summary(root)
     noted = summary.get("made_from")
@@ -229,7 +288,7 @@ def _is_current(root: Path, listed: UCFLists, folder: Path, recipe: Recipe, seed
         return False
 
 
-def _are_made_of(root: Path, listed: UCFLists, videos: Path) -> bool:
+def _are_made_of(root: Path, listed: DataSet, videos: Path) -> bool:
     """Whether the stores that are there are of the videos that there are."""
     stores = [open_store(root / name) for name, open_store in _STORES.items() if (root / name).is_dir()]
     return all(
@@ -239,7 +298,7 @@ def _are_made_of(root: Path, listed: UCFLists, videos: Path) -> bool:
     )
 
 
-def _summary_origin(root: Path, listed: UCFLists) -> dict[str, Any]:
+def _summary_origin(root: Path, listed: DataSet) -> dict[str, Any]:
     """What the result is made from, as far as it is there: who has deleted the flow of a finished run may do so."""
     videos = [*listed.train.videos, *listed.test.videos]
     origin: dict[str, Any] = {
@@ -256,7 +315,7 @@ def _summary_origin(root: Path, listed: UCFLists) -> dict[str, Any]:
     return origin
 
 
-def _parts(data: UCFLists, recipe: Recipe, seed: int) -> dict[str, VideoSet]:
+def _parts(data: DataSet, recipe: Recipe, seed: int) -> dict[str, VideoSet]:
     """Those to train on, those to test on, and between them those of the training list that are held out, if any."""
     if not recipe.hold_out:
         return {"train": data.train, "test": data.test}
@@ -338,12 +397,13 @@ def _score(
 
 def _summarise(
     root: Path,
-    data: UCFLists,
+    data: DataSet,
     parts: Mapping[str, VideoSet],
     scores: dict[str, dict[str, Scores]],
     number: int,
     seed: int,
     recipe: Recipe,
+    notes: list[str],
 ) -> dict[str, Any]:
     svm = _fit(root / SVM_FILE, [scores[stream]["train"] for stream in STREAMS])
     tested = {stream: scores[stream]["test"].scores for stream in STREAMS}
@@ -357,6 +417,7 @@ def _summarise(
         "split": number,
         "seed": seed,
         "recipe": recipe.as_json(),
+        "notes": notes,
         "made_from": _summary_origin(root, data),
     }
 

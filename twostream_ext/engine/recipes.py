@@ -141,8 +141,11 @@ def find_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def new_net(recipe: Recipe, stream: str, classes: int, *, seed: int) -> StreamNet:
-    """The net of one stream, with first weights that the seed decides; the caller's random state is left alone."""
+def new_net(recipe: Recipe, stream: str, classes: int | Mapping[str, int], *, seed: int) -> StreamNet:
+    """The net of one stream, with first weights that the seed decides; the caller's random state is left alone.
+
+    classes: their number, or that of each data set; see `SpatialNet`.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return find_stream(stream).new_net(

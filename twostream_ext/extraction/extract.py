@@ -41,17 +41,10 @@ from twostream_ext.media import (
     check_rate,
     check_smallest_side,
     is_made_of,
-    is_numbered_images,
+    list_videos,
 )
 from twostream_ext.media.container import open_container
-from twostream_ext.media.directory import (
-    check_inside,
-    claim_directory,
-    clip_name,
-    clip_path,
-    compare_clip,
-    list_folders,
-)
+from twostream_ext.media.directory import check_inside, claim_directory, clip_name, clip_path, compare_clip
 
 _SHOWN_FAILURES = 10
 
@@ -278,7 +271,7 @@ def _preview_path(out: Path, name: str) -> Path:
 def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, str]:
     """The videos in a tree, or some of them, by the names of their clips."""
     check_directory(root, VideoError)
-    listed = sorted(_list_videos(root) if names is None else _given_videos(root, names))
+    listed = sorted(list_videos(root) if names is None else _given_videos(root, names))
     if not listed:
         where = root if names is None else "names"
         raise VideoError(f"{where}: no videos ({', '.join(VIDEO_EXTENSIONS)})")
@@ -288,17 +281,6 @@ def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, str]:
             raise VideoError(f"{root / file}: would be stored as {Path(found[name]).name} is")
         found[name] = file
     return found
-
-
-def _list_videos(root: Path) -> Iterator[tuple[str, str]]:
-    """All videos, each with the name of its clip."""
-    for folder, files in list_folders(root, VideoError):
-        if is_numbered_images(files) and folder != ".":
-            yield folder, folder  # which may have a dot in its name
-        for each in files:
-            if each.lower().endswith(VIDEO_EXTENSIONS) and not each.startswith("."):
-                file = each if folder == "." else f"{folder}/{each}"
-                yield file, clip_name(file)
 
 
 def _given_videos(root: Path, names: Iterable[str]) -> Iterator[tuple[str, str]]:

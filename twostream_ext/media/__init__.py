@@ -15,6 +15,7 @@ from twostream_ext.media.frames import (
 )
 from twostream_ext.media.identity import NOTED_AS, is_made_of, video_fingerprint
 from twostream_ext.media.jpeg import CODECS, check_codec
+from twostream_ext.media.listing import list_videos
 from twostream_ext.media.mp4 import Picture, check_mp4, write_mp4
 from twostream_ext.media.numbered_images import is_numbered_images
 from twostream_ext.media.random_access import FrameReader
@@ -55,6 +56,7 @@ __all__ = [
     "is_made_of",
     "is_numbered_images",
     "jpeg",
+    "list_videos",
     "open_as",
     "open_video",
     "png",

@@ -278,6 +278,9 @@ def _class_counts(classes: int | Mapping[str, int]) -> dict[str, int]:
     counts = {ONLY_DATASET: classes} if isinstance(classes, int) else dict(classes)
     if not counts or min(counts.values()) < 1:
         raise SettingsError(f"classes must be at least 1 for each data set, got {classes}")
+    for name in counts:
+        if not name or "." in name or hasattr(nn.ModuleDict, name):  # which torch has names of its own for
+            raise SettingsError(f"a data set cannot be called {name!r}, as no layer can; choose another name")
     return counts
 
 

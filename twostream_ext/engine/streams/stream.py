@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
@@ -43,11 +43,18 @@ class Stream(ABC, Generic[Clip, Batch]):
 
     @abstractmethod
     def new_net(
-        self, classes: int, *, length: int, bidirectional: bool, input: str, subtract: str, **common: Any
+        self,
+        classes: int | Mapping[str, int],
+        *,
+        length: int,
+        bidirectional: bool,
+        input: str,
+        subtract: str,
+        **common: Any,
     ) -> StreamNet:
         """A net with first weights from torch's random state, whose settings have the name of the stream.
 
-        length, bidirectional, input, subtract: of stacks, see `TemporalNet`. common: what every net takes, see
+        length, bidirectional, input, subtract: of stacks, see `TemporalNet`. classes, common: what every net takes, see
         `SpatialNet`.
         """
 
