@@ -112,15 +112,11 @@ def test_ways_to_write_a_path(tmp_path: Path, line: str, path: str | None, name:
         assert read_ucf_lists(tmp_path, tmp_path).test == [Video(path, name, 0)]
 
 
-def test_a_video_by_a_link_is_there_and_a_folder_or_a_link_to_nothing_is_none(tmp_path: Path) -> None:
+def test_a_video_by_a_link_is_there_and_a_link_to_nothing_is_none(tmp_path: Path) -> None:
     write_set(tmp_path)
-    for name in ("link", "broken", "folder"):
+    for name, target in (("link", TEST[0]), ("broken", "nothing")):
         (tmp_path / "testlist01.txt").write_text(f"Archery/{name}.avi\n")
-        place = tmp_path / "Archery" / f"{name}.avi"
-        if name == "folder":
-            place.mkdir()
-        else:
-            place.symlink_to(tmp_path / TEST[0] if name == "link" else tmp_path / "nothing")
+        (tmp_path / "Archery" / f"{name}.avi").symlink_to(tmp_path / target)
         if name == "link":
             assert len(read_ucf_lists(tmp_path, tmp_path).test) == 1
         else:
