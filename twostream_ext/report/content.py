@@ -6,7 +6,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from twostream_ext.media.png import code_png
 from twostream_ext.models import Accuracy, first_filters
 from twostream_ext.ops import build_info
 from twostream_ext.report import pictures
-from twostream_ext.report.charts import NUMBERED_CLASSES, Chart, confusion_layout, recall_layout, training_charts
+from twostream_ext.report.charts import NUMBERED_CLASSES, confusion_layout, recall_layout, training_charts
 from twostream_ext.report.pictures import Shown, jpeg_address, png_address, read_shown
 from twostream_ext.report.result import (
     Missing,
@@ -43,68 +43,47 @@ _SCORES = 3  # of each method, beside a video
 _FILTERS_WIDE = 900  # pixels: filters are enlarged to about that width, between twice and four times
 
 
-def draw(root: Path, result: Result) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """What the templates are filled with, and the PNG files."""
-    summary = result.summary
-    methods = accuracies(result)
-    pairs = confused_pairs(result, _PAIRS)
-    chosen = {
-        "mistakes": confident_mistakes(result, _CARDS),
-        "pairs": [pair.example for pair in pairs[:_CARDS]],
-        "examples": spread_examples(result.labels, _CARDS),
-    }
-    shown = read_shown(root, sorted({result.names[number] for each in chosen.values() for number in each}))
-    cards = {part: [_card(result, number, shown) for number in numbers] for part, numbers in chosen.items()}
-    counts = confusion_counts(result.predicted["average"], result.labels, len(result.classes))
-    matrix = pictures.draw_confusion(counts)
-    charts, training_missing = _training(root, summary)
-    filters, filter_files = _filters(root)
-    recall = {
-        name: class_recall(predicted, result.labels, len(result.classes))
-        for name, predicted in result.predicted.items()
-    }
+class Part(NamedTuple):
+    """Of a page: what its template is filled with, and what lies beside it as files of their own."""
+
+    content: dict[str, Any]
+    pictures: dict[str, bytes]
+    """PNG, by the names of the files."""
+    charts: dict[str, tuple[str, dict[str, Any]]]
+    """By the names of the files, without ending: the template, and what it is filled with besides."""
+
+
+def draw(root: Path, result: Result) -> Part:
+    """All of a page."""
+    parts = [
+        _accuracy(result),
+        _training(root, result.summary),
+        _videos(root, result),
+        _recall(result),
+        _confusion(result),
+        _filters(root),
+        Part({"facts": _facts(root, result.summary)}, {}, {}),
+    ]
+    return Part(
+        {name: value for part in parts for name, value in part.content.items()},
+        {name: value for part in parts for name, value in part.pictures.items()},
+        {name: value for part in parts for name, value in part.charts.items()},
+    )
+
+
+def _accuracy(result: Result) -> Part:
+    summary, methods = result.summary, accuracies(result)
     content = {
         "title": f"{len(result.classes)} classes, {len(result.labels)} test videos",
         "classes": result.classes,
         "videos": summary["videos"],
         "split": summary["split"],
         "seed": summary["seed"],
-        "colours": {name: _COLOURS.get(name, _OTHER_COLOUR) for name in methods}
-        | {name: _COLOURS[name] for name in result.predicted},
+        "colours": {name: _COLOURS.get(name, _OTHER_COLOUR) for name in (*methods, *result.predicted)},
         "methods": [{"name": name, "words": _words(name), **each._asdict()} for name, each in methods.items()],
         "verdict": _verdict(methods),
-        "charts": charts,
-        "training_missing": training_missing,
-        "mistakes": cards["mistakes"],
-        "pairs": pairs,
-        "pair_cards": cards["pairs"],
-        "examples": cards["examples"],
-        "wheel": _on_page(colour_wheel(56)),
-        "recall": _recall_rows(result, recall),
-        "recall_methods": list(recall),
-        "numbered": len(result.classes) <= NUMBERED_CLASSES,
-        "matrix": confusion_layout(counts, result.classes),
-        "matrix_address": png_address(matrix),
-        "confusion_counts": {
-            "classes": result.classes,
-            "sizes": counts.sum(axis=1).tolist(),
-            "counts": [[*cell, int(counts[tuple(cell)])] for cell in np.argwhere(counts).tolist()],
-        },
-        "bars": recall_layout(recall, result.classes),
-        "filters": filters,
-        "facts": _facts(root, summary),
-        "svg_files": {
-            "confusion": ("confusion.svg", {}),
-            "recall": ("recall.svg", {}),
-            **{chart.file: ("chart.svg", {"chart": chart}) for chart in charts},
-        },
     }
-    files = {"confusion.png": pictures.code_file(matrix), **filter_files}
-    for part, numbers in chosen.items():
-        stacked = pictures.stack_shown([shown[result.names[number]] for number in numbers])
-        if stacked is not None:
-            files[f"{part}.png"] = code_png(stacked)
-    return content, files
+    return Part(content, {}, {})
 
 
 def _verdict(methods: Mapping[str, Accuracy]) -> str:
@@ -123,6 +102,24 @@ def _verdict(methods: Mapping[str, Accuracy]) -> str:
 
 def _words(method: str) -> str:
     return ROWS.get(method, method)
+
+
+def _videos(root: Path, result: Result) -> Part:
+    """Mistakes, pairs and examples, each with its pictures."""
+    pairs = confused_pairs(result, _PAIRS)
+    chosen = {
+        "mistakes": confident_mistakes(result, _CARDS),
+        "pairs": [pair.example for pair in pairs[:_CARDS]],
+        "examples": spread_examples(result.labels, _CARDS),
+    }
+    shown = read_shown(root, sorted({result.names[number] for each in chosen.values() for number in each}))
+    cards = {part: [_card(result, number, shown) for number in numbers] for part, numbers in chosen.items()}
+    stacks = {
+        part: pictures.stack_shown([shown[result.names[number]] for number in numbers])
+        for part, numbers in chosen.items()
+    }
+    files = {f"{part}.png": code_png(stack) for part, stack in stacks.items() if stack is not None}
+    return Part({"pairs": pairs, "cards": cards, "wheel": _on_page(colour_wheel(56))}, files, {})
 
 
 def _card(result: Result, number: int, shown: Mapping[str, Shown]) -> dict[str, Any]:
@@ -153,27 +150,52 @@ def _on_page(picture: Picture | Missing) -> dict[str, Any]:
     return {"address": jpeg_address(picture), "height": picture.shape[0], "width": picture.shape[1]}
 
 
-def _recall_rows(result: Result, recall: Mapping[str, Any]) -> list[dict[str, Any]]:
-    videos = torch.bincount(result.labels, minlength=len(result.classes)).tolist()
-    return [
+def _recall(result: Result) -> Part:
+    """The recall of each class by every method whose answers are kept."""
+    classes = result.classes
+    recall = {name: class_recall(each, result.labels, len(classes)) for name, each in result.predicted.items()}
+    videos = torch.bincount(result.labels, minlength=len(classes)).tolist()
+    rows = [
         {
             "name": name,
             "videos": videos[place],
             "shares": [(method, values[place].item() if videos[place] else None) for method, values in recall.items()],
         }
-        for place, name in enumerate(result.classes)
+        for place, name in enumerate(classes)
     ]
+    content = {"recall": rows, "recall_methods": list(recall)}
+    return Part(content, {}, {"recall": ("recall.svg", {"bars": recall_layout(recall, classes)})})
 
 
-def _training(root: Path, summary: Mapping[str, Any]) -> tuple[list[Chart], list[str]]:
+def _confusion(result: Result) -> Part:
+    """The confusion matrix of the average: a picture, and its cells for whoever points at them."""
+    counts = confusion_counts(result.predicted["average"], result.labels, len(result.classes))
+    picture = pictures.draw_confusion(counts)
+    content = {
+        "numbered": len(result.classes) <= NUMBERED_CLASSES,
+        "matrix": confusion_layout(counts, result.classes),
+        "matrix_address": png_address(picture),
+        "confusion_counts": {
+            "classes": result.classes,
+            "sizes": counts.sum(axis=1).tolist(),
+            "counts": [[*cell, int(counts[tuple(cell)])] for cell in np.argwhere(counts).tolist()],
+        },
+    }
+    return Part(content, {"confusion.png": pictures.code_file(picture)}, {"confusion": ("confusion.svg", {})})
+
+
+def _training(root: Path, summary: Mapping[str, Any]) -> Part:
     """Charts of the logs that there are, and why there are none of the others."""
     logs = {stream: attempt(read_training_log, root / stream / LOG_FILE) for stream in STREAMS}
     curves = {stream: log for stream, log in logs.items() if isinstance(log, TrainingCurves)}
     batch_sizes = {stream: summary["recipe"][stream]["batch_size"] for stream in STREAMS}
-    return training_charts(curves, batch_sizes), [str(log) for log in logs.values() if isinstance(log, Missing)]
+    charts = training_charts(curves, batch_sizes)
+    missing = [str(log) for log in logs.values() if isinstance(log, Missing)]
+    files = {chart.file: ("chart.svg", {"chart": chart}) for chart in charts}
+    return Part({"charts": charts, "training_missing": missing}, {}, files)
 
 
-def _filters(root: Path) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+def _filters(root: Path) -> Part:
     """First-layer filters of the nets that there are, for the page and as files."""
     content: list[dict[str, Any]] = []
     files = {}
@@ -187,7 +209,7 @@ def _filters(root: Path) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
         height, width = (factor * side for side in picture.shape[:2])
         content.append({"rows": rows, "address": png_address(picture), "width": width, "height": height})
         files[f"filters_{stream}.png"] = pictures.code_file(picture)
-    return content, files
+    return Part({"filters": content}, files, {})
 
 
 def _draw_filters(path: Path) -> tuple[Picture, list[str]]:

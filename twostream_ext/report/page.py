@@ -75,9 +75,9 @@ def _write(root: Path, summary: dict[str, Any]) -> Path:
     templates.filters["percent"] = percent
     digest = _summary_digest(root)
     result = read_result(root, summary)
-    content, files = draw(root, result)
+    content, files, charts = draw(root, result)
     style, script = (_source(templates, name) for name in ("report.css", "report.js"))
-    for name, (template, values) in content.pop("svg_files").items():
+    for name, (template, values) in charts.items():
         files[f"{name}.svg"] = _render(templates, template, {**content, **values}).encode()
     for name, picture in files.items():
         with atomic_write(root / FIGURES / name) as temporary:
