@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from twostream_ext.data.split import Entry, Split, make_split, read_lines, relative_path
+from twostream_ext.data.split import Entry, Split, make_split, parts_of, read_lines
 from twostream_ext.errors import ListError
 from twostream_ext.files import atomic_write, check_directory
 
@@ -44,8 +44,8 @@ def read_ucf_lists(
     classes = read_classes(lists / CLASSES_FILE)
     labels = {name: label for label, name in enumerate(classes)}
     train, test = (
-        [_parse_video(place, line, labels) for place, line in read_lines(lists / f"{part}list{split:02d}.txt")]
-        for part in ("train", "test")
+        (_parse_video(place, line, labels) for place, line in read_lines(path))
+        for path in (lists / f"{part}list{split:02d}.txt" for part in ("train", "test"))
     )
     return make_split(videos, classes, train, test, skip_missing=skip_missing)
 
@@ -68,7 +68,7 @@ def write_ucf_lists(folder: str | os.PathLike[str], split: Split) -> None:
 
 
 def read_classes(path: Path) -> list[str]:
-    classes: list[str] = []
+    classes: dict[str, None] = {}
     for place, line in read_lines(path):
         parts = line.split(maxsplit=1)
         if len(parts) != 2:
@@ -78,21 +78,21 @@ def read_classes(path: Path) -> list[str]:
             raise ListError(f"{place}: class id is {number!r}, expected {len(classes) + 1}")
         if name in classes:
             raise ListError(f"{place}: class {name!r} is listed twice")
-        classes.append(name)
-    return classes
+        classes[name] = None
+    return list(classes)
 
 
 def _parse_video(place: str, line: str, labels: dict[str, int]) -> Entry:
     file, number = _split_number(line)
-    path = relative_path(place, file, "'<Class>/<file>'")
-    folder = path.parent.name
-    if not folder:
+    parts = parts_of(place, file, "'<Class>/<file>'")
+    if len(parts) < 2:
         raise ListError(f"{place}: expected '<Class>/<file>', got {line!r}")
+    folder = parts[-2]
     if folder not in labels:
         raise ListError(f"{place}: class {folder!r} is not in {CLASSES_FILE}")
     if number is not None and number.lstrip("0") != str(labels[folder] + 1):
         raise ListError(f"{place}: class id is {number}, but {folder!r} has {labels[folder] + 1}")
-    return Entry(place, path.as_posix(), labels[folder])
+    return Entry(place, "/".join(parts), labels[folder])
 
 
 def _split_number(line: str) -> tuple[str, str | None]:

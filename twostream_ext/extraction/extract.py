@@ -226,7 +226,7 @@ def _job(name: str, video: Path, out: Path, frames_out: Path | None, preview: bo
 def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, Path]:
     """Paths of the videos by name, without extension."""
     check_directory(root, VideoError)
-    listed = sorted(set(list_videos(root) if names is None else names))
+    listed = sorted({path for path, _ in list_videos(root)} if names is None else set(names))
     if not listed:
         where = root if names is None else "names"
         raise VideoError(f"{where}: no videos ({', '.join(VIDEO_EXTENSIONS)})")

@@ -94,6 +94,13 @@ def clip_path(root: Path, name: str) -> Path:
     return root / f"{name}{SUFFIX}"
 
 
+def clip_name(video: str) -> str:
+    """Give the name of the clip of a video's file: "A/b.v2" of "A/b.v2.avi", "A/.b" of "A/.b"."""
+    name, _, ending = video.rpartition(".")
+    has_ending = ending and "/" not in ending and name and not name.endswith("/")
+    return name if has_ending else video
+
+
 def claim_directory(root: Path, kind: str, settings: Any) -> None:
     """Note a settings dataclass in a store's directory, or check that it is that noted; see `settings_files.claim`.
 
