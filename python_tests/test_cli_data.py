@@ -372,23 +372,34 @@ def test_a_run_takes_stores_that_are_there(
         run(tmp_path / "out", clips)
 
 
-def test_a_run_says_and_notes_what_is_doubtful(clips: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    split = data.split_folders(clips)
-    data.write_ucf_lists(tmp_path / "lists", split._replace(test=[*split.test, split.train[0]]))
-    with (tmp_path / "lists" / "trainlist01.txt").open("a") as file:
+def test_a_run_says_and_notes_what_is_doubtful(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(RECIPES, "small", TINY)
+    split, lists = data.split_folders(clips), tmp_path / "lists"
+    data.write_ucf_lists(lists, split._replace(test=[*split.test, split.train[0]]))
+    with (lists / "trainlist01.txt").open("a") as file:
         file.write(f"{split.classes[0]}/none.mp4 1\n")
-    summary = engine.run_pipeline(
-        clips, tmp_path / "lists", tmp_path / "out", recipe=TINY, workers=0, say=said.append, skip_missing=True
-    )
-    assert summary["notes"] == [
+    (tmp_path / "set.toml").write_text(f'videos = "{clips}"\nlists = "lists"\nleave_out = ["{split.classes[3]}"]\n')
+    command = ["run", "--data", str(tmp_path / "set.toml"), "--out", str(tmp_path / "out"), "--recipe", "small"]
+    assert main([*command, "--workers", "0"]) == 1
+    assert "none.mp4'; skip_missing (--skip-missing) goes on without" in error_line(capsys)
+    assert not (tmp_path / "out").exists()
+    assert main([*command, "--workers", "0", "--skip-missing"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    notes = [
         f"1 listed videos are missing and left out: '{split.classes[0]}/none.mp4'",
-        f"1 of 5 test videos are training videos, too: '{split.train[0].name}'",
+        f"1 of 4 test videos are training videos, too: '{split.train[0].name}'",
     ]
     assert said[:3] == [
-        f"{tmp_path / 'lists'}: format ucf, 4 classes, 8 training and 5 test videos",
-        *(f"note: {note}" for note in summary["notes"]),
+        f"{lists}: format ucf, 3 classes, 6 training and 4 test videos",
+        *(f"note: {note}" for note in notes),
     ]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["notes"], summary["classes"]) == (notes, split.classes[:3])
+    (tmp_path / "set.toml").write_text(f'videos = "{clips}"\nwhole = true\n')
+    assert main(["run", "--data", str(tmp_path / "set.toml"), "--out", str(tmp_path / "whole")]) == 2
+    assert "whole: a run needs test videos" in error_line(capsys)
 
 
 def test_frame_folders_are_trained_on(clips: Path, tmp_path: Path) -> None:

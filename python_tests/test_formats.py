@@ -318,6 +318,7 @@ def test_a_class_of_the_last_group_is_still_tested(tmp_path: Path) -> None:
         (["A/a.avi", "b.avi"], "'b.avi' lies in no class folder"),
         (["A/a.avi", "B/b.avi"], "cannot be divided: no class has two videos"),
         (["A/v_g01_c01.avi", "A/v_g01_c02.avi"], "cannot be divided"),
+        (["A/a.avi", "A/a.mp4", "A/b.avi"], r"A/a.* has the name of 'A/a.*', but for the ending"),
     ],
 )
 def test_folders_that_cannot_be_divided(tmp_path: Path, paths: list[str], message: str) -> None:
@@ -373,6 +374,18 @@ def test_missing_videos_are_counted_and_left_out_if_so_told(tmp_path: Path, layo
     (tmp_path / "B" / "b.avi").unlink()
     with pytest.raises(ListError, match=r"no video .*, and none of the 5 listed"):
         read(tmp_path, tmp_path, skip_missing=True)
+
+
+def test_a_folder_is_a_video_unless_it_is_named_as_a_file_and_holds_no_images(tmp_path: Path) -> None:
+    """Some tools name folders of frames by the whole name of the video."""
+    make_frames(tmp_path, "A/a.avi", "A/b", "B/a", "B/b")
+    write_ucf_lists(tmp_path, split_folders(tmp_path))
+    split = read_ucf_lists(tmp_path, tmp_path)
+    assert {video.name for video in (*split.train, *split.test)} == {"A/a.avi", "A/b", "B/a", "B/b"}
+    for path in (tmp_path / "A" / "a.avi").iterdir():
+        path.unlink()
+    with pytest.raises(ListError, match=r"no video '.*A/a.avi'"):
+        read_ucf_lists(tmp_path, tmp_path)
 
 
 def test_generated_videos_are_divided_like_their_lists(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from twostream_ext.data.split import Entry, Split, make_split, some_of, without_case
+from twostream_ext.data.split import Split, Video, some_of, without_case
 from twostream_ext.errors import ListError
 from twostream_ext.files import check_directory
 from twostream_ext.media import VIDEO_EXTENSIONS, list_videos
@@ -32,22 +32,37 @@ def split_folders(videos_dir: str | os.PathLike[str], split: int = 1, *, seed: i
     """
     root = Path(videos_dir)
     check_directory(root, ListError)
-    paths = [path for path, _ in list_videos(root, ListError)]
-    if not paths:
+    found = _by_name(root)
+    if not found:
         raise ListError(f"{root}: no videos ({', '.join(VIDEO_EXTENSIONS)}), and no lists of any")
-    loose = [path for path in paths if "/" not in path]
+    loose = [path for path in found.values() if "/" not in path]
     if loose:
         raise ListError(f"{root}: {some_of(loose)} lies in no class folder, expected <class>/<video>")
-    folders = {path: PurePosixPath(path).parent.name for path in paths}
-    classes = sorted(set(folders.values()), key=without_case)
+    classes = sorted({_class(path) for path in found.values()}, key=without_case)
     labels = {name: label for label, name in enumerate(classes)}
-    paths.sort(key=lambda path: (labels[folders[path]], path))
-    drawn = _draw_test([_group(path) for path in paths], [labels[folders[path]] for path in paths], seed, split)
+    videos = [Video(path, name, labels[_class(path)]) for name, path in found.items()]
+    videos.sort(key=lambda video: (video.label, video.path))
+    drawn = _draw_test([_group(video.path) for video in videos], [video.label for video in videos], seed, split)
     if not any(drawn):
         raise ListError(f"{root}: cannot be divided: no class has two videos, or two groups (_g01_) of them")
-    entries = [Entry(str(root / path), path, labels[folders[path]]) for path in paths]
-    train, test = ([e for e, is_test in zip(entries, drawn, strict=True) if is_test is part] for part in (False, True))
-    return make_split(root, classes, train, test, skip_missing=False)
+    train, test = (
+        [video for video, is_test in zip(videos, drawn, strict=True) if is_test is part] for part in (False, True)
+    )
+    return Split(classes, train, test)
+
+
+def _by_name(root: Path) -> dict[str, str]:
+    """The paths of all videos by the names of their clips."""
+    found: dict[str, str] = {}
+    for path, name in list_videos(root, ListError):
+        if name in found:
+            raise ListError(f"{root / path}: has the name of {found[name]!r}, but for the ending")
+        found[name] = path
+    return found
+
+
+def _class(path: str) -> str:
+    return PurePosixPath(path).parent.name
 
 
 def _group(path: str) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from twostream_ext.data.split import Entry, Split, make_split, names_in, path_parts, read_lines, without_case
+from twostream_ext.data.split import Entry, Split, make_split, names_in, parts_of, read_lines, without_case
 from twostream_ext.data.ucf import CLASSES_FILE, read_classes
 from twostream_ext.errors import ListError
 from twostream_ext.files import check_directory
@@ -71,7 +71,7 @@ def _classes(lists: Path, split: int) -> list[str]:
 def _parse(place: str, line: str, name: str, label: int) -> tuple[str | None, Entry]:
     expected = "'<clip>.avi <flag>', the flag 0, 1 or 2"
     words = line.rsplit(maxsplit=1)
-    parts = path_parts(place, words[0], expected)
+    parts = parts_of(place, words[0], expected)
     if len(words) < 2 or words[1] not in _PARTS or len(parts) > 1:
         raise ListError(f"{place}: expected {expected}, got {line!r}")
     return _PARTS[words[1]], Entry(place, f"{name}/{parts[0]}", label)

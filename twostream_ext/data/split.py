@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 from twostream_ext.errors import ListError
+from twostream_ext.media import VIDEO_EXTENSIONS, is_numbered_images
 from twostream_ext.media.directory import clip_name
 
 _SHOWN = 3  # names in a message
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 def make_split(
-    root: Path, classes: list[str], train: Sequence[Entry], test: Sequence[Entry], *, skip_missing: bool
+    root: Path, classes: list[str], train: Iterable[Entry], test: Iterable[Entry], *, skip_missing: bool
 ) -> Split:
     """The videos that are listed, of those that there are.
 
@@ -51,19 +51,19 @@ def make_split(
     ListError, naming the line, for a video that is listed twice or may not be looked at; naming the first and counting
     all, where some are missing, unless they are to be skipped; and in any case where none is there.
     """
-    missing: list[Entry] = []
-    frame_counts: dict[str, int] = {}
-    for_training, for_testing = (_find_videos(root, entries, missing, frame_counts) for entries in (train, test))
-    if missing and not (skip_missing and (for_training or for_testing)):
-        raise ListError(_missing_text(root, missing, len(train) + len(test)))
-    return Split(classes, for_training, for_testing, tuple(entry.path for entry in missing), frame_counts)
+    search = _Search(root)
+    for_training, for_testing = search.find(train), search.find(test)
+    found = len(for_training) + len(for_testing)
+    if search.missing and not (skip_missing and found):
+        raise ListError(_missing_text(root, search.missing, found))
+    missing = tuple(entry.path for entry in search.missing)
+    return Split(classes, for_training, for_testing, missing, search.frame_counts)
 
 
-def path_parts(place: str, text: str, expected: str) -> list[str]:
-    """The folders and the file of a video's path; ListError, with what was expected, for one that leads out of its
-    folder."""
-    parts = [part for part in text.split("/") if part not in ("", ".")]  # a path object for each takes long
-    if text.startswith("/") or ".." in parts or not parts:
+def parts_of(place: str, text: str, expected: str) -> list[str]:
+    """The names in the path of a video in its folder; ListError, with what was expected, for one that leads out."""
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if not parts or text.startswith("/") or ".." in parts:
         raise ListError(f"{place}: expected {expected}, got {text!r}")
     return parts
 
@@ -105,55 +105,69 @@ def some_of(names: Iterable[str]) -> str:
     return ", ".join(map(repr, listed[:_SHOWN])) + (", ..." if len(listed) > _SHOWN else "")
 
 
-def _find_videos(
-    root: Path, entries: Iterable[Entry], missing: list[Entry], frame_counts: dict[str, int]
-) -> list[Video]:
-    """The videos of one list; to `missing` those are added that are not there."""
-    videos: dict[str, Video] = {}
-    listed: dict[str, dict[str, bool]] = {}  # by folder: to ask for each file takes long on a disk in the network
-    for entry in entries:
-        folder, _, file = entry.path.rpartition("/")
-        if folder not in listed:
-            listed[folder] = _list_folder(root / folder)
-        is_folder = listed[folder].get(file)
-        if is_folder is None:
-            found = look(entry.place, root / entry.path)  # says why, where there is more than that it is not there
-            is_folder = None if found is None else stat.S_ISDIR(found)
-        if is_folder is None:
-            missing.append(entry)
-            continue
-        name = entry.path if is_folder else clip_name(entry.path)
-        if name in videos:
-            raise ListError(f"{entry.place}: video {name!r} is listed twice")
-        videos[name] = Video(entry.path, name, entry.label)
-        if entry.frames is not None:
-            frame_counts[name] = entry.frames
-    return list(videos.values())
+class _Search:
+    """Looks for videos by listings of their folders: to ask for each file takes long on a disk in the network."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folders: dict[str, dict[str, bool]] = {}
+        self.missing: list[Entry] = []
+        self.frame_counts: dict[str, int] = {}
+
+    def find(self, entries: Iterable[Entry]) -> list[Video]:
+        """The videos of one list that are there; the others are added to `missing`."""
+        videos: dict[str, Video] = {}
+        for entry in entries:
+            path = entry.path
+            is_folder = self._is_folder(entry)
+            if is_folder is None:
+                self.missing.append(entry)
+                continue
+            name = path if is_folder else clip_name(path)
+            if name in videos:
+                raise ListError(f"{entry.place}: video {name!r} is listed twice")
+            videos[name] = Video(path, name, entry.label)
+            if entry.frames is not None:
+                self.frame_counts[name] = entry.frames
+        return list(videos.values())
+
+    def _is_folder(self, entry: Entry) -> bool | None:
+        """Whether a video is a folder of images; None if there is none."""
+        folder, _, name = entry.path.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = _list_folder(self._root / folder)
+        found = self._folders[folder].get(name)
+        if found is None:
+            look(entry.place, self._root / entry.path)  # which says why, if the folder could not be read
+        elif found and name.lower().endswith(VIDEO_EXTENSIONS):  # named as files are
+            return True if is_numbered_images(names_in(self._root / entry.path)) else None
+        return found
 
 
 def _list_folder(folder: Path) -> dict[str, bool]:
-    """The names of what is in a folder, and whether it is one itself; nothing if it cannot be read."""
+    """Whether each name in a folder is that of a folder; without links to nothing, and empty if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
-            return {entry.name: is_folder for entry in entries if (is_folder := entry.is_dir()) or entry.is_file()}
+            return {each.name: each.is_dir() for each in entries if each.is_file() or each.is_dir()}
     except (OSError, ValueError):
         return {}
 
 
-def look(place: str, path: Path) -> int | None:
-    """What kind of file is there (`st_mode`); None if there is none. ListError, with the place, if that is not told."""
+def look(place: str, path: Path) -> bool:
+    """Whether there is something; ListError, with the place, if that is not told."""
     try:
-        return path.stat().st_mode
+        path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return False
     except (OSError, ValueError) as error:  # a folder that may not be read, a name too long
         raise ListError(f"{place}: video {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
+    return True
 
 
-def _missing_text(root: Path, missing: Sequence[Entry], count: int) -> str:
-    first = missing[0]
+def _missing_text(root: Path, missing: Sequence[Entry], found: int) -> str:
+    first, count = missing[0], len(missing) + found
     text = f"{first.place}: no video {str(root / first.path)!r}"
-    if len(missing) == count:
+    if not found:
         return f"{text}, and none of the {count} listed"
     if len(missing) > 1:
         text += f"; {len(missing)} of {count} listed are missing: {some_of(entry.path for entry in missing)}"

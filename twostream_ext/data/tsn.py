@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from twostream_ext.data.split import Entry, Split, look, make_split, names_in, path_parts, read_lines, some_of
+from twostream_ext.data.split import Entry, Split, look, make_split, names_in, parts_of, read_lines, some_of
 from twostream_ext.data.ucf import CLASSES_FILE, read_classes
 from twostream_ext.errors import ListError
 from twostream_ext.files import check_directory
@@ -103,7 +103,7 @@ def _choose(videos: Path, lists: Path, split: int) -> tuple[list[_Line], list[_L
     fitting = {
         tuple(line.path for line in lines): pair
         for pair, lines in read.items()
-        if len(pairs) == 1 or look(lines[0].place, videos / _path(videos, lines[0])) is not None
+        if len(pairs) == 1 or look(lines[0].place, videos / _path(videos, lines[0]))
     }
     names = some_of(pair.train for pair in (fitting.values() or pairs))
     if len(fitting) > 1:
@@ -119,9 +119,9 @@ def _choose(videos: Path, lists: Path, split: int) -> tuple[list[_Line], list[_L
 
 def _read_list(path: Path) -> list[_Line]:
     """The lines of a list; they hold frames if all end in two numbers, so that the name of a video may end in one."""
-    lines = [(place, line.split()) for place, line in read_lines(path)]
-    has_frames = all(len(words) > 2 and _is_number(words[-2]) for _, words in lines)
-    return [_parse(place, line, 2 if has_frames else 1) for place, line in read_lines(path)]
+    lines = list(read_lines(path))
+    has_frames = all(len(words := line.rsplit(maxsplit=2)) > 2 and _is_number(words[1]) for _, line in lines)
+    return [_parse(place, line, 2 if has_frames else 1) for place, line in lines]
 
 
 def _parse(place: str, line: str, numbers: int) -> _Line:
@@ -147,9 +147,9 @@ def _path(videos: Path, line: _Line) -> str:
             path = path.relative_to(videos.absolute())
         else:
             nearer, nearest = PurePath(*path.parts[-2:]), PurePath(path.name)
-            found = [each for each in (nearer, nearest) if look(line.place, videos / each) is not None]
+            found = [each for each in (nearer, nearest) if look(line.place, videos / each)]
             path = found[0] if found else nearer
-    return "/".join(path_parts(line.place, str(path), _EXPECTED))
+    return "/".join(parts_of(line.place, str(path), _EXPECTED))
 
 
 # ---- classes ---------------------------------------------------------------------------------------------------------

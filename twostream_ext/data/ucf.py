@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from twostream_ext.data.split import Entry, Split, make_split, path_parts, read_lines
+from twostream_ext.data.split import Entry, Split, make_split, parts_of, read_lines
 from twostream_ext.errors import ListError
 from twostream_ext.files import atomic_write, check_directory
 
@@ -44,8 +44,8 @@ def read_ucf_lists(
     classes = read_classes(lists / CLASSES_FILE)
     labels = {name: label for label, name in enumerate(classes)}
     train, test = (
-        [_parse_video(place, line, labels) for place, line in read_lines(lists / f"{part}list{split:02d}.txt")]
-        for part in ("train", "test")
+        (_parse_video(place, line, labels) for place, line in read_lines(path))
+        for path in (lists / f"{part}list{split:02d}.txt" for part in ("train", "test"))
     )
     return make_split(videos, classes, train, test, skip_missing=skip_missing)
 
@@ -84,7 +84,7 @@ def read_classes(path: Path) -> list[str]:
 
 def _parse_video(place: str, line: str, labels: dict[str, int]) -> Entry:
     file, number = _split_number(line)
-    parts = path_parts(place, file, "'<Class>/<file>'")
+    parts = parts_of(place, file, "'<Class>/<file>'")
     if len(parts) < 2:
         raise ListError(f"{place}: expected '<Class>/<file>', got {line!r}")
     folder = parts[-2]

@@ -13,15 +13,13 @@ from twostream_ext.media.video import VIDEO_EXTENSIONS
 
 
 def list_videos(root: Path, wrong: type[TwoStreamError] = VideoError) -> Iterator[tuple[str, str]]:
-    """All videos in a folder, their paths in it and the names of their clips.
-
-    They are files, "A/b.avi", whose clip is "A/b", and folders of numbered images, "A/b", which may have a dot in it.
+    """All videos in a folder, files and folders of numbered images, each with its path there and its clip's name.
 
     `wrong`, naming it, for a folder that cannot be read.
     """
     for folder, files in list_folders(root, wrong):
         if is_numbered_images(files) and folder != ".":
-            yield folder, folder
+            yield folder, folder  # which may have a dot in its name
         for each in files:
             if each.lower().endswith(VIDEO_EXTENSIONS) and not each.startswith("."):
                 file = each if folder == "." else f"{folder}/{each}"
