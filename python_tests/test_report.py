@@ -23,6 +23,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 from twostream_ext import engine, report
 from twostream_ext.cli import main
 from twostream_ext.cli.run import run_and_report
+from twostream_ext.data import DataSource
 from twostream_ext.errors import CheckpointError, ReportError
 from twostream_ext.models import accuracy, first_filters
 from twostream_ext.report import pictures
@@ -302,7 +303,7 @@ def test_a_report_that_cannot_be_drawn_costs_no_result(
         monkeypatch.setattr("twostream_ext.engine.run_pipeline", lambda *_, **__: summary)
         options = Namespace(out=copy, seed=0, device="cpu", workers=0)
         with pytest.raises(ReportError, match=r"report\.html: cannot be made"):
-            run_and_report(options, copy, copy, RECIPE, split=1)
+            run_and_report(options, DataSource(copy), RECIPE)
     else:
         assert main(["report", str(copy)]) == 1
     said = capsys.readouterr()
