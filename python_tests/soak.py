@@ -46,6 +46,7 @@ HANGS_AFTER = 5  # seconds until the training takes its readers to hang
 SECONDS = 90  # without an iteration, or an end, until the training itself is taken to hang
 EVERY = 4.0  # seconds between two disturbances, at most
 ITERATIONS = 400
+MOST_WRONG = 20  # then it ends
 GROWTH = 60.0  # MB that a process may come to hold while it trains over and over
 
 
@@ -82,16 +83,20 @@ class Held(NamedTuple):
 
 
 def held() -> Held:
-    """Threads that are told to end are given a second."""
     gc.collect()
-    for _ in range(20):
-        if threading.active_count() == 1:
-            break
-        time.sleep(0.05)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     open_files = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1
     megabytes = pages * mmap.PAGESIZE / 1e6
     return Held(megabytes, open_files, threading.active_count(), len(children(os.getpid())))
+
+
+def _left() -> int:
+    """Number of processes that are still there after some seconds; on a busy machine they may take one to end."""
+    for _ in range(100):
+        if not children(os.getpid()):
+            break
+        time.sleep(0.05)
+    return len(children(os.getpid()))
 
 
 def children(process: int) -> list[int]:
@@ -131,32 +136,39 @@ def train_over_and_over(folder: Path, iterations: int, progress: Progress) -> di
     counts: Counter[str] = Counter()
     wrong: list[str] = []
     whole = None
-    first = last = held()
-    while whole is None or not progress.is_over:
+    first: Held | None = None
+    last = held()
+    idle = 0  # trainings in a row that ended before their first iteration
+    while counts["trainings"] < 2 or not progress.is_over:
         shutil.rmtree(folder / "out", ignore_errors=True)
         status = 1
         TrainingLog.tick = noted  # type: ignore[method-assign]
         while status:
+            before = counts["iterations"]
             # The one that all are compared with is not disturbed: it has no readers.
             status, said = train(folder, workers=2 if whole else 0, iterations=iterations)
             progress.step()
             counts[f"ended with {status}"] += 1
             wrong += check_end(status, said)
-            if children(os.getpid()):
-                wrong.append(f"{len(children(os.getpid()))} readers are left after: {said}")
-            if progress.is_over or len(wrong) > 20:
+            left = _left()
+            if left:
+                wrong.append(f"{left} readers are left after: {said}")
+            idle = 0 if counts["iterations"] > before else idle + 1
+            if idle == MOST_WRONG:
+                wrong.append(f"does not get on: {said}")
+            if len(wrong) > MOST_WRONG or idle == MOST_WRONG:
                 break
-        if status == 0:
-            whole = whole or weights(folder)
-            counts["trainings"] += 1
-            if weights(folder) != whole:
-                wrong.append("the weights are not those of an undisturbed training")
+        if status:
+            break
+        whole = whole or weights(folder)
+        counts["trainings"] += 1
+        if weights(folder) != whole:
+            wrong.append("the weights are not those of an undisturbed training")
         last = held()
         if counts["trainings"] == 2:  # the first with readers
             first = last
-        if len(wrong) > 20:
-            break
     TrainingLog.tick = tick  # type: ignore[method-assign]
+    first = first or last
     if last.megabytes > first.megabytes + GROWTH:
         wrong.append(f"memory grew from {first.megabytes:.0f} to {last.megabytes:.0f} MB")
     if last[1:] != first[1:]:
@@ -248,7 +260,7 @@ def soak(folder: Path, minutes: float, seed: int, iterations: int = ITERATIONS) 
         time.sleep(0.05)  # the one without readers
     disturbances, hangs = disturb(training, progress, minutes, random.Random(seed))
     progress.end()
-    status = _wait(training)
+    status = _wait(training, progress)
     result = folder / "result.json"
     found = json.loads(result.read_text()) if result.exists() else {"counts": {}, "wrong": []}
     words = (folder / "words.txt").read_text(errors="replace")
@@ -283,14 +295,17 @@ def _be_trained_in(folder: Path, iterations: int, progress: Progress) -> None:
         os._exit(status)
 
 
-def _wait(process: int) -> int:
-    """Its exit status; one that hangs is asked where, and killed."""
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
+def _wait(process: int, progress: Progress) -> int:
+    """Its exit status, when the training that it is at is done; one that hangs is asked where, and killed."""
+    while True:
+        before, end = progress.steps, time.monotonic() + SECONDS
+        while progress.steps == before and time.monotonic() < end:
+            ended, status = os.waitpid(process, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+        if progress.steps == before:
+            break
     os.kill(process, signal.SIGUSR1)
     time.sleep(1)
     for each in (*children(process), process):

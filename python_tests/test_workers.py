@@ -277,7 +277,7 @@ def test_a_reader_that_hangs_while_it_is_started_is_ended(monkeypatch: pytest.Mo
     finally:
         signal.signal(signal.SIGALRM, before)
     for _ in range(200):
-        if not children(os.getpid()):
+        if not multiprocessing.active_children():
             return
         time.sleep(0.05)
     raise AssertionError(f"{multiprocessing.active_children()} are left")

@@ -19,7 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from twostream_ext.errors import ReaderError, SettingsError, TwoStreamError
+from twostream_ext.errors import ReaderError, SettingsError, TwoStreamError, describe
 
 Read = TypeVar("Read")
 
@@ -78,6 +78,7 @@ def _results(loader: DataLoader[Read | TwoStreamError], workers: int) -> Iterato
     """What the processes read; they end with this iterator."""
     receiver = _Receiver(loader)
     try:
+        receiver.start()
         while True:
             result = receiver.next()
             if result is _END:
@@ -102,9 +103,13 @@ class _Receiver:
         self._came: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._processes: list[BaseProcess] = []
         self._is_closed = False
-        _receivers.add(self)
         gpu = torch.cuda.current_device() if loader.pin_memory else None  # a thread begins with the first one
-        threading.Thread(target=self._receive, args=(loader, gpu), daemon=True).start()
+        self._thread = threading.Thread(target=self._receive, args=(loader, gpu), daemon=True)
+
+    def start(self) -> None:
+        """Start the processes; whatever happens meanwhile, `close` ends them."""
+        _receivers.add(self)
+        self._thread.start()
 
     def next(self) -> Any:
         """The next result, or `_END`. ReaderError if there will be none."""
@@ -130,6 +135,7 @@ class _Receiver:
             self._is_closed = True
             self._wanted.put(False)
             _end(self._processes)
+            self._thread.join(_GRACE)  # it may be starting them
             _receivers.discard(self)  # only now: if this is interrupted, it is done again
 
     def _receive(self, loader: DataLoader[Any], gpu: int | None) -> None:
@@ -228,7 +234,7 @@ def _share(result: Any) -> None:
         for tensor in tensors:
             tensor.share_memory_()  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError) as error:
-        raise ReaderError(_no_room(tensors)) from error
+        raise ReaderError(_no_room(tensors, error)) from error
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
@@ -243,10 +249,12 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(each)
 
 
-def _no_room(tensors: list[torch.Tensor]) -> str:
+def _no_room(tensors: list[torch.Tensor], error: Exception) -> str:
     status = os.statvfs(_SHARED_MEMORY)
     whole, free = (blocks * status.f_frsize / 1e6 for blocks in (status.f_blocks, status.f_bavail))
     needed = sum(tensor.untyped_storage().nbytes() for tensor in tensors) / 1e6
+    if free > needed:
+        return f"a batch of {needed:.1f} MB cannot be handed to the process that trains: {describe(error)}"
     return (
         f"{_SHARED_MEMORY}: has {whole:.1f} MB, of which {free:.1f} MB are free; a batch needs {needed:.1f} MB there, "
         "and each reader reads 2 ahead; enlarge it (docker run --shm-size), or read without readers: --workers 0"
