@@ -7,13 +7,16 @@ from twostream_ext.data.generated import generate_videos
 from twostream_ext.data.inputs import FlowStacks, FrameRuns, InputBatch, Inputs
 from twostream_ext.data.lists import Split, Video, read_ucf_lists
 from twostream_ext.data.sampling import BatchPlan, class_uniform_draws, equally_spaced
+from twostream_ext.data.scenes import GENERATED, GeneratedSet, find_generated
 from twostream_ext.data.video_sets import ClipSource, UCFLists, VideoSet, join_video_sets
 
 __all__ = [
+    "GENERATED",
     "BatchPlan",
     "ClipSource",
     "FlowStacks",
     "FrameRuns",
+    "GeneratedSet",
     "InputBatch",
     "Inputs",
     "Split",
@@ -22,6 +25,7 @@ __all__ = [
     "VideoSet",
     "class_uniform_draws",
     "equally_spaced",
+    "find_generated",
     "generate_videos",
     "join_video_sets",
     "read_batches",
