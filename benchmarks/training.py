@@ -65,7 +65,7 @@ def measured(data: UCFLists, folder: Path, width: float, workers: int, rounds: i
     """Speed from the store and from memory, each round's ratio, and where the processors' time went."""
     settings = TrainSettings(iterations=SKIPPED + COUNTED + 1, batch_size=BATCH, checkpoint_every=1000)
     net = TemporalNet(len(data.classes), length=RECIPE.length, width=width, input_size=RECIPE.input_size, dropout=0.5)
-    prepare = partial(find_stream("temporal").training_input, size=RECIPE.input_size)
+    prepare = partial(find_stream("temporal").training_input, settings=net.settings)
 
     def from_store(start: int, workers: int = workers) -> Iterator[tuple[FlowBatch, torch.Tensor]]:
         return read_batches(

@@ -300,7 +300,7 @@ def test_from_a_store_through_a_broken_training_to_scores(
                 workers=1,
             )
 
-        prepare = partial(find_stream("temporal").training_input, size=SIDE)
+        prepare = partial(find_stream("temporal").training_input, settings=net.settings)
         train_batches(net, batches, prepare=prepare, settings=settings, out_dir=tmp_path / name)
 
     whole, broken, resumed = new_net(), new_net(), new_net()

@@ -14,7 +14,7 @@ from twostream_ext.engine import find_stream
 from twostream_ext.engine.streams.spatial import colour_jitter
 from twostream_ext.errors import SettingsError
 from twostream_ext.media import FrameBatch
-from twostream_ext.models import RGB_MEAN, RGB_STD
+from twostream_ext.models import RGB_MEAN, RGB_STD, NetSettings
 from twostream_ext.ops import FlowBatch
 
 SIZES = [(9, 12), (8, 8), (11, 9)]
@@ -22,6 +22,14 @@ SIZE = 7
 LENGTH = 3
 LABELS = torch.tensor([4, 0, 2])
 SPATIAL, TEMPORAL = find_stream("spatial"), find_stream("temporal")
+
+
+def net_settings(size: int = SIZE) -> NetSettings:
+    """Of a net of either stream, as far as its inputs go."""
+    return NetSettings("any", {"default": 5}, "none", 0.5, 1.0, size, 2 * LENGTH, takes_flow=True, length=LENGTH)
+
+
+SETTINGS = net_settings()
 
 
 def flow_batch() -> FlowBatch:
@@ -84,7 +92,7 @@ def test_flow_for_training_is_a_random_window_of_the_whole_field() -> None:
     item = flow_batch()
     seen = []
     for iteration in range(150):
-        inputs, labels = TEMPORAL.training_input((item, LABELS), size=SIZE, seed=5, offset=3 * iteration)
+        inputs, labels = TEMPORAL.training_input((item, LABELS), settings=SETTINGS, seed=5, offset=3 * iteration)
         assert inputs.shape == (3, 2 * LENGTH, SIZE, SIZE)
         assert inputs.dtype == torch.float32
         assert torch.equal(labels, LABELS)
@@ -98,17 +106,17 @@ def test_flow_for_training_is_a_random_window_of_the_whole_field() -> None:
 def test_the_same_seed_and_offset_give_the_same_inputs() -> None:
     item, frames = flow_batch(), frame_batch()
     for stream, batch in ((TEMPORAL, item), (SPATIAL, frames)):
-        first = stream.training_input((batch, LABELS), size=SIZE, seed=1, offset=2)[0]
-        assert torch.equal(first, stream.training_input((batch, LABELS), size=SIZE, seed=1, offset=2)[0])
-        assert not torch.equal(first, stream.training_input((batch, LABELS), size=SIZE, seed=1, offset=3)[0])
-        assert not torch.equal(first, stream.training_input((batch, LABELS), size=SIZE, seed=2, offset=2)[0])
+        first = stream.training_input((batch, LABELS), settings=SETTINGS, seed=1, offset=2)[0]
+        assert torch.equal(first, stream.training_input((batch, LABELS), settings=SETTINGS, seed=1, offset=2)[0])
+        assert not torch.equal(first, stream.training_input((batch, LABELS), settings=SETTINGS, seed=1, offset=3)[0])
+        assert not torch.equal(first, stream.training_input((batch, LABELS), settings=SETTINGS, seed=2, offset=2)[0])
 
 
 def test_inputs_do_not_depend_on_how_a_batch_is_split() -> None:
     for stream, batch in ((TEMPORAL, flow_batch()), (SPATIAL, frame_batch())):
-        whole = stream.training_input((batch, LABELS), size=SIZE, seed=1, offset=30)[0]
+        whole = stream.training_input((batch, LABELS), settings=SETTINGS, seed=1, offset=30)[0]
         split = [
-            stream.training_input((batch.part(first, last), LABELS), size=SIZE, seed=1, offset=30 + first)[0]
+            stream.training_input((batch.part(first, last), LABELS), settings=SETTINGS, seed=1, offset=30 + first)[0]
             for first, last in ((0, 1), (1, 3))
         ]
         assert torch.equal(torch.cat(split), whole)
@@ -116,7 +124,7 @@ def test_inputs_do_not_depend_on_how_a_batch_is_split() -> None:
 
 def test_frames_for_training_are_cropped_and_shifted_in_colour() -> None:
     item = frame_batch()
-    inputs, _ = SPATIAL.training_input((item, LABELS), size=SIZE, seed=3, offset=8)
+    inputs, _ = SPATIAL.training_input((item, LABELS), settings=SETTINGS, seed=3, offset=8)
     shift = colour_jitter(3, seed=3, offset=8).numpy() / np.array(RGB_STD)
     for n, size in enumerate(SIZES):
         matches = [
@@ -140,7 +148,7 @@ def test_colour_jitter_has_the_covariance_of_the_principal_components() -> None:
 
 def test_flow_views_are_corners_centre_and_their_flips() -> None:
     item = flow_batch()
-    ten, one = (TEMPORAL.views(item, size=SIZE, crops=crops) for crops in (10, 1))
+    ten, one = (TEMPORAL.views(item, settings=SETTINGS, crops=crops) for crops in (10, 1))
     assert ten.shape == (3, 10, 2 * LENGTH, SIZE, SIZE)
     assert one.shape == (3, 1, 2 * LENGTH, SIZE, SIZE)
     for n, (height, width) in enumerate(SIZES):
@@ -154,7 +162,7 @@ def test_flow_views_are_corners_centre_and_their_flips() -> None:
 
 def test_frame_views_are_corners_centre_and_their_flips() -> None:
     item = frame_batch()
-    ten, one = (SPATIAL.views(item, size=SIZE, crops=crops) for crops in (10, 1))
+    ten, one = (SPATIAL.views(item, settings=SETTINGS, crops=crops) for crops in (10, 1))
     assert ten.shape == (3, 10, 3, SIZE, SIZE)
     bottom, right = SIZES[2][0] - SIZE, SIZES[2][1] - SIZE
     np.testing.assert_allclose(ten[2, 8], frame_reference(item, 2, (bottom, right, 1)), atol=1e-5)
@@ -163,8 +171,8 @@ def test_frame_views_are_corners_centre_and_their_flips() -> None:
 
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(SettingsError, match="input size 9 is larger than a frame of 8x8 pixels"):
-        TEMPORAL.training_input((flow_batch(), LABELS), size=9, seed=0, offset=0)
+        TEMPORAL.training_input((flow_batch(), LABELS), settings=net_settings(9), seed=0, offset=0)
     with pytest.raises(SettingsError, match="input size 10 is larger than a frame of 12x9"):
-        SPATIAL.views(frame_batch(), size=10, crops=1)
+        SPATIAL.views(frame_batch(), settings=net_settings(10), crops=1)
     with pytest.raises(SettingsError, match="crops must be 1 or 10, got 5"):
-        TEMPORAL.views(flow_batch(), size=SIZE, crops=5)
+        TEMPORAL.views(flow_batch(), settings=SETTINGS, crops=5)

@@ -81,14 +81,17 @@ def test_other_settings_in_the_same_directory(clips, finished):
         run(clips, finished, seed=1)
 
 
-def test_a_run_that_was_begun_before_backbones_were_noted_goes_on(clips, finished, tmp_path):
+def test_a_run_that_was_begun_before_some_settings_were_noted_goes_on(clips, finished, tmp_path):
     noted = json.loads((finished / "run.json").read_text())
-    assert noted.pop("backbone") == "cnn_m_2048"
+    later = {name: noted.pop(name) for name in ("backbone", "input", "bidirectional", "subtract")}
+    assert list(later.values()) == ["cnn_m_2048", "stack", False, "mean"]
     (tmp_path / "run.json").write_text(json.dumps(noted))
     shutil.copy(finished / "summary.json", tmp_path)
     assert run(clips, tmp_path)["seed"] == 0
     with pytest.raises(SettingsError, match="was made with backbone cnn_m_2048, not other"):
         engine.run_pipeline(clips, clips, tmp_path, recipe=replace(TINY, backbone="other"))
+    with pytest.raises(SettingsError, match="was made with subtract mean, not none"):
+        run(clips, tmp_path, replace(TINY, subtract="none"))
 
 
 def test_nets_that_cannot_be_end_a_run_before_it_begins(clips, tmp_path, capsys):
@@ -119,6 +122,18 @@ def test_killed_runs_go_on_and_end_alike(clips, finished, tmp_path):
     for name in ("spatial_test", "temporal_test", "temporal_train"):
         expected = engine.load_scores(finished / "scores" / f"{name}.safetensors").scores
         assert torch.equal(engine.load_scores(tmp_path / "scores" / f"{name}.safetensors").scores, expected)
+
+
+def test_inputs_of_another_kind_go_all_the_way(clips, tmp_path):
+    """Flow of both directions is made for them, and a prediction prepares them as the training did."""
+    streams = {name: replace(numbers, iterations=2) for name, numbers in TINY.streams.items()}
+    kind = {"input": "trajectory", "bidirectional": True, "subtract": "none", "length": 4}
+    run(clips, tmp_path, replace(TINY, **kind, streams=streams))
+    trained = engine.load_model(tmp_path / "temporal" / "model.safetensors").net
+    assert {name: getattr(trained.settings, name) for name in kind} == kind
+    scores = engine.load_scores(tmp_path / "scores" / "temporal_test.safetensors")
+    prediction = engine.predict_video(clips / f"{scores.names[0]}.mp4", tmp_path)
+    torch.testing.assert_close(prediction.scores["temporal"], scores.scores[0], rtol=1e-5, atol=1e-6)
 
 
 def test_the_demo_leaves_other_runs_alone(finished, capsys):

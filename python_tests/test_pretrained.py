@@ -26,8 +26,8 @@ FORMATS = ["filters.mat", "weights.mat", "layers.caffemodel", "layer.caffemodel"
 COLOUR = np.array([103.932, 116.766, 123.659], dtype=np.float32)  # BGR, of the released mean image
 
 
-def frame_views(frame: torch.Tensor, *, size: int, crops: int) -> torch.Tensor:
-    return find_stream("spatial").views(FrameBatch.pack([frame]), size=size, crops=crops)
+def frame_views(frame: torch.Tensor, net: StreamNet, crops: int) -> torch.Tensor:
+    return find_stream("spatial").views(FrameBatch.pack([frame]), settings=net.settings, crops=crops)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_loaded_net_computes_what_the_file_s_net_computes_in_its_own_conventio
     assert loaded.taken == ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8.default")
     assert loaded.kept == ()
     with torch.no_grad():
-        scores = net(frame_views(frame, size=224, crops=10)[0, CROPS])
+        scores = net(frame_views(frame, net, 10)[0, CROPS])
     wanted = torch.from_numpy(np.stack(expected))
     assert 1 < wanted.std() < 20  # of that size, so that 1e-4 means something
     torch.testing.assert_close(scores.double(), wanted, rtol=1e-4, atol=1e-4)
@@ -163,7 +163,7 @@ def test_a_net_with_a_mean_image_survives_its_own_files(
     load_pretrained(net, write(tmp_path / "weights.mat", blobs, released.mean_image()))
     save_model(tmp_path / "model.safetensors", net, [str(number) for number in range(CLASSES)])
     again = load_model(tmp_path / "model.safetensors").net
-    x = frame_views(frame, size=224, crops=1)[0]
+    x = frame_views(frame, net, 1)[0]
     assert again.settings == net.settings
     assert same_weights(again, net)
     torch.testing.assert_close(again(x), net(x), rtol=1e-5, atol=1e-4)  # in a file, tensors are aligned otherwise
@@ -332,12 +332,12 @@ def test_files_of_the_released_size_load(name: str, frame: torch.Tensor, tmp_pat
     load_pretrained(net, path)
     expected = released.run_caffe(blobs, frame.numpy()[3:227, 18:242], COLOUR.reshape(3, 1, 1))
     with torch.no_grad():
-        scores = net(frame_views(frame, size=224, crops=1)[0])
+        scores = net(frame_views(frame, net, 1)[0])
     torch.testing.assert_close(scores[0].double(), torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_inputs_are_normalised_as_the_weights_are_folded() -> None:
     """The one place where the two could part: a frame of the mean colour is an input of zeros."""
     frame = torch.full((57, 57, 3), 124, dtype=torch.uint8)
-    values = frame_views(frame, size=57, crops=1)[0, 0, :, 0, 0]
+    values = frame_views(frame, SpatialNet(2, width=WIDTH, input_size=57), 1)[0, 0, :, 0, 0]
     torch.testing.assert_close(values, (124 - torch.tensor(RGB_MEAN)) / torch.tensor(RGB_STD))

@@ -35,16 +35,18 @@ class DifferenceStream(Stream[FrameClip, FrameBatch]):
     reads = "frames"
     trained_as = "temporal"
 
-    def new_net(self, classes: int, *, length: int, bidirectional: bool, **common: Any) -> StreamNet:
+    def new_net(
+        self, classes: int, *, length: int, bidirectional: bool, input: str, subtract: str, **common: Any
+    ) -> StreamNet:
         settings = {"backbone": "cnn_m_2048", **common, "channels": 3 * length, "takes_flow": False, "length": length}
         return build_net(NetSettings(self.name, {"default": classes}, **settings))
 
     def inputs(self, settings: NetSettings) -> FrameRuns:
         return FrameRuns(settings.length + 1)
 
-    def cut(self, batch: FrameBatch, windows: Tensor, size: int) -> Tensor:
+    def cut(self, batch: FrameBatch, windows: Tensor, settings: NetSettings) -> Tensor:
         each = windows.repeat_interleave(batch.length, 0)
-        frames = ops.crop_frames(batch.frames, each, size, mean=(0, 0, 0), std=(32, 32, 32))
+        frames = ops.crop_frames(batch.frames, each, settings.input_size, mean=(0, 0, 0), std=(32, 32, 32))
         differences = frames.unflatten(0, (-1, batch.length)).diff(dim=1)  # [N, L, (K,) 3, size, size]
         return differences.movedim(1, -4).flatten(-4, -3)
 
@@ -83,18 +85,19 @@ def new_net() -> StreamNet:
 def test_an_input_is_what_the_stream_says(folder: Path) -> None:
     clip = FrameStore.open(folder / "frames")["darker/1"]
     stream = engine.find_stream("rgb_difference")
-    inputs = stream.inputs(new_net().settings)
+    settings = new_net().settings
+    inputs = stream.inputs(settings)
     assert inputs.count(clip) == 9 - LENGTH
     batch = inputs.read([clip, clip], [0, 4], threads=1)
     windows = torch.tensor([[1, 2, 0], [3, 9, 1]], dtype=torch.int32)
-    cut = stream.cut(batch, windows, SIDE)
+    cut = stream.cut(batch, windows, settings)
     assert cut.shape == (2, 3 * LENGTH, SIDE, SIDE)
     frames = [clip.read(at)[3 : 3 + SIDE, 9 : 9 + SIDE][:, ::-1].astype(np.float64) for at in range(4, 8)]
     expected = [(after - before).transpose(2, 0, 1) / 32 for before, after in pairwise(frames)]
     np.testing.assert_allclose(cut[1], np.concatenate(expected), atol=1e-5)
-    views = stream.views(batch, size=SIDE, crops=10)
+    views = stream.views(batch, settings=settings, crops=10)
     assert views.shape == (2, 10, 3 * LENGTH, SIDE, SIDE)
-    assert torch.equal(views[:, 4], stream.views(batch, size=SIDE, crops=1)[:, 0])
+    assert torch.equal(views[:, 4], stream.views(batch, settings=settings, crops=1)[:, 0])
 
 
 def test_it_is_trained_saved_and_tested(folder: Path, tmp_path: Path) -> None:

@@ -38,20 +38,26 @@ SETTINGS = TrainSettings(iterations=5, batch_size=16, learning_rate=0.02, checkp
 VIDEOS = [Video(f"{name}.avi", name, label) for label in range(3) for name in (f"c{label}/a", f"c{label}/b")]
 
 
-def make_store(root: Path) -> Path:
-    """Fields of two sizes whose codes, and so whose numbers, tell video and place."""
+def make_store(root: Path, *, backward: bool = False) -> Path:
+    """Fields of two sizes whose codes, and so whose numbers, tell video and place; other ones backward."""
     noise = np.random.default_rng(0)
     for index, video in enumerate(VIDEOS):
-        size = (60, 64 + 3 * (index % 2))
-        fields = []
-        for number in range(7):
-            codes = noise.integers(0, 256, (*size, 2), dtype=np.uint8)
-            codes[..., video.label % 2] //= 2 + video.label
-            lo = np.array([-2.0 - 0.1 * number, -1.0 - index], np.float32)
-            step = np.array([0.02, 0.02], np.float32)
-            fields.append(QuantizedFlow(codes, lo, step, lo + step * codes.mean((0, 1), dtype=np.float32)))  # type: ignore[arg-type]
-        write_flow_clip(root / f"{video.name}.safetensors", forward=fields, codec="raw")
+        fields = make_fields(noise, index, video.label)
+        others = make_fields(noise, index, video.label) if backward else None
+        write_flow_clip(root / f"{video.name}.safetensors", forward=fields, backward=others, codec="raw")
     return root
+
+
+def make_fields(noise: np.random.Generator, index: int, label: int) -> list[QuantizedFlow]:
+    size = (60, 64 + 3 * (index % 2))
+    fields = []
+    for number in range(7):
+        codes = noise.integers(0, 256, (*size, 2), dtype=np.uint8)
+        codes[..., label % 2] //= 2 + label
+        lo = np.array([-2.0 - 0.1 * number, -1.0 - index], np.float32)
+        step = np.array([0.02, 0.02], np.float32)
+        fields.append(QuantizedFlow(codes, lo, step, lo + step * codes.mean((0, 1), dtype=np.float32)))  # type: ignore[arg-type]
+    return fields
 
 
 def make_lists(root: Path) -> None:

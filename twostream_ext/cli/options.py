@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from twostream_ext.devices import processors
+
+if TYPE_CHECKING:
+    from twostream_ext.engine import Recipe
 
 
 def whole_number(text: str) -> int:
@@ -53,6 +58,29 @@ def add_backbone(parser: argparse.ArgumentParser) -> None:
         help="cnn_m_2048, the paper's; any net of timm (resnet50, say; pip install 'twostream_ext[timm]'), or one of "
         "your own (register_backbone). A recipe's width is that of cnn_m_2048 and changes no other (cnn_m_2048)",
     )
+
+
+def add_flow_input(parser: argparse.ArgumentParser) -> None:
+    """How the temporal net's input is made of flow; what is not given is the recipe's."""
+    group = parser.add_argument_group("input of the temporal net (kept in its file)")
+    group.add_argument(
+        "--input",
+        choices=("stack", "trajectory"),
+        help="fields one on the other, or sampled along trajectories (stack)",
+    )
+    group.add_argument("--length", type=positive_number, metavar="L", help="flow fields in an input (10)")
+    group.add_argument(
+        "--bidirectional",
+        action="store_true",
+        help="half of the fields forward, half backward; needs backward flow (extract --backward)",
+    )
+    group.add_argument("--subtract", choices=("none", "mean"), help="what is subtracted from each field (mean)")
+
+
+def with_flow_input(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    """The recipe with what `add_flow_input` was given in place of its own."""
+    given = {name: getattr(options, name) for name in ("input", "length", "bidirectional", "subtract")}
+    return replace(recipe, **{name: value for name, value in given.items() if value})
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

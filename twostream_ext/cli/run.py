@@ -8,7 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twostream_ext.cli.options import add_backbone, add_lists, add_out, add_run_options
+from twostream_ext.cli.options import (
+    add_backbone,
+    add_flow_input,
+    add_lists,
+    add_out,
+    add_run_options,
+    with_flow_input,
+)
 
 if TYPE_CHECKING:
     from twostream_ext.engine import Recipe
@@ -33,6 +40,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "auto: paper on a GPU, small without (auto)",
     )
     add_backbone(parser)
+    add_flow_input(parser)
     add_run_options(parser)
     return parser
 
@@ -45,7 +53,7 @@ def execute(options: argparse.Namespace) -> None:
         name = default_recipe(find_device(options.device))
         print(f"recipe: {name}")
     recipe = find_recipe(name)
-    recipe = replace(recipe, backbone=options.backbone or recipe.backbone)
+    recipe = with_flow_input(replace(recipe, backbone=options.backbone or recipe.backbone), options)
     run_and_report(options, options.videos, options.lists, recipe, options.split)
 
 

@@ -9,7 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twostream_ext.cli.options import add_backbone, add_lists, add_out, add_run_options, add_stores, positive_number
+from twostream_ext.cli.options import (
+    add_backbone,
+    add_flow_input,
+    add_lists,
+    add_out,
+    add_run_options,
+    add_stores,
+    positive_number,
+    with_flow_input,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +57,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one")
     parser.add_argument("--recipe", choices=_RECIPES, default="auto", help="auto: paper on a GPU, small without (auto)")
     add_backbone(parser)
+    add_flow_input(parser)
     parser.add_argument("--iterations", type=positive_number)
     parser.add_argument("--batch-size", type=positive_number, metavar="N", help="of all processes together")
     parser.add_argument("--lr", type=float, dest="learning_rate", metavar="RATE", help="learning rate at the start")
@@ -58,8 +68,6 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "fine_tune)",
     )
     parser.add_argument("--dropout", type=float, metavar="RATIO")
-    parser.add_argument("--length", type=positive_number, metavar="L", help="flow fields in a stack")
-    parser.add_argument("--bidirectional", action="store_true", help="half of the fields forward, half backward")
     parser.add_argument("--amp", action="store_true", help="compute in bfloat16 where that loses little")
     parser.add_argument("--compile", action="store_true", help="let torch.compile fuse what it can")
     parser.add_argument(
@@ -121,7 +129,7 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
         checkpoint_every=options.checkpoint_every,
     )
     data = UCFLists(options.videos, options.lists, split=options.split, flow=options.flow, frames=options.frames)
-    net = new_net(recipe, options.stream, len(data.classes), seed=options.seed, bidirectional=options.bidirectional)
+    net = new_net(recipe, options.stream, len(data.classes), seed=options.seed)
     # What goes on from a checkpoint needs no file to start from; only the first process must see the checkpoint.
     goes_on = distributed.in_any(first and checkpoint.exists())
     if options.init is not None and not goes_on:
@@ -159,7 +167,7 @@ def _recipe(options: argparse.Namespace, device: torch.device) -> Recipe:
     given = {name: getattr(options, name) for name in ("iterations", "batch_size", "learning_rate", "dropout")}
     numbers = replace(numbers, **{name: value for name, value in given.items() if value is not None})
     recipe = recipe.with_numbers(options.stream, numbers)
-    return replace(recipe, length=options.length or recipe.length, backbone=options.backbone or recipe.backbone)
+    return with_flow_input(replace(recipe, backbone=options.backbone or recipe.backbone), options)
 
 
 def _schedule(text: str) -> str | tuple[tuple[int, float], ...]:

@@ -202,7 +202,10 @@ def _net_settings(path: str | os.PathLike[str], description: Mapping[str, Any]) 
         raise CheckpointError(f"{path}: its net has a setting {min(unknown)!r}, which this version does not know")
     needed = {each.name: _NET_SETTINGS[each.name] for each in fields(NetSettings) if each.default is MISSING}
     check_noted(path, written, needed | {name: _NET_SETTINGS[name] for name in written}, CheckpointError)
-    return NetSettings(**written)
+    try:
+        return NetSettings(**written)
+    except SettingsError as error:
+        raise CheckpointError(f"{path}: of its net, {error}") from error
 
 
 def _made_from(path: str | os.PathLike[str], description: Mapping[str, Any]) -> Origin:

@@ -63,8 +63,10 @@ def evaluate(
         raise SettingsError("evaluate: there are no videos")
     _check_dataset(net, dataset)
     stream = find_stream(net.settings.stream)
-    names = [video.name for video in videos.videos]
-    batches = _read_ahead(stream, net.settings, stream.store(videos), names, frames)
+    names, store = [video.name for video in videos.videos], stream.store(videos)
+    for name in names:  # hours before the last one is read
+        _check_clip(stream, net.settings, store.peek(name))
+    batches = _read_ahead(stream, net.settings, store, names, frames)
     quiet = None if progress else True  # None: quiet where standard error is not a terminal
     bar = tqdm(batches, desc="test", total=len(names), unit="video", disable=quiet)
     return torch.stack([_score(net, stream, batch, crops, dataset) for batch in bar])
@@ -99,6 +101,14 @@ def _read_inputs(
     """Inputs of one video at equal spacing, as they are stored; whole."""
     if frames_per_video < 1:
         raise SettingsError(f"frames must be at least 1, got {frames_per_video}")
+    count = _check_clip(stream, settings, clip)
+    places = equally_spaced(frames_per_video, count).tolist()
+    batch: InputBatch = stream.inputs(settings).read([clip] * len(places), places, threads=1)
+    return batch
+
+
+def _check_clip(stream: Stream[Any, Any], settings: NetSettings, clip: FlowClip | FrameClip) -> int:
+    """Number of a clip's inputs; SettingsError, naming it, if it has none for a net of these settings."""
     height, width = clip.size
     if min(height, width) < settings.input_size:
         raise SettingsError(
@@ -106,10 +116,8 @@ def _read_inputs(
             f"of {settings.input_size}x{settings.input_size}"
         )
     stream.check_clip(clip)
-    inputs = stream.inputs(settings)
-    places = equally_spaced(frames_per_video, inputs.count(clip)).tolist()
-    batch: InputBatch = inputs.read([clip] * len(places), places, threads=1)
-    return batch
+    count: int = stream.inputs(settings).count(clip)
+    return count
 
 
 def _check_dataset(net: StreamNet, dataset: str | None) -> None:
@@ -121,12 +129,11 @@ def _check_dataset(net: StreamNet, dataset: str | None) -> None:
 def _score(net: StreamNet, stream: Stream[Any, Any], batch: InputBatch, crops: int, dataset: str | None) -> Tensor:
     """Mean softmax over all inputs of a batch and their windows, float32 [C]."""
     step = max(1, _INPUTS_PER_PASS // crops)
-    size = net.settings.input_size
     batch = batch.to(next(net.parameters()).device)
     with _testing(net), torch.inference_mode():
         softmax = []
         for first in range(0, len(batch), step):
-            views = stream.views(batch.part(first, first + step), size=size, crops=crops)
+            views = stream.views(batch.part(first, first + step), settings=net.settings, crops=crops)
             softmax.append(net(views.flatten(0, 1), dataset).softmax(1))
         mean = torch.cat(softmax).double().mean(0).float().cpu()
     return mean.clone()  # not bound to inference mode

@@ -22,6 +22,9 @@ Origin = Mapping[str, Any]
 NOTHING: Origin = MappingProxyType({})
 """What is noted in files of 0.1.0, and of what was not made from videos."""
 
+_SINCE_0_1_0 = {"input": "stack", "subtract": "mean"}
+"""Settings of nets that digests did not have, with what nets had then: left out, so that those noted before hold."""
+
 _WORDS = {
     "videos": "other videos, classes or another order of them",
     "data": "other flow or frames of the videos",
@@ -43,7 +46,8 @@ def data_digest(store: ClipSource[Any], videos: Sequence[Video]) -> str:
 
 def weights_digest(settings: NetSettings, weights: Mapping[str, Tensor]) -> str:
     """Of a net, by its settings and every bit of its weights."""
-    return _digest(asdict(settings), weights)
+    told = {name: value for name, value in asdict(settings).items() if _SINCE_0_1_0.get(name) != value}
+    return _digest(told, weights)
 
 
 def net_digest(net: StreamNet) -> str:

@@ -29,7 +29,7 @@ from twostream_ext.extraction import extract
 from twostream_ext.files import atomic_write, check_directory, remove_leftovers
 from twostream_ext.flow import FlowStore, find_method
 from twostream_ext.media import FrameStore
-from twostream_ext.models import StreamNet, SVMFusion, fused_top1
+from twostream_ext.models import CNN_M_2048, StreamNet, SVMFusion, fused_top1
 from twostream_ext.noted import check_noted
 from twostream_ext.settings_files import claim
 
@@ -41,6 +41,9 @@ MODEL_FILE = "model.safetensors"
 SVM_FILE = "fusion/svm.safetensors"
 
 Say = Callable[[str], None]
+
+# Settings of runs that earlier versions did not note, as they were then.
+_UNNOTED = {"backbone": CNN_M_2048, "bidirectional": False, "input": "stack", "subtract": "mean"}
 
 
 def run_pipeline(
@@ -140,8 +143,7 @@ def _claim(
         "seed": seed,
         **recipe.as_json(),
     }
-    # 0.1.0 knew one backbone and did not note it.
-    claim(root / RUN_FILE, settings, CheckpointError, unnoted={"backbone": Recipe.backbone})
+    claim(root / RUN_FILE, settings, CheckpointError, unnoted=_UNNOTED)
 
 
 def flow_device(method: str, device: torch.device) -> str:
@@ -157,6 +159,7 @@ def _extract(videos: Path, root: Path, listed: UCFLists, recipe: Recipe, device:
         device=flow_device(recipe.flow_method, device),
         smallest_side=recipe.smallest_side,
         quality=recipe.jpeg_quality,
+        backward=recipe.bidirectional,
         names=[video.path for video in (*listed.train.videos, *listed.test.videos)],
         frames_out=root / "frames",
     )

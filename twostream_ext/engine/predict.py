@@ -72,6 +72,7 @@ def predict_video(
             device=flow_device(run["flow_method"], torch.device(device)),
             smallest_side=run["smallest_side"],
             quality=run["jpeg_quality"],
+            backward=any(trained.net.settings.bidirectional for trained in nets.values()),
             names=[path.name],
             frames_out=frames_dir,
         )

@@ -49,6 +49,11 @@ class Recipe:
     width: float  # of CNN-M-2048; 1 is the paper's; no other backbone is told of it
     length: int  # L, flow fields in a stack
     streams: Mapping[str, StreamRecipe]  # by name
+    bidirectional: bool = (
+        False  # half of the fields forward and half backward; and so for the next two, see `TemporalNet`
+    )
+    input: str = "stack"
+    subtract: str = "mean"
     frames: int = 25  # taken from a test video
     crops: int = 10  # of each
     flow_method: str = "tvl1"
@@ -118,14 +123,16 @@ def find_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def new_net(recipe: Recipe, stream: str, classes: int, *, seed: int, bidirectional: bool = False) -> StreamNet:
+def new_net(recipe: Recipe, stream: str, classes: int, *, seed: int) -> StreamNet:
     """The net of one stream, with first weights that the seed decides; the caller's random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return find_stream(stream).new_net(
             classes,
             length=recipe.length,
-            bidirectional=bidirectional,
+            bidirectional=recipe.bidirectional,
+            input=recipe.input,
+            subtract=recipe.subtract,
             dropout=recipe.numbers(stream).dropout,
             backbone=recipe.backbone,
             width=recipe.width if recipe.backbone == CNN_M_2048 else 1.0,

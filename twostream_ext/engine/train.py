@@ -84,7 +84,7 @@ def train(
     train_batches(
         net,
         partial(_read_batches, stream, net.settings, videos, settings, accumulate, workers, device),
-        prepare=partial(stream.training_input, size=net.settings.input_size),
+        prepare=partial(stream.training_input, settings=net.settings),
         settings=settings,
         out_dir=out_dir,
         device=device,
@@ -144,7 +144,7 @@ def train_batches(
 
     batches: `batches(i)` gives this process's shares of the batches i, i + 1, ..., each in `accumulate` pieces, as
         `BatchPlan` cuts them; called once, with the iteration to start.
-    prepare: see `Prepare`; usually a stream's `training_input` with its size bound.
+    prepare: see `Prepare`; usually a stream's `training_input` with the net's settings bound.
     out_dir: gets `checkpoint.safetensors` (always the latest, replaced atomically), `log.csv` (a line for each
         iteration) and TensorBoard logs. If the checkpoint is already there, training goes on from it (or is over at
         once), unless `resume` is False.

@@ -9,6 +9,8 @@ from twostream_ext.models.multi_task import UCF101_LIKE_HMDB51, AddedClasses, ad
 from twostream_ext.models.pretrained import Pretrained, load_pretrained
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
 from twostream_ext.models.streams import (
+    FLOW_INPUTS,
+    SUBTRACTIONS,
     NetSettings,
     SpatialNet,
     StreamNet,
@@ -22,8 +24,10 @@ from twostream_ext.models.streams import (
 __all__ = [
     "CNNM2048",
     "CNN_M_2048",
+    "FLOW_INPUTS",
     "RGB_MEAN",
     "RGB_STD",
+    "SUBTRACTIONS",
     "UCF101_LIKE_HMDB51",
     "AddedClasses",
     "BackboneSettings",

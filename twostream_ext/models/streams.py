@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 ONLY_DATASET = "default"
 """Name of the head of a net that was given a plain number of classes."""
 
+FLOW_INPUTS = ("stack", "trajectory")
+"""How a temporal net's fields are sampled: at the same place, or along trajectories (the paper's equations 1 and 2)."""
+
+SUBTRACTIONS = ("none", "mean")
+"""What is subtracted from each of its fields against camera motion: nothing, or the field's mean displacement."""
+
 
 @dataclass(frozen=True)
 class NetSettings:
@@ -37,6 +43,14 @@ class NetSettings:
     takes_flow: bool  # the input is flow and not RGB
     length: int = 0  # flow fields in one input; 0 for the spatial net
     bidirectional: bool = False
+    input: str = "stack"  # one of FLOW_INPUTS; of a stack of flow fields, as bidirectional and subtract
+    subtract: str = "mean"  # one of SUBTRACTIONS
+
+    def __post_init__(self) -> None:
+        """SettingsError for a value that has no meaning."""
+        for name, values in (("input", FLOW_INPUTS), ("subtract", SUBTRACTIONS)):
+            if getattr(self, name) not in values:
+                raise SettingsError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(values)}")
 
 
 class StreamNet(nn.Module):
@@ -123,8 +137,10 @@ class TemporalNet(StreamNet):
     classes, backbone, dropout, width, input_size, pretrained: as for `SpatialNet`; timm's weights are then made to take
         flow (cross-modality), which is not of the paper.
     length: L, flow fields in one stack.
-    bidirectional: the stack is L/2 forward and L/2 backward fields. It changes no layer; the net
-    remembers it for whoever prepares its inputs.
+    bidirectional: the stack is L/2 forward and L/2 backward fields.
+    input: how fields are sampled, one of `FLOW_INPUTS`. subtract: what from each of them, one of `SUBTRACTIONS`.
+
+    The last three change no layer; the net remembers them for whoever prepares its inputs.
     """
 
     def __init__(
@@ -137,6 +153,8 @@ class TemporalNet(StreamNet):
         width: float = 1.0,
         input_size: int = 224,
         bidirectional: bool = False,
+        input: str = "stack",
+        subtract: str = "mean",
         pretrained: bool = False,
     ) -> None:
         if length < 1 or (bidirectional and length % 2):
@@ -152,6 +170,8 @@ class TemporalNet(StreamNet):
             takes_flow=True,
             length=length,
             bidirectional=bidirectional,
+            input=input,
+            subtract=subtract,
         )
         super().__init__(settings, pretrained=pretrained)
 
@@ -183,7 +203,7 @@ def freeze_backbone(net: StreamNet) -> None:
 def copy_backbone(source: StreamNet, target: StreamNet) -> None:
     """Start `target` from all of `source` but its heads, as in fine-tuning on another data set (table 2, second row).
 
-    SettingsError if the two differ in anything but their data sets, dropout and the direction of their flow.
+    SettingsError if the two differ in anything but their data sets, dropout and how their flow is prepared.
     """
     for name in ("stream", "backbone", "width", "input_size", "length", "channels"):
         ours, theirs = getattr(target.settings, name), getattr(source.settings, name)

@@ -36,18 +36,22 @@ class SpatialStream(Stream[FrameClip, FrameBatch]):
     reads = "frames"
     trained_as = "spatial"
 
-    def new_net(self, classes: int, *, length: int, bidirectional: bool, **common: Any) -> StreamNet:
+    def new_net(
+        self, classes: int, *, length: int, bidirectional: bool, input: str, subtract: str, **common: Any
+    ) -> StreamNet:
         return SpatialNet(classes, **common)
 
     def inputs(self, settings: NetSettings) -> FrameRuns:
         return FrameRuns()
 
-    def cut(self, batch: FrameBatch, windows: Tensor, size: int) -> Tensor:
-        return _crop(batch, windows, size)
+    def cut(self, batch: FrameBatch, windows: Tensor, settings: NetSettings) -> Tensor:
+        return _crop(batch, windows, settings.input_size)
 
-    def cut_for_training(self, batch: FrameBatch, windows: Tensor, size: int, *, seed: int, offset: int) -> Tensor:
+    def cut_for_training(
+        self, batch: FrameBatch, windows: Tensor, settings: NetSettings, *, seed: int, offset: int
+    ) -> Tensor:
         shift = colour_jitter(len(batch), seed=seed, offset=offset).to(batch.device, non_blocking=True)
-        return _crop(batch, windows, size, shift)
+        return _crop(batch, windows, settings.input_size, shift)
 
 
 def _crop(batch: FrameBatch, windows: Tensor, size: int, shift: Tensor | None = None) -> Tensor:

@@ -42,10 +42,13 @@ class Stream(ABC, Generic[Clip, Batch]):
     """Of which stream's numbers a recipe takes that has none for this one; the paper's two have their own in each."""
 
     @abstractmethod
-    def new_net(self, classes: int, *, length: int, bidirectional: bool, **common: Any) -> StreamNet:
+    def new_net(
+        self, classes: int, *, length: int, bidirectional: bool, input: str, subtract: str, **common: Any
+    ) -> StreamNet:
         """A net with first weights from torch's random state, whose settings have the name of the stream.
 
-        length, bidirectional: of stacks, see `TemporalNet`. common: what every net takes, see `SpatialNet`.
+        length, bidirectional, input, subtract: of stacks, see `TemporalNet`. common: what every net takes, see
+        `SpatialNet`.
         """
 
     @abstractmethod
@@ -53,38 +56,48 @@ class Stream(ABC, Generic[Clip, Batch]):
         """What a net of these settings reads of a clip."""
 
     @abstractmethod
-    def cut(self, batch: Batch, windows: Tensor, size: int) -> Tensor:
-        """Windows of the inputs of a batch as the net takes them, on the device of the batch.
+    def cut(self, batch: Batch, windows: Tensor, settings: NetSettings) -> Tensor:
+        """Windows of the inputs of a batch as a net of these settings takes them, on the device of the batch.
 
-        windows: int32 [N, 3] or [N, K, 3] of (top, left, flip). size: side of a window, in pixels.
+        windows: int32 [N, 3] or [N, K, 3] of (top, left, flip); their side is the net's `input_size`.
         Returns float32 [N, channels, size, size] or [N, K, channels, size, size].
         """
 
-    def cut_for_training(self, batch: Batch, windows: Tensor, size: int, *, seed: int, offset: int) -> Tensor:
+    def cut_for_training(
+        self, batch: Batch, windows: Tensor, settings: NetSettings, *, seed: int, offset: int
+    ) -> Tensor:
         """`cut` with windows [N, 3], and whatever else a stream changes at random in training.
 
         What is drawn for sample n must depend on `seed` and offset + n alone.
         """
-        return self.cut(batch, windows, size)
+        return self.cut(batch, windows, settings)
 
-    def training_input(self, item: tuple[Batch, Tensor], *, size: int, seed: int, offset: int) -> tuple[Tensor, Tensor]:
-        """Inputs float32 [N, channels, size, size] and labels int64 [N] of a batch for the net, on the batch's device.
+    def training_input(
+        self, item: tuple[Batch, Tensor], *, settings: NetSettings, seed: int, offset: int
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs float32 [N, channels, size, size] and labels int64 [N] of a batch, on the batch's device.
 
         Each is cropped at a random window of its whole frames, and flipped half the time.
 
+        settings: of the net that takes them.
         offset: number of the first sample in the run; what is drawn for sample n depends on `seed` and
             offset + n alone, so that it does not matter how batches are split.
         """
         batch, labels = item
+        size = settings.input_size
         windows = ops.random_windows(_sizes(batch, size), size, seed=seed, offset=offset)
-        return self.cut_for_training(batch, windows, size, seed=seed, offset=offset), labels
+        return self.cut_for_training(batch, windows, settings, seed=seed, offset=offset), labels
 
-    def views(self, batch: Batch, *, size: int, crops: int) -> Tensor:
-        """Test inputs float32 [N, crops, channels, size, size] of a batch, on its device. crops: one of `CROPS`."""
+    def views(self, batch: Batch, *, settings: NetSettings, crops: int) -> Tensor:
+        """Test inputs float32 [N, crops, channels, size, size] of a batch, on its device.
+
+        settings: of the net that takes them. crops: one of `CROPS`.
+        """
         if crops not in CROPS:
             raise SettingsError(f"crops must be {CROPS[0]} or {CROPS[1]}, got {crops}")
+        size = settings.input_size
         windows = ops.ten_crop_windows(_sizes(batch, size), size)
-        return self.cut(batch, windows if crops == 10 else windows[:, _CENTRE : _CENTRE + 1].contiguous(), size)
+        return self.cut(batch, windows if crops == 10 else windows[:, _CENTRE : _CENTRE + 1].contiguous(), settings)
 
     def store(self, videos: VideoSet) -> ClipSource[Clip]:
         """The store of a set that the stream reads; SettingsError if the set was made without one."""

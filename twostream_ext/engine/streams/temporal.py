@@ -16,17 +16,31 @@ from twostream_ext.ops import FlowBatch
 
 
 class TemporalStream(Stream[FlowClip, FlowBatch]):
-    """Inputs are pixels of displacement, each field's mean subtracted: [N, 2L, size, size]."""
+    """Inputs are pixels of displacement, [N, 2L, size, size], stacked as the net's settings say."""
 
     name = "temporal"
     reads = "flow"
     trained_as = "temporal"
 
-    def new_net(self, classes: int, *, length: int, bidirectional: bool, **common: Any) -> StreamNet:
-        return TemporalNet(classes, length=length, bidirectional=bidirectional, **common)
+    def new_net(
+        self, classes: int, *, length: int, bidirectional: bool, input: str, subtract: str, **common: Any
+    ) -> StreamNet:
+        return TemporalNet(
+            classes, length=length, bidirectional=bidirectional, input=input, subtract=subtract, **common
+        )
 
     def inputs(self, settings: NetSettings) -> FlowStacks:
         return FlowStacks(settings.length, settings.bidirectional)
 
-    def cut(self, batch: FlowBatch, windows: Tensor, size: int) -> Tensor:
-        return ops.flow_stack(batch, windows, size, subtract_mean=True, channels_last=True)
+    def cut(self, batch: FlowBatch, windows: Tensor, settings: NetSettings) -> Tensor:
+        size, subtract_mean = settings.input_size, settings.subtract == "mean"
+        if settings.input == "stack":
+            return ops.flow_stack(batch, windows, size, subtract_mean=subtract_mean, channels_last=True)
+        return ops.trajectory_stack(
+            batch,
+            windows,
+            size,
+            subtract_mean=subtract_mean,
+            bidirectional=settings.bidirectional,
+            channels_last=True,
+        )
