@@ -13,7 +13,7 @@ import training_runs
 from twostream_ext.cli import main
 from twostream_ext.data import UCFLists
 from twostream_ext.engine import evaluate, load_model, load_scores, save_model, save_scores
-from twostream_ext.models import TemporalNet
+from twostream_ext.models import TemporalNet, wilson_interval
 from twostream_ext.report import format_classes
 
 CLASSES = ["c0", "c1", "c2"]
@@ -62,10 +62,12 @@ def test_the_scores_of_a_part_of_the_split_are_written_with_their_videos(
     assert found.names == [video.name for video in data.train.videos]
     right = (expected.argmax(1) == data.train.labels).numpy()
     shown = capsys.readouterr().out
-    assert f"top-1 of 6 videos: {100 * right.mean():.1f}\nscores: {out}\n" in shown
+    low, high = (100 * end for end in wilson_interval(int(right.sum()), 6))
+    assert f"top-1 of 6 videos: {100 * right.mean():.1f} (95 % interval {low:.1f} - {high:.1f}), mean class: " in shown
+    assert f"\nscores: {out}\n" in shown
     for label, name in enumerate(CLASSES):
         percent = 100 * right[data.train.labels.numpy() == label].mean()
-        assert [name, "2", f"{percent:.1f}"] in [line.split() for line in shown.splitlines()]
+        assert [name, "2", f"{percent:.1f}"] in [line.split()[:3] for line in shown.splitlines()]
 
 
 def test_the_test_videos_are_scored_with_25_frames_and_10_crops_if_nothing_is_said(
@@ -76,14 +78,19 @@ def test_the_test_videos_are_scored_with_25_frames_and_10_crops_if_nothing_is_sa
     data = UCFLists(videos, videos, flow=videos / "flow")
     net = load_model(videos / "model.safetensors").net
     assert torch.equal(found.scores, evaluate(net, data.test, frames=25, crops=10))
-    assert ["c1", "0", "-"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["c1", "0", "-", "-"] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
 def test_the_table_of_classes_counts_each_class_s_own_videos() -> None:
     labels = torch.tensor([0, 0, 0, 2, 2])
     scores = torch.eye(3)[[0, 1, 0, 2, 2]]
     rows = [line.split() for line in format_classes(["walk", "run", "hand stand"], scores, labels).splitlines()]
-    assert rows == [["videos", "top-1"], ["walk", "3", "66.7"], ["run", "0", "-"], ["hand", "stand", "2", "100.0"]]
+    assert rows == [
+        ["videos", "top-1", "95", "%", "interval"],
+        ["walk", "3", "66.7", "20.8", "-", "93.9"],
+        ["run", "0", "-", "-"],
+        ["hand", "stand", "2", "100.0", "34.2", "-", "100.0"],
+    ]
 
 
 def test_what_cannot_be_evaluated(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,8 +130,10 @@ def write(path: Path, names: list[str], labels: list[int], scores: list[list[flo
 
 
 def accuracies(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    """Top-1 of each row, behind which are its interval and the same for the mean class: seven words."""
     lines = capsys.readouterr().out.splitlines()[2:]
-    return {name: float(value) for name, value in (line.rsplit(maxsplit=1) for line in map(str.strip, lines))}
+    rows = [line.rsplit(maxsplit=8) for line in lines if not line.startswith("Not above")]
+    return {name.strip(): float(value) for name, value, *_ in rows}
 
 
 def test_averaging_takes_the_class_that_both_nets_together_prefer(
@@ -135,6 +144,20 @@ def test_averaging_takes_the_class_that_both_nets_together_prefer(
     second = write(tmp_path / "second", names, labels, [[0.4, 0.6], [0.1, 0.9], [0.7, 0.3], [0.8, 0.2]])
     assert main(["fuse", first, second]) == 0
     assert accuracies(capsys) == {first: 50, second: 50, "average": 75}
+    assert main(["fuse", first, second, "--weights", "0", "0.5"]) == 0
+    assert accuracies(capsys) == {first: 50, second: 50, "average": 75, "weighted": 50}
+
+
+def test_a_fusion_that_does_not_help_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The better of the nets alone is as good as its average with the other."""
+    names, labels = ["a", "b", "c", "d"], [0, 1, 0, 1]
+    good = write(tmp_path / "good", names, labels, [[0.9, 0.1], [0.1, 0.9], [0.7, 0.3], [0.6, 0.4]])
+    bad = write(tmp_path / "bad", names, labels, [[0.0, 1.0], [0.2, 0.8], [0.0, 1.0], [0.0, 1.0]])
+    assert main(["fuse", good, bad, "--weights", "3", "1"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Not above the {good} alone: average"
+    assert main(["fuse", good]) == 0
+    assert "Not above" not in capsys.readouterr().out
 
 
 def test_the_svm_learns_which_net_to_trust(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,6 +195,8 @@ def test_what_cannot_be_fused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ([a, e], f"{e}: scores of 1 videos, {a} of 2"),
         ([a, a], f"{a}: given twice"),
         ([a, f, "--train", t], "--train: 1 files, expected one for each of 2 nets"),
+        ([a, f, "--weights", "1"], "weights are 1, expected one for each of 2 nets"),
+        ([a, f, "--weights", "1", "-1"], "weights must be 0 or more and not all 0, got 1 -1"),
         ([a, "--train", b], f"{b}: 'v' is a video of {a} too"),
         ([d, "--train", t], f"{t}: scores of 2 classes, {d} of 3"),
         ([t, "--train", a, a], "--train: 2 files"),

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from twostream_ext.errors import CheckpointError, SettingsError
-from twostream_ext.models import SVMFusion, fuse_average, top1
+from twostream_ext.models import SVMFusion, accuracy, fuse_average, fuse_weighted, top1, wilson_interval
 
 
 def two_streams(seed: int, videos: int = 120, side: int = 3, noise: float = 1.0) -> tuple[list[Tensor], Tensor]:
@@ -37,6 +39,28 @@ def test_average_is_the_mean_of_the_probabilities() -> None:
     scores, _ = two_streams(0)
     expected = np.mean([s.numpy().astype(np.float64) for s in scores], axis=0)
     np.testing.assert_allclose(fuse_average(scores).numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [[0.2, 0.8], [1, 3], [0, 5.0], [2, 2]])
+def test_weights_count_as_they_are_to_each_other(weights: list[float]) -> None:
+    scores, _ = two_streams(0)
+    expected = np.average([s.numpy().astype(np.float64) for s in scores], axis=0, weights=weights)
+    np.testing.assert_allclose(fuse_weighted(scores, weights).numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0], "weights are 1, expected one for each of 2 nets"),
+        ([0, 0], "weights must be 0 or more and not all 0, got 0 0"),
+        ([-0.1, 1], "not all 0, got -0.1 1"),
+        ([float("nan"), 1], "not all 0, got nan 1"),
+        ([float("inf"), 1], "not all 0, got inf 1"),
+    ],
+)
+def test_weights_that_cannot_be(weights: list[float], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        fuse_weighted(two_streams(0)[0], weights)
 
 
 @pytest.mark.parametrize("cost", [0.1, 1.0, 10.0])
@@ -106,6 +130,43 @@ def test_top1_counts() -> None:
     assert top1(torch.tensor([0, 1, 1, 1]), labels) == 0.75
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 100, 3783])
+def test_the_interval_is_wilson_s(count: int) -> None:
+    for right in {0, 1, count // 3, count - 1, count}:
+        expected = binomtest(right, count).proportion_ci(method="wilson")
+        np.testing.assert_allclose(wilson_interval(right, count), expected, atol=1e-6)
+
+
+def test_the_two_accuracies_are_told_apart() -> None:
+    """Classes of 40, 8 and 2 videos and one with none; against scikit-learn and SciPy."""
+    labels = np.repeat([0, 1, 3], [40, 8, 2])
+    predicted = labels.copy()
+    predicted[[3, 5, 41, 42, 43, 49]] = [1, 1, 0, 0, 3, 0]
+    found = accuracy(torch.from_numpy(predicted), torch.from_numpy(labels))
+    assert found.top1 == pytest.approx(44 / 50)
+    assert found.mean_class == pytest.approx(balanced_accuracy_score(labels, predicted))
+    np.testing.assert_allclose(found.interval, binomtest(44, 50).proportion_ci(method="wilson"), atol=1e-6)
+    shares, counts = np.array([38 / 40, 5 / 8, 1 / 2]), [40, 8, 2]
+    ends = np.array([binomtest(r, n).proportion_ci(method="wilson") for r, n in zip((38, 5, 1), counts, strict=True)])
+    low, high = (np.sqrt(((shares - ends[:, side]) ** 2).sum()) / 3 for side in (0, 1))
+    np.testing.assert_allclose(found.mean_class_interval, (shares.mean() - low, shares.mean() + high), atol=1e-6)
+    one_hot = torch.eye(4)[torch.from_numpy(predicted)]
+    assert accuracy(one_hot, torch.from_numpy(labels)) == found
+
+
+def test_the_mean_class_interval_holds_the_truth_as_often_as_it_says() -> None:
+    """Classes of other sizes and difficulty, drawn 1,000 times."""
+    random = np.random.default_rng(0)
+    truths, counts = np.array([0.95, 0.8, 0.6, 0.3]), np.array([40, 25, 10, 8])
+    labels = torch.from_numpy(np.repeat(np.arange(4), counts))
+    held = 0
+    for _ in range(1000):
+        right = torch.from_numpy(random.random(len(labels)) < np.repeat(truths, counts))
+        low, high = accuracy(torch.where(right, labels, labels + 1), labels).mean_class_interval
+        held += low <= truths.mean() <= high
+    assert 0.93 < held / 1000 < 0.98
+
+
 def test_wrong_shapes_are_named() -> None:
     good = torch.full((4, 3), 1 / 3)
     with pytest.raises(SettingsError, match=r"got \[4, 3\] and \[4, 2\]"):
@@ -122,6 +183,8 @@ def test_wrong_shapes_are_named() -> None:
         fuse_average([good, good * float("nan")])
     with pytest.raises(SettingsError, match="same videos, at least one"):
         top1(good, torch.arange(3))
+    with pytest.raises(SettingsError, match="3 of 2 videos cannot be right"):
+        wilson_interval(3, 2)
     with pytest.raises(SettingsError, match="C must be above 0, got 0"):
         SVMFusion(C=0)
 

@@ -55,6 +55,10 @@ def test_summary(finished):
     assert list(summary["top1"]) == ["spatial", "temporal", "average", "svm"]
     assert all(0 <= value <= 1 for value in summary["top1"].values())
     assert summary["videos"] == {"train": 32, "test": 16}
+    for name, value in summary["top1"].items():
+        low, high = summary["interval"][name]
+        assert 0 <= low <= value <= high <= 1
+        assert summary["mean_class"][name] == value  # as many videos of each class
     # The same numbers, computed anew from the score files.
     files = [
         engine.load_scores(finished / "scores" / f"{stream}_test.safetensors") for stream in ("spatial", "temporal")
@@ -158,11 +162,11 @@ def test_evaluate_and_fuse_give_what_the_run_gave(clips, finished, tmp_path, cap
             assert torch.equal(ours.scores, theirs.scores)
             names.append(str(out))
         value = summary["top1"][stream]
-        assert f"top-1 of 16 videos: {100 * value:.1f}" in capsys.readouterr().out
+        assert f"top-1 of 16 videos: {100 * value:.1f} (95 % interval " in capsys.readouterr().out
     assert main(["fuse", *files["test"], "--train", *files["train"]]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "16 classes, 16 videos"
-    assert [line.split() for line in lines[2:]] == [
+    assert [line.split()[:2] for line in lines[2:6]] == [
         [name, f"{100 * value:.1f}"]
         for name, value in zip([*files["test"], "average", "svm"], summary["top1"].values(), strict=True)
     ]
@@ -179,7 +183,12 @@ def test_report(finished):
         picture = cv2.imread(str(finished / "figures" / f"{name}.png"))
         assert picture.std() > 10  # not an empty canvas
     table = report.format_table(summary)
-    assert f"{100 * summary['top1']['svm']:5.1f}" in table
+    assert f"two streams, SVM      {100 * summary['top1']['svm']:5.1f}  " in table
+    for later in ("interval", "mean_class", "mean_class_interval"):
+        del summary[later]  # as 0.1.0 left it
+    rows = report.format_table(summary).splitlines()
+    assert [row.split()[-2:] for row in rows if "stream" in row and "alone" not in row] == [["-", "-"]] * 4
+    assert rows[2][:43] == table.splitlines()[2][:43]
 
 
 def test_report_without_a_run(tmp_path):

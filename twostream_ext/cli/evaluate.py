@@ -19,7 +19,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "evaluate",
         help="score the videos of a split with a trained net",
         description="Score videos as the paper does, by the mean softmax over 25 frames x 10 crops of each, write the "
-        "scores to a file for `twostream fuse`, and show top-1 for each class.",
+        "scores to a file for `twostream fuse`, and show the accuracy of each class, of all videos and over the "
+        "classes.",
     )
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="a model.safetensors")
     add_lists(parser)
@@ -36,8 +37,8 @@ def execute(options: argparse.Namespace) -> None:
     from twostream_ext.data import UCFLists
     from twostream_ext.engine import find_device, load_model, write_scores
     from twostream_ext.files import refuse_same_file
-    from twostream_ext.models import top1
-    from twostream_ext.report import format_classes
+    from twostream_ext.models import accuracy
+    from twostream_ext.report import format_accuracy, format_classes
 
     stores = [path for path in (options.flow, options.frames) if path is not None]
     # Scores may lie beside videos and lists, of which none ends like them.
@@ -56,7 +57,7 @@ def execute(options: argparse.Namespace) -> None:
         classes=data.classes,
     )
     print(format_classes(data.classes, scores.scores, scores.labels))
-    print(f"\ntop-1 of {len(scores.names)} videos: {100 * top1(scores.scores, scores.labels):.1f}")
+    print(f"\n{format_accuracy(accuracy(scores.scores, scores.labels), len(scores.names))}")
     print(f"scores: {options.out}")
 
 

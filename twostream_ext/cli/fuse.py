@@ -16,8 +16,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "fuse",
         help="fuse the scores of several nets by averaging and by an SVM",
-        description="Show top-1 of each of several score files of the same videos, of their average and, with --train, "
-        "of a linear SVM on them.",
+        description="Show top-1 and mean class accuracy of each of several score files of the same videos, of their "
+        "average, with --train of a linear SVM on them, and with --weights of their weighted mean.",
     )
     parser.add_argument("scores", type=Path, nargs="+", metavar="SCORES", help="a file of each net, of `evaluate`")
     parser.add_argument(
@@ -29,14 +29,17 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="of the same nets in the same order, on the training videos (evaluate --part train): the SVM learns from "
         "them",
     )
+    parser.add_argument(
+        "--weights", type=float, nargs="+", metavar="W", help="also fuse by these, one a file in the same order"
+    )
     return parser
 
 
 def execute(options: argparse.Namespace) -> None:
     from twostream_ext.engine import load_same_videos
     from twostream_ext.errors import SettingsError
-    from twostream_ext.models import fused_top1
-    from twostream_ext.report import format_top1
+    from twostream_ext.models import fused_accuracies
+    from twostream_ext.report import format_accuracies, useless_fusions
 
     for path in options.scores:
         if options.scores.count(path) > 1:
@@ -45,7 +48,8 @@ def execute(options: argparse.Namespace) -> None:
     svm = _fitted(options, test) if options.train else None
     streams = {str(path): scores.scores for path, scores in zip(options.scores, test, strict=True)}
     print(f"{test[0].scores.shape[1]} classes, {len(test[0].names)} videos")
-    print(format_top1(fused_top1(streams, test[0].labels, svm)))
+    rows = fused_accuracies(streams, test[0].labels, svm=svm, weights=options.weights)
+    print("\n".join([format_accuracies(rows), *useless_fusions(rows, {})]))
 
 
 def _fitted(options: argparse.Namespace, test: list[Scores]) -> SVMFusion:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from twostream_ext.extraction import extract
 from twostream_ext.files import atomic_write, check_directory, remove_leftovers
 from twostream_ext.flow import FlowStore, find_method
 from twostream_ext.media import FrameStore
-from twostream_ext.models import CNN_M_2048, StreamNet, SVMFusion, fused_top1
+from twostream_ext.models import CNN_M_2048, Accuracy, StreamNet, SVMFusion, fused_accuracies
 from twostream_ext.noted import check_noted
 from twostream_ext.settings_files import claim
 
@@ -290,9 +290,9 @@ def _summarise(
     recipe: Recipe,
 ) -> dict[str, Any]:
     svm = _fit(root / SVM_FILE, [scores[stream]["train"] for stream in STREAMS])
-    results = fused_top1({stream: scores[stream]["test"].scores for stream in STREAMS}, data.test.labels, svm)
+    tested = {stream: scores[stream]["test"].scores for stream in STREAMS}
     return {
-        "top1": {name: round(value, 4) for name, value in results.items()},
+        **describe_accuracies(fused_accuracies(tested, data.test.labels, svm=svm)),
         "videos": {"train": len(data.train.videos), "test": len(data.test.videos)},
         "classes": data.classes,
         "split": number,
@@ -300,6 +300,16 @@ def _summarise(
         "recipe": recipe.as_json(),
         "made_from": _summary_origin(root, data),
     }
+
+
+def describe_accuracies(results: Mapping[str, Accuracy]) -> dict[str, dict[str, Any]]:
+    """Plain values for `summary.json`: each measure of `Accuracy` by the names of the results, to four digits."""
+    measures: dict[str, dict[str, Any]] = {"top1": {}, "interval": {}, "mean_class": {}, "mean_class_interval": {}}
+    for name, result in results.items():
+        for measure, values in measures.items():
+            value = getattr(result, measure)
+            values[name] = round(value, 4) if isinstance(value, float) else [round(end, 4) for end in value]
+    return measures
 
 
 def _fit(path: Path, training: list[Scores]) -> SVMFusion:

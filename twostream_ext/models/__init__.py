@@ -4,7 +4,8 @@
 from twostream_ext.models.backbone_settings import BackboneSettings
 from twostream_ext.models.backbones import backbone_names, find_backbone, register_backbone
 from twostream_ext.models.cnn_m_2048 import CNN_M_2048, CNNM2048
-from twostream_ext.models.fusion import SVMFusion, fuse_average, fused_top1, top1
+from twostream_ext.models.fusion import FUSIONS, SVMFusion, fuse_average, fuse_weighted, fused_accuracies
+from twostream_ext.models.measures import Accuracy, accuracy, top1, wilson_interval
 from twostream_ext.models.multi_task import UCF101_LIKE_HMDB51, AddedClasses, add_classes
 from twostream_ext.models.pretrained import Pretrained, load_pretrained
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
@@ -25,10 +26,12 @@ __all__ = [
     "CNNM2048",
     "CNN_M_2048",
     "FLOW_INPUTS",
+    "FUSIONS",
     "RGB_MEAN",
     "RGB_STD",
     "SUBTRACTIONS",
     "UCF101_LIKE_HMDB51",
+    "Accuracy",
     "AddedClasses",
     "BackboneSettings",
     "NetSettings",
@@ -37,6 +40,7 @@ __all__ = [
     "SpatialNet",
     "StreamNet",
     "TemporalNet",
+    "accuracy",
     "add_classes",
     "backbone_names",
     "build_net",
@@ -45,8 +49,10 @@ __all__ = [
     "find_backbone",
     "freeze_backbone",
     "fuse_average",
-    "fused_top1",
+    "fuse_weighted",
+    "fused_accuracies",
     "load_pretrained",
     "register_backbone",
     "top1",
+    "wilson_interval",
 ]

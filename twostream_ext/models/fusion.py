@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +14,12 @@ import torch
 from torch import Tensor
 
 from twostream_ext.errors import CheckpointError, SettingsError
+from twostream_ext.models.measures import Accuracy, accuracy
 from twostream_ext.noted import check_noted
 from twostream_ext.tensor_files import read_tensors, take_tensor, write_tensors
+
+FUSIONS = ("average", "svm", "weighted")
+"""Ways to fuse, by the names that they have in results; the paper's two first."""
 
 _KIND = "twostream svm fusion 1"
 _ITERATIONS = 100_000  # of the solver; far above what it needs on softmax scores
@@ -26,15 +31,18 @@ def fuse_average(scores: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(scores)).mean(0)
 
 
-def top1(scores: Tensor, labels: Tensor) -> float:
-    """Fraction of videos whose highest score [N, C], or predicted class [N], is their label [N]."""
-    predicted = scores.argmax(1) if scores.ndim == 2 else scores
-    if predicted.shape != labels.shape or not len(labels):
-        raise SettingsError(
-            f"top1: scores {list(scores.shape)} and labels {list(labels.shape)} must be of the "
-            "same videos, at least one"
-        )
-    return (predicted == labels).double().mean().item()
+def fuse_weighted(scores: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Weighted mean of the softmax scores of several streams: [N, C] each -> [N, C].
+
+    weights: one a stream, 0 or more and not all 0; only what they are to each other counts.
+    """
+    _check_scores(scores)
+    if len(weights) != len(scores):
+        raise SettingsError(f"weights are {len(weights)}, expected one for each of {len(scores)} nets")
+    if not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
+        raise SettingsError(f"weights must be 0 or more and not all 0, got {' '.join(f'{each:g}' for each in weights)}")
+    shares = torch.tensor(weights, dtype=scores[0].dtype, device=scores[0].device) / sum(weights)
+    return torch.einsum("s,snc->nc", shares, torch.stack(list(scores)))
 
 
 class SVMFusion:
@@ -121,13 +129,21 @@ class SVMFusion:
         return fusion
 
 
-def fused_top1(streams: Mapping[str, Tensor], labels: Tensor, svm: SVMFusion | None = None) -> dict[str, float]:
-    """Top-1 of each stream by its name, of their "average" and, if a fitted machine is given, of the "svm"."""
+def fused_accuracies(
+    streams: Mapping[str, Tensor],
+    labels: Tensor,
+    *,
+    svm: SVMFusion | None = None,
+    weights: Sequence[float] | None = None,
+) -> dict[str, Accuracy]:
+    """Those of each stream by its name, of their "average", and of "svm" and "weighted" where these are given."""
     scores = list(streams.values())
     results = {**streams, "average": fuse_average(scores)}
     if svm is not None:
         results["svm"] = svm.predict(scores)
-    return {name: top1(result, labels) for name, result in results.items()}
+    if weights is not None:
+        results["weighted"] = fuse_weighted(scores, weights)
+    return {name: accuracy(result, labels) for name, result in results.items()}
 
 
 def _stacked(scores: Sequence[Tensor]) -> npt.NDArray[np.float64]:

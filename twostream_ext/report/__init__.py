@@ -3,18 +3,28 @@
 
 from twostream_ext.report.figures import draw_confusion, draw_examples, draw_recall
 from twostream_ext.report.page import REPORT_FILE, is_report_current, write_report
-from twostream_ext.report.table import format_classes, format_table, format_top1
+from twostream_ext.report.table import (
+    accuracy_in,
+    format_accuracies,
+    format_accuracy,
+    format_classes,
+    format_table,
+    useless_fusions,
+)
 from twostream_ext.report.video import write_annotated_video
 
 __all__ = [
     "REPORT_FILE",
+    "accuracy_in",
     "draw_confusion",
     "draw_examples",
     "draw_recall",
+    "format_accuracies",
+    "format_accuracy",
     "format_classes",
     "format_table",
-    "format_top1",
     "is_report_current",
+    "useless_fusions",
     "write_annotated_video",
     "write_report",
 ]

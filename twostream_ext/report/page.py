@@ -123,7 +123,9 @@ def _png(figure: Figure) -> bytes:
 
 def _page(summary: dict[str, Any], figures: dict[str, bytes], mark: str) -> str:
     rows = "".join(
-        f"<tr><td>{words}</td><td>{100 * summary['top1'][name]:.1f}</td></tr>" for name, words in ROWS.items()
+        f"<tr><td>{words}</td><td>{100 * summary['top1'][name]:.1f}</td></tr>"
+        for name, words in ROWS.items()
+        if name in summary["top1"]
     )
     pictures = {
         name: f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'

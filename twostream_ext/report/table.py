@@ -1,34 +1,81 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tables of top-1 accuracies."""
+"""Tables of accuracies."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+
+from twostream_ext.models import FUSIONS, Accuracy, wilson_interval
 
 ROWS = {
     "spatial": "spatial stream",
     "temporal": "temporal stream",
     "average": "two streams, average",
     "svm": "two streams, SVM",
+    "weighted": "two streams, weighted",
 }
 
 
 def format_table(summary: Mapping[str, Any]) -> str:
     """Format the accuracies of `summary.json` as the paper's table 4 does: one row a method, in percent."""
     videos = summary["videos"]
-    head = f"{len(summary['classes'])} classes, {videos['train']} training and {videos['test']} test videos"
-    return f"{head}\n{format_top1({words: summary['top1'][name] for name, words in ROWS.items()})}"
+    rows = {name: accuracy_in(summary, name) for name in ROWS if name in summary["top1"]}
+    lines = [
+        f"{len(summary['classes'])} classes, {videos['train']} training and {videos['test']} test videos",
+        format_accuracies({ROWS[name]: row for name, row in rows.items()}),
+        *useless_fusions(rows, ROWS),
+    ]
+    return "\n".join(lines)
 
 
-def format_top1(rows: Mapping[str, float]) -> str:
-    """One row a method, in percent."""
+def accuracy_in(summary: Mapping[str, Any], name: str) -> Accuracy:
+    """That of a stream or fusion in `summary.json`; of the summaries of 0.1.0, with NaN for what they do not tell."""
+    top1, count, nothing = summary["top1"][name], summary["videos"]["test"], (math.nan, math.nan)
+    if "interval" not in summary:
+        return Accuracy(top1, wilson_interval(round(top1 * count), count), math.nan, nothing)
+    low, high = summary["interval"][name]
+    class_low, class_high = summary["mean_class_interval"][name]
+    return Accuracy(top1, (low, high), summary["mean_class"][name], (class_low, class_high))
+
+
+def format_accuracies(rows: Mapping[str, Accuracy]) -> str:
+    """One row a method, in percent: both measures, each with its 95 % interval; `-` for what is NaN."""
     width = max(map(len, rows))
-    return "\n".join(
-        [f"{'':{width}}  top-1", *(f"{words:{width}}  {100 * value:5.1f}" for words, value in rows.items())]
-    )
+    lines = [f"{'':{width}}  top-1  95 % interval  mean class  95 % interval"]
+    for words, row in rows.items():
+        of_videos = f"{_percent(row.top1)}  {_interval(row.interval)}"
+        of_classes = f"{_percent(row.mean_class):>10}  {_interval(row.mean_class_interval)}"
+        lines.append(f"{words:{width}}  {of_videos}  {of_classes}")
+    return "\n".join(lines)
+
+
+def format_accuracy(found: Accuracy, videos: int) -> str:
+    """Both measures of so many videos in a line of words."""
+    parts = [
+        f"{words}: {_percent(share).strip()} (95 % interval {' '.join(_interval(ends).split())})"
+        for words, share, ends in (
+            (f"top-1 of {videos} videos", found.top1, found.interval),
+            ("mean class", found.mean_class, found.mean_class_interval),
+        )
+    ]
+    return ", ".join(parts)
+
+
+def useless_fusions(rows: Mapping[str, Accuracy], words: Mapping[str, str]) -> list[str]:
+    """A line that names the fusions that are not above the best of the streams, if there are any and several streams.
+
+    rows: of streams and of `FUSIONS`, by name. words: what to call them, where it is not their name.
+    """
+    streams = {name: row.top1 for name, row in rows.items() if name not in FUSIONS}
+    if len(streams) < 2:
+        return []
+    best = max(streams, key=lambda name: streams[name])
+    useless = [words.get(name, name) for name in FUSIONS if name in rows and rows[name].top1 <= streams[best]]
+    return [f"Not above the {words.get(best, best)} alone: {'; '.join(useless)}"] if useless else []
 
 
 def format_classes(classes: Sequence[str], scores: Tensor, labels: Tensor) -> str:
@@ -38,9 +85,20 @@ def format_classes(classes: Sequence[str], scores: Tensor, labels: Tensor) -> st
     """
     right = scores.argmax(1) == labels
     width = max(map(len, classes))
-    lines = [f"{'':{width}}  videos  top-1"]
+    lines = [f"{'':{width}}  videos  top-1  95 % interval"]
     for label, name in enumerate(classes):
         own = right[labels == label]
-        percent = f"{100 * own.double().mean().item():5.1f}" if len(own) else f"{'-':>5}"
-        lines.append(f"{name:{width}}  {len(own):6}  {percent}")
+        hits, count = int(own.sum()), len(own)
+        share, interval = (hits / count, wilson_interval(hits, count)) if count else (math.nan, (math.nan, math.nan))
+        lines.append(f"{name:{width}}  {count:6}  {_percent(share)}  {_interval(interval)}")
     return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{'-':>5}" if math.isnan(share) else f"{100 * share:5.1f}"
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    """As wide as its column's head."""
+    low, high = ends
+    return f"{'-':>13}" if math.isnan(low) else f"{100 * low:5.1f} - {100 * high:5.1f}"
