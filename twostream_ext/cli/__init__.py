@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import twostream_ext
-from twostream_ext.cli import cmake_dir, demo, evaluate, extract, fuse, info, predict, run, train
+from twostream_ext.cli import cmake_dir, demo, evaluate, extract, fuse, info, predict, reproduce, run, train
 from twostream_ext.errors import DamagedVideoWarning, SettingsError, StoppedError, TwoStreamError, describe
 
-_COMMANDS = (demo, run, extract, train, evaluate, fuse, predict, info, cmake_dir)
+_COMMANDS = (demo, run, reproduce, extract, train, evaluate, fuse, predict, info, cmake_dir)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,9 @@ from twostream_ext.devices import find_device
 from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model, start_from
 from twostream_ext.engine.evaluate import evaluate, video_scores
+from twostream_ext.engine.experiments import GENERATED_RECIPE, Source, Sources, generate_sources, reproduce
 from twostream_ext.engine.origin import videos_origin
+from twostream_ext.engine.paper_tables import TABLES, Row, Table, Training
 from twostream_ext.engine.pipeline import MODEL_FILE, RUN_FILE, SUMMARY_FILE, read_run, read_summary, run_pipeline
 from twostream_ext.engine.predict import Prediction, predict_video
 from twostream_ext.engine.recipes import RECIPES, Recipe, StreamRecipe, default_recipe, find_recipe, new_net
@@ -24,19 +26,26 @@ from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, summed_
 
 __all__ = [
     "CHECKPOINT_FILE",
+    "GENERATED_RECIPE",
     "MODEL_FILE",
     "RECIPES",
     "RUN_FILE",
     "STREAMS",
     "SUMMARY_FILE",
+    "TABLES",
     "DivergenceError",
     "Prediction",
     "Recipe",
+    "Row",
     "Scores",
+    "Source",
+    "Sources",
     "Stream",
     "StreamRecipe",
+    "Table",
     "TrainSettings",
     "TrainedNet",
+    "Training",
     "check_classes",
     "check_same_net",
     "default_recipe",
@@ -45,6 +54,7 @@ __all__ = [
     "find_device",
     "find_recipe",
     "find_stream",
+    "generate_sources",
     "load_model",
     "load_same_videos",
     "load_scores",
@@ -53,6 +63,7 @@ __all__ = [
     "read_run",
     "read_summary",
     "register_stream",
+    "reproduce",
     "run_pipeline",
     "save_model",
     "save_scores",

@@ -93,7 +93,7 @@ def run_pipeline(
     with _step("flow and frames", say):
         _extract(Path(videos), root, listed, recipe, torch.device(device))
     data = UCFLists(videos, lists, split=split, flow=root / "flow", frames=root / "frames")
-    _check_clips(data, recipe)
+    check_clips(data, recipe)
     scores: dict[str, dict[str, Scores]] = {}
     for stream in STREAMS:
         with _step(f"{stream} net, training", say):
@@ -171,7 +171,7 @@ def _check_nets(recipe: Recipe, classes: int) -> None:
         new_net(recipe, stream, classes, seed=0)
 
 
-def _check_clips(data: UCFLists, recipe: Recipe) -> None:
+def check_clips(data: UCFLists, recipe: Recipe) -> None:
     """Before hours of training: every video has enough frames for a stack, and is large enough for a window."""
     store = data.train.flow_store()
     for video in (*data.train.videos, *data.test.videos):

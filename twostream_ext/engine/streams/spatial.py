@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,14 @@ class SpatialStream(Stream[FrameClip, FrameBatch]):
     trained_as = "spatial"
 
     def new_net(
-        self, classes: int, *, length: int, bidirectional: bool, input: str, subtract: str, **common: Any
+        self,
+        classes: int | Mapping[str, int],
+        *,
+        length: int,
+        bidirectional: bool,
+        input: str,
+        subtract: str,
+        **common: Any,
     ) -> StreamNet:
         return SpatialNet(classes, **common)
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
@@ -43,7 +43,14 @@ class Stream(ABC, Generic[Clip, Batch]):
 
     @abstractmethod
     def new_net(
-        self, classes: int, *, length: int, bidirectional: bool, input: str, subtract: str, **common: Any
+        self,
+        classes: int | Mapping[str, int],
+        *,
+        length: int,
+        bidirectional: bool,
+        input: str,
+        subtract: str,
+        **common: Any,
     ) -> StreamNet:
         """A net with first weights from torch's random state, whose settings have the name of the stream.
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -23,7 +24,14 @@ class TemporalStream(Stream[FlowClip, FlowBatch]):
     trained_as = "temporal"
 
     def new_net(
-        self, classes: int, *, length: int, bidirectional: bool, input: str, subtract: str, **common: Any
+        self,
+        classes: int | Mapping[str, int],
+        *,
+        length: int,
+        bidirectional: bool,
+        input: str,
+        subtract: str,
+        **common: Any,
     ) -> StreamNet:
         return TemporalNet(
             classes, length=length, bidirectional=bidirectional, input=input, subtract=subtract, **common
