@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from twostream_ext.cli import main
 from twostream_ext.data import generate_videos
 from twostream_ext.engine import Source, Sources
 from twostream_ext.engine.experiments import interval_95
+from twostream_ext.errors import SettingsError
 from twostream_ext.report import format_experiment
 
 # The paper's tables, in percent, row by row as they are printed there.
@@ -95,6 +97,19 @@ def test_rows_have_the_settings_of_the_paper() -> None:
         assert [(net.last_layer, net.dropout, net.start == engine.paper_tables.IMAGES) for net in spatial] == [
             (True, 0.5, True)
         ]
+
+
+def test_a_budget_scales_iterations_and_weights() -> None:
+    paper = engine.RECIPES["paper"]
+    quarter = paper.scaled(0.25)
+    assert (quarter.width, [numbers.iterations for numbers in quarter.streams.values()]) == (0.5, [20_000, 20_000])
+    assert replace(quarter, width=1.0, streams=paper.streams) == paper  # and nothing else
+    assert paper.scaled(4).width == 1.0  # no net is wider than the paper's
+    assert engine.GENERATED_RECIPE.scaled(4).width == 0.25
+    assert paper.scaled(1e-9).numbers("temporal").iterations == 1
+    for wrong in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(SettingsError, match="budget must be above 0"):
+            paper.scaled(wrong)
 
 
 @pytest.fixture(scope="module")

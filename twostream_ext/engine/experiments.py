@@ -54,7 +54,7 @@ GENERATED_RECIPE = Recipe(
     length=10,
     streams={
         "spatial": StreamRecipe(600, 32, 1e-2, dropout=0.5),
-        "temporal": StreamRecipe(400, 32, 1e-2, dropout=0.5),
+        "temporal": StreamRecipe(600, 32, 1e-2, dropout=0.5),
     },
     frames=5,
     flow_method="dis",
