@@ -185,11 +185,19 @@ def test_what_was_broken_off_goes_on_and_trains_nothing_twice(
 
 
 def test_a_net_is_of_its_videos_and_numbers(tmp_path: Path, sources: Sources, trainings: list[str]) -> None:
-    """Other numbers, another seed or other lists are other nets, in the same directory."""
-    small = {"recipe": replace(TINY, width=0.03)}
-    for options in ({}, {"seeds": [1]}, small, {}):
+    """Other numbers, another seed or other videos are other nets in the same directory; numbers of a test are not."""
+    changes: list[dict[str, Any]] = [
+        {},
+        {"seeds": [1]},
+        {"recipe": replace(TINY, width=0.03)},
+        {"recipe": replace(TINY, frames=2)},
+        {"recipe": TINY.with_numbers("spatial", replace(TINY.numbers("spatial"), iterations=9))},
+        {},
+    ]
+    for options in changes:
         run("table2", tmp_path, Sources(sources.first), **options)
-    assert len(set(trainings)) == len(trainings) == 3
+    run("table2", tmp_path, Sources(sources.images))
+    assert len(set(trainings)) == len(trainings) == 4
 
 
 def test_rows_that_cannot_be_run_say_why(tmp_path: Path, sources: Sources) -> None:
