@@ -14,9 +14,12 @@ import pytest
 from sklearn.ensemble import ExtraTreesClassifier
 from test_mp4 import limited
 
-from twostream_ext.data.generated import APPEARANCES, CLASSES, MOTIONS, generate_videos, render_video
+from twostream_ext.data import GENERATED
+from twostream_ext.data.generated import generate_videos, render_video
+from twostream_ext.data.scenes import APPEARANCES, MOTIONS
 from twostream_ext.errors import SettingsError, VideoError
 
+CLASSES = GENERATED["two_streams"].classes
 SMALL = {"train_per_class": 2, "test_per_class": 1, "size": (48, 64), "frames": 12}
 
 
@@ -158,12 +161,38 @@ def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("train_per_class", 0), ("test_per_class", -1), ("frames", 1), ("size", (49, 64))],
+    [
+        ("train_per_class", 0),
+        ("test_per_class", -1),
+        ("splits", 0),
+        ("splits", 4),  # 3 x 8 videos of other splits would leave no training video
+        ("frames", 1),
+        ("size", (49, 64)),
+        ("scenes", "none"),
+    ],
 )
 def test_impossible_settings_are_refused(tmp_path: Path, name: str, value: object) -> None:
-    with pytest.raises(SettingsError, match=name):
+    with pytest.raises(
+        SettingsError, match="train_per_class" if value == 4 else name.replace("scenes", "generated set")
+    ):
         generate_videos(tmp_path / "set", **{name: value})  # type: ignore[arg-type]
     assert not (tmp_path / "set").exists()
+
+
+def test_splits_test_every_group_once_at_most(tmp_path: Path) -> None:
+    generate_videos(
+        tmp_path, train_per_class=5, test_per_class=2, splits=3, size=(32, 32), frames=2, scenes="few_looks"
+    )
+    videos = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*.mp4")}
+    assert len(videos) == 6 * 7  # 3 x 2 that are tested in turn, and one that always trains
+    tested: set[str] = set()
+    for split in (1, 2, 3):
+        train = {line.split()[0] for line in (tmp_path / f"trainlist0{split}.txt").read_text().splitlines()}
+        test = set((tmp_path / f"testlist0{split}.txt").read_text().splitlines())
+        assert (len(train), len(test)) == (6 * 5, 6 * 2)
+        assert train | test == videos
+        assert not test & tested
+        tested |= test
 
 
 # What a frame and what a flow tell: simple statistics and a forest, on videos nobody trained on.

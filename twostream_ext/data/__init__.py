@@ -9,6 +9,7 @@ from twostream_ext.data.generated import generate_videos
 from twostream_ext.data.hmdb import read_hmdb_lists
 from twostream_ext.data.inputs import FlowStacks, FrameRuns, InputBatch, Inputs
 from twostream_ext.data.sampling import BatchPlan, class_uniform_draws, equally_spaced, hold_out
+from twostream_ext.data.scenes import GENERATED, GeneratedSet, find_generated
 from twostream_ext.data.sources import (
     FOLDERS,
     FORMATS,
@@ -28,6 +29,7 @@ from twostream_ext.data.video_sets import ClipSource, VideoSet, join_video_sets
 __all__ = [
     "FOLDERS",
     "FORMATS",
+    "GENERATED",
     "BatchPlan",
     "ClipSource",
     "DataSet",
@@ -35,6 +37,7 @@ __all__ = [
     "FlowStacks",
     "Folders",
     "FrameRuns",
+    "GeneratedSet",
     "HMDBLists",
     "InputBatch",
     "Inputs",
@@ -49,6 +52,7 @@ __all__ = [
     "equally_spaced",
     "find_doubts",
     "find_format",
+    "find_generated",
     "generate_videos",
     "hold_out",
     "join_video_sets",

@@ -5,7 +5,9 @@ from twostream_ext.devices import find_device
 from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model, start_from
 from twostream_ext.engine.evaluate import evaluate, video_scores
+from twostream_ext.engine.experiments import GENERATED_RECIPE, Source, Sources, generate_sources, reproduce
 from twostream_ext.engine.origin import videos_origin
+from twostream_ext.engine.paper_tables import TABLES, Row, Table, Training
 from twostream_ext.engine.pipeline import (
     MODEL_FILE,
     RUN_FILE,
@@ -33,6 +35,7 @@ from twostream_ext.engine.training_log import LOG_FILE, TrainingCurves, read_tra
 
 __all__ = [
     "CHECKPOINT_FILE",
+    "GENERATED_RECIPE",
     "LOG_FILE",
     "MODEL_FILE",
     "RECIPES",
@@ -40,14 +43,20 @@ __all__ = [
     "STREAMS",
     "SUMMARY_FILE",
     "SVM_FILE",
+    "TABLES",
     "DivergenceError",
     "Prediction",
     "Recipe",
+    "Row",
     "Scores",
+    "Source",
+    "Sources",
     "Stream",
     "StreamRecipe",
+    "Table",
     "TrainSettings",
     "TrainedNet",
+    "Training",
     "TrainingCurves",
     "check_classes",
     "check_same_net",
@@ -57,6 +66,7 @@ __all__ = [
     "find_device",
     "find_recipe",
     "find_stream",
+    "generate_sources",
     "load_model",
     "load_same_videos",
     "load_scores",
@@ -66,6 +76,7 @@ __all__ = [
     "read_summary",
     "read_training_log",
     "register_stream",
+    "reproduce",
     "run_pipeline",
     "save_model",
     "save_scores",

@@ -151,7 +151,7 @@ def run_pipeline(
         if note not in notes:
             say(f"note: {note}")
             notes.append(note)
-    _check_clips(data, recipe)
+    check_clips(data, recipe)
     parts = _parts(data, recipe, seed)
     scores: dict[str, dict[str, Scores]] = {}
     for stream in STREAMS:
@@ -255,7 +255,7 @@ def _first_net(recipe: Recipe, stream: str, classes: int, seed: int) -> StreamNe
     return net
 
 
-def _check_clips(data: DataSet, recipe: Recipe) -> None:
+def check_clips(data: DataSet, recipe: Recipe) -> None:
     """Before hours of training: every video has enough frames for a stack, and is large enough for a window."""
     store = data.train.flow_store()
     for video in (*data.train.videos, *data.test.videos):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -88,6 +89,20 @@ class Recipe:
     def with_numbers(self, stream: str, numbers: StreamRecipe) -> Recipe:
         """The same recipe with other numbers for one stream."""
         return replace(self, streams={**self.streams, stream: numbers})
+
+    def scaled(self, budget: float) -> Recipe:
+        """This recipe with `budget` times the iterations, for nets of sqrt(budget) times the width: as many weights.
+
+        No net becomes wider than the paper's. SettingsError unless `budget` is above 0.
+        """
+        if not 0 < budget < math.inf:
+            raise SettingsError(f"budget must be above 0, got {budget}")
+        streams = {
+            name: replace(numbers, iterations=max(1, round(budget * numbers.iterations)))
+            for name, numbers in self.streams.items()
+        }
+        width = min(max(1.0, self.width), math.sqrt(budget) * self.width)
+        return replace(self, streams=streams, width=width)
 
     def as_json(self) -> dict[str, Any]:
         """As files of runs have it: plain values, the numbers of each stream under its name."""

@@ -12,6 +12,7 @@ from twostream_ext.models.pretrained import Pretrained, load_pretrained
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
 from twostream_ext.models.streams import (
     FLOW_INPUTS,
+    ONLY_DATASET,
     SUBTRACTIONS,
     NetSettings,
     SpatialNet,
@@ -29,6 +30,7 @@ __all__ = [
     "CNN_M_2048",
     "FLOW_INPUTS",
     "FUSIONS",
+    "ONLY_DATASET",
     "RGB_MEAN",
     "RGB_STD",
     "SUBTRACTIONS",

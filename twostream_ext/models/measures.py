@@ -50,14 +50,16 @@ def accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
     return Accuracy(hits / count, wilson_interval(hits, count), mean, ends)
 
 
-def wilson_interval(right: int, count: int) -> Interval:
+def wilson_interval(right: float, count: float) -> Interval:
     """Wilson's 95 % score interval of a fraction of which `right` of `count` were seen, within 0 .. 1.
+
+    The count may be the number of independent videos that would say as much as some that depend on each other.
 
     Unlike the mean with its standard errors it says something where none or all are right, or where there are few. The
     videos are taken for independent: those of one group (a film, a scene) are not, and then it is too narrow.
     """
     if not 0 <= right <= count or count < 1:
-        raise SettingsError(f"wilson_interval: {right} of {count} videos cannot be right")
+        raise SettingsError(f"wilson_interval: {right:g} of {count:g} videos cannot be right")
     share, spread = right / count, _QUANTILE**2 / count
     centre = share + spread / 2
     half = math.sqrt(share * (1 - share) * spread + spread**2 / 4)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a run found, as a table, figures and a page."""
 
+from twostream_ext.report.experiment import format_experiment
 from twostream_ext.report.page import REPORT_FILE, is_report_current, write_report
 from twostream_ext.report.table import (
     accuracy_in,
@@ -18,6 +19,7 @@ __all__ = [
     "format_accuracies",
     "format_accuracy",
     "format_classes",
+    "format_experiment",
     "format_table",
     "is_report_current",
     "useless_fusions",
