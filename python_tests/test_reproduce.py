@@ -99,6 +99,12 @@ def test_rows_have_the_settings_of_the_paper() -> None:
         ]
 
 
+def test_the_mean_class_accuracy_is_not_that_of_videos() -> None:
+    right = np.array([[True, True, True, False], [True, True, True, True]])
+    labels = np.array([0, 0, 0, 1])
+    assert engine.experiments._mean_class(right, labels) == pytest.approx((1 + 0.5) / 2)  # of videos: 7 of 8
+
+
 def test_a_budget_scales_iterations_and_weights() -> None:
     paper = engine.RECIPES["paper"]
     quarter = paper.scaled(0.25)
@@ -151,6 +157,7 @@ def test_a_table_is_made_and_its_nets_are_kept_for_the_next(
         assert row["top1"] == pytest.approx(np.mean(row["each"]), abs=1e-4)
         low, high = row["interval"]
         assert 0 <= low <= row["top1"] <= high <= 1
+        assert row["mean_class"] == row["top1"]  # there are as many test videos of each class
     assert len(set(trainings)) == len(trainings) == 2 * 5  # alone, on the large one, fine-tuned, added, multi-task
     trainings.clear()
     assert run("table2", tmp_path, sources, seeds=[0, 1]) == summary

@@ -129,8 +129,9 @@ def reproduce(
     """Run a table of the paper; return what `summary.json` in `out` holds.
 
     Each row is trained with each seed (and on each split, where the table is a mean of splits). Its `top1` is the mean,
-    its `interval` what `interval_95` says of it. A row that cannot be run is not in "rows" but in "not_run", with the
-    reason. Called again, with the same table or another, it trains only what is not there yet.
+    its `interval` what `interval_95` says of it, its `mean_class` the mean of the classes' accuracies. A row that
+    cannot be run is not in "rows" but in "not_run", with the reason. Called again, with the same table or another, it
+    trains only what is not there yet.
 
     name: of `TABLES`. recipe: the numbers of all trainings; what a row says itself (its input, its dropout, how it is
     fine-tuned) comes before. seeds: of first weights and all draws of training.
@@ -228,6 +229,9 @@ def _result(row: Row, table: Table, seeds: Sequence[int], work: _Work) -> dict[s
     splits = range(1, table.splits + 1)
     correct = [np.stack([_correct(work, row, split, seed) for seed in seeds]) for split in splits]
     each = np.mean([of_split.mean(1) for of_split in correct], axis=0)
+    mean_class = np.mean(
+        [_mean_class(answers, _labels(work, row, split)) for answers, split in zip(correct, splits, strict=True)]
+    )
     return {
         "setting": _setting(row, work.sources),
         "top1": round(float(each.mean()), 4),
@@ -235,7 +239,19 @@ def _result(row: Row, table: Table, seeds: Sequence[int], work: _Work) -> dict[s
         "seeds": len(seeds),
         "paper": row.paper,
         "each": [round(float(top1), 4) for top1 in each],
+        "mean_class": round(float(mean_class), 4),
     }
+
+
+def _labels(work: _Work, row: Row, split: int) -> npt.NDArray[np.int64]:
+    own = work.sources.own(row)
+    assert own is not None
+    return np.asarray(_open(work, own, split).test.labels.numpy())
+
+
+def _mean_class(correct: _Booleans, labels: npt.NDArray[np.int64]) -> float:
+    """The mean over classes of each one's accuracy: a class of few videos counts as much as one of many."""
+    return float(np.mean([correct[:, labels == label].mean() for label in np.unique(labels)]))
 
 
 def _setting(row: Row, sources: Sources) -> dict[str, Any]:
