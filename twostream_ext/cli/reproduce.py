@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twostream_ext.cli.options import add_out, add_run_options, positive_number
+from twostream_ext.cli.paths import ReadsFile, ReadsFolder, add_path
 
 if TYPE_CHECKING:
     from twostream_ext.engine import Recipe, Sources
@@ -26,23 +26,26 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--videos, on generated videos made for the table.",
     )
     parser.add_argument("table", choices=_TABLES)
-    parser.add_argument(
+    add_path(
+        parser,
         "--videos",
-        type=Path,
+        use=ReadsFolder(),
         action="append",
         default=[],
         help="directory of <class>/<video> files; given twice, the second data set helps the first (table 2, 3 and 4)",
     )
-    parser.add_argument(
+    add_path(
+        parser,
         "--lists",
-        type=Path,
+        use=ReadsFolder(),
         action="append",
         default=[],
         help="for each --videos, the directory of its classInd.txt, trainlist0N.txt and testlist0N.txt",
     )
-    parser.add_argument(
+    add_path(
+        parser,
         "--init",
-        type=Path,
+        use=ReadsFile(),
         metavar="FILE",
         help="the net that spatial nets are fine-tuned from, trained on ImageNet: as for train",
     )
