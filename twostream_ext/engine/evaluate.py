@@ -7,15 +7,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from twostream_ext import ops
 from twostream_ext.data import ClipSource, InputBatch, VideoSet, equally_spaced
 from twostream_ext.devices import processors
+from twostream_ext.engine.shared_windows import Region, shared_regions
 from twostream_ext.engine.streams import Stream, find_stream
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow import FlowClip
@@ -166,14 +168,54 @@ def _score(
     batch = batch.to(next(net.parameters()).device)
     step = _inputs_per_pass(net.settings, crops, batch.device)
     with _testing(net), torch.inference_mode():
-        softmax = []
+        # One video's inputs are of one size, so that its windows lie alike in all.
+        regions = _regions(net, stream, batch.sizes[0]) if crops == 10 else []
+        means = []
         for first in range(0, len(batch), step):
-            views = stream.views(batch.part(first, first + step), settings=net.settings, crops=crops)
-            softmax.append(net(views.flatten(0, 1), dataset).softmax(1))
-        scores = torch.cat(softmax).double()
-        each = scores.view(-1, crops, scores.shape[1]).mean(1).cpu()
+            part = batch.part(first, first + step)
+            means.append(_softmax(net, stream, part, regions, crops, dataset).double().mean(1))
+        each = torch.cat(means).cpu()
         mean: Tensor = (counts.double() @ each / counts.sum()).float()
     return mean.clone()  # not bound to inference mode
+
+
+def _softmax(
+    net: StreamNet,
+    stream: Stream[Any, Any],
+    batch: InputBatch,
+    regions: Sequence[Region],
+    crops: int,
+    dataset: str | None,
+) -> Tensor:
+    """Of each window of each input, float32 [N, crops, C]. regions: what holds the windows, or nothing."""
+    scores: Any
+    if not regions:
+        scores = net(stream.views(batch, settings=net.settings, crops=crops).flatten(0, 1), dataset)
+        return cast(Tensor, scores.softmax(1).view(len(batch), crops, -1))
+    scores = net.from_stem(_stem_maps(net, stream, batch, regions), dataset)
+    return cast(Tensor, scores.softmax(1).view(crops, len(batch), -1).transpose(0, 1))
+
+
+def _regions(net: StreamNet, stream: Stream[Any, Any], frame: tuple[int, int]) -> list[Region]:
+    """Larger windows that hold the ten of a frame of that size; none where the net or the stream cannot share them."""
+    stride, size = net.stem_stride, net.settings.input_size
+    if stride is None or not stream.cuts_alike:
+        return []
+    windows = ops.ten_crop_windows(torch.tensor([frame], device="cpu"), size)[0].tolist()
+    return shared_regions([(top, left, flip) for top, left, flip in windows], size, stride)
+
+
+def _stem_maps(net: StreamNet, stream: Stream[Any, Any], batch: InputBatch, regions: Sequence[Region]) -> Tensor:
+    """What the net's first layers give of the ten windows: of the first window of all inputs, of the second, ..."""
+    maps: dict[int, Tensor] = {}
+    for region in regions:
+        windows = torch.tensor([region.window] * len(batch), dtype=torch.int32, device=batch.device)
+        whole = net.stem(stream.cut(batch, windows, region.size, net.settings))
+        height = whole.shape[2] - max(place.row for place in region.places)
+        width = whole.shape[3] - max(place.column for place in region.places)
+        for number, row, column in region.places:
+            maps[number] = whole[:, :, row : row + height, column : column + width]
+    return torch.cat([maps[number] for number in sorted(maps)])
 
 
 def _inputs_per_pass(settings: NetSettings, crops: int, device: torch.device) -> int:
