@@ -14,8 +14,8 @@ import pytest
 
 from twostream_ext import engine
 from twostream_ext.cli import main
-from twostream_ext.data import generate_videos
-from twostream_ext.engine import Source, Sources
+from twostream_ext.data import DataSource, generate_videos
+from twostream_ext.engine import Sources
 from twostream_ext.engine.experiments import interval_95
 from twostream_ext.errors import SettingsError
 from twostream_ext.report import format_experiment
@@ -124,7 +124,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
     for name in ("few_mixed", "many_mixed", "many_looks"):
         folder = tmp_path_factory.mktemp(name)
         generate_videos(folder, scenes=name, train_per_class=2, test_per_class=1, splits=1, size=(64, 64), frames=17)
-        made.append(Source(name, folder, folder))
+        made.append(DataSource(folder, folder, name=name))
     return Sources(*made)
 
 
@@ -232,7 +232,7 @@ def test_a_mean_of_splits_is_of_each_splits_own_nets(tmp_path: Path, trainings: 
         generate_videos(
             folders[-1], scenes=name, train_per_class=3, test_per_class=1, splits=3, size=(64, 64), frames=11
         )
-    three = Sources(*(Source(folder.name, folder, folder) for folder in folders))
+    three = Sources(*(DataSource(folder, folder, name=folder.name) for folder in folders))
     summary = run("table4", tmp_path / "out", three)
     assert (len(summary["rows"]), summary["splits"]) == (8, 3)
     # One net on images; of each data set and split, its last layer for the frames and a multi-task net for the flow.
@@ -259,7 +259,9 @@ def test_the_interval_is_wilsons_and_widens_with_the_spread_of_seeds() -> None:
     ("options", "expected"),
     [
         (["table9"], "table9"),
-        (["table2", "--videos", "here"], "--videos is given 1 times and --lists 0 times"),
+        (["table2", "--lists", "here"], "which videos?"),
+        (["table2", "--data", "a.toml", "--data", "b.toml", "--data", "c.toml"], "--data is given 3 times"),
+        (["table2", "--data", "stored.toml"], "data set 'stored': flow, frames and whole are of no use here"),
         (["table1b", "--videos", "nowhere", "--lists", "nowhere"], "nowhere"),
         (["table1b", "--budget", "0"], "expected a number above 0"),
         (["table1b", "--seeds", "0"], "expected a whole number from 1"),
@@ -267,8 +269,16 @@ def test_the_interval_is_wilsons_and_widens_with_the_spread_of_seeds() -> None:
     ],
 )
 def test_wrong_input_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], expected: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    expected: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b", "c", "stored"):
+        flow = 'flow = "flow"' if name == "stored" else ""
+        Path(f"{name}.toml").write_text(f'videos = "nowhere"\n{flow}')
     try:
         code = main(["reproduce", *options, "--out", str(tmp_path / "out")])
     except SystemExit as stopped:  # argparse

@@ -37,7 +37,7 @@ def positive_number(text: str) -> int:
     return int(text)
 
 
-def add_lists(parser: argparse.ArgumentParser) -> None:
+def add_videos(parser: argparse.ArgumentParser) -> None:
     """Which videos, and what says which class they are of; `cli/data.py` reads these options."""
     add_path(
         parser,
@@ -52,7 +52,6 @@ def add_lists(parser: argparse.ArgumentParser) -> None:
         help="directory of lists as UCF-101's, HMDB-51's, TSN's or MMAction2's, told apart by their names (those "
         "beside the videos; if there are none, class folders are divided at random, and OUT/lists gets the lists)",
     )
-    parser.add_argument("--split", type=positive_number, help="which of the splits that the lists have (1)")
     add_path(
         parser,
         "--data",
@@ -62,6 +61,12 @@ def add_lists(parser: argparse.ArgumentParser) -> None:
         help="a file that says all this: videos, lists, format, split, flow, frames, leave_out, whole; options given "
         "beside it go before",
     )
+
+
+def add_lists(parser: argparse.ArgumentParser) -> None:
+    """`add_videos`, and what concerns a single split of them."""
+    add_videos(parser)
+    parser.add_argument("--split", type=positive_number, help="which of the splits that the lists have (1)")
     parser.add_argument(
         "--skip-missing", action="store_true", help="go on without listed videos that are not there, or not in a store"
     )

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twostream_ext.cli.options import add_out, add_run_options, positive_number
-from twostream_ext.cli.paths import ReadsFile, ReadsFolder, add_path
+from twostream_ext.cli.data import read_sources
+from twostream_ext.cli.options import add_out, add_run_options, add_videos, positive_number
+from twostream_ext.cli.paths import ReadsFile, add_path
 
 if TYPE_CHECKING:
     from twostream_ext.engine import Recipe, Sources
@@ -23,25 +25,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="a table of the paper, beside the paper's numbers",
         description="Train and test every row of a table of the paper, with several seeds, and show it beside the "
         "paper's numbers. Run again, with this table or another, it trains only what is not in OUT yet. Without "
-        "--videos, on generated videos made for the table.",
+        "--videos and --data, on generated videos made for the table. With several --data, the second data set helps "
+        "the first (table 2, 3 and 4).",
     )
+    parser.set_defaults(split=None, flow=None, frames=None)  # tables say the splits, and need both directions of flow
     parser.add_argument("table", choices=_TABLES)
-    add_path(
-        parser,
-        "--videos",
-        use=ReadsFolder(),
-        action="append",
-        default=[],
-        help="directory of <class>/<video> files; given twice, the second data set helps the first (table 2, 3 and 4)",
-    )
-    add_path(
-        parser,
-        "--lists",
-        use=ReadsFolder(),
-        action="append",
-        default=[],
-        help="for each --videos, the directory of its classInd.txt, trainlist0N.txt and testlist0N.txt",
-    )
+    add_videos(parser)
     add_path(
         parser,
         "--init",
@@ -74,7 +63,8 @@ def execute(options: argparse.Namespace) -> None:
     from twostream_ext.report import format_experiment
 
     device = find_device(options.device)
-    sources, recipe = _on_own_videos(options) if options.videos or options.lists else _on_generated_videos(options)
+    is_own = options.videos or options.lists or options.data
+    sources, recipe = _on_own_videos(options) if is_own else _on_generated_videos(options)
     summary = reproduce(
         options.table,
         options.out,
@@ -89,18 +79,18 @@ def execute(options: argparse.Namespace) -> None:
 
 
 def _on_own_videos(options: argparse.Namespace) -> tuple[Sources, Recipe]:
-    from twostream_ext.engine import Source, Sources, default_recipe, find_device, find_recipe
+    from twostream_ext.engine import Sources, default_recipe, find_device, find_recipe
     from twostream_ext.errors import SettingsError
 
-    if len(options.videos) != len(options.lists) or len(options.videos) > 2:
-        raise SettingsError(
-            f"--videos is given {len(options.videos)} times and --lists {len(options.lists)} times, expected both once "
-            "or both twice"
-        )
-    first, *others = zip(options.videos, options.lists, strict=True)
-    second = Source("second", *others[0]) if others else None
+    first, *others = read_sources(options)
+    if len(others) > 1:
+        raise SettingsError(f"--data is given {len(options.data)} times, expected once or twice")
+    for source in (first, *others):
+        if source.flow or source.frames or source.whole:
+            raise SettingsError(f"data set {source.name!r}: flow, frames and whole are of no use here; leave them out")
     recipe = default_recipe(find_device(options.device)) if options.recipe == "auto" else options.recipe
-    return Sources(Source("first", *first), second, options.init), find_recipe(recipe)
+    named = replace(first, name=first.name or "first")
+    return Sources(named, others[0] if others else None, options.init), find_recipe(recipe)
 
 
 def _on_generated_videos(options: argparse.Namespace) -> tuple[Sources, Recipe]:

@@ -5,7 +5,7 @@ from twostream_ext.devices import find_device
 from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model, start_from
 from twostream_ext.engine.evaluate import evaluate, video_scores
-from twostream_ext.engine.experiments import GENERATED_RECIPE, Source, Sources, generate_sources, reproduce
+from twostream_ext.engine.experiments import GENERATED_RECIPE, Sources, generate_sources, reproduce
 from twostream_ext.engine.origin import videos_origin
 from twostream_ext.engine.paper_tables import TABLES, Row, Table, Training
 from twostream_ext.engine.pipeline import (
@@ -49,7 +49,6 @@ __all__ = [
     "Recipe",
     "Row",
     "Scores",
-    "Source",
     "Sources",
     "Stream",
     "StreamRecipe",

@@ -21,7 +21,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from twostream_ext.data import UCFLists, VideoSet, find_generated, generate_videos, join_video_sets
+from twostream_ext.data import (
+    DataSet,
+    DataSource,
+    VideoSet,
+    find_doubts,
+    find_generated,
+    generate_videos,
+    join_video_sets,
+    open_data,
+)
 from twostream_ext.engine.checkpoint import load_model, save_model, start_from
 from twostream_ext.engine.origin import unlike, videos_origin
 from twostream_ext.engine.paper_tables import TABLES, Row, Table, Training
@@ -89,28 +98,20 @@ _GENERATED = {
 }
 
 
-class Source(NamedTuple):
-    """A data set: videos with lists in UCF-101's format."""
-
-    name: str  # of its folder among the results
-    videos: Path
-    lists: Path
-
-
 @dataclass(frozen=True)
 class Sources:
-    """What there is to train on."""
+    """What there is to train on; the names of the data sets are those of their folders among the results."""
 
-    first: Source
-    second: Source | None = None
-    images: Source | Path | None = None
+    first: DataSource
+    second: DataSource | None = None
+    images: DataSource | Path | None = None
     """What spatial nets are pre-trained on: a net in a file, or a data set whose frames are taken as single images."""
 
-    def own(self, row: Row) -> Source | None:
+    def own(self, row: Row) -> DataSource | None:
         """The data set that a row tests."""
         return self.first if row.own == "first" else self.second
 
-    def other(self, row: Row) -> Source | None:
+    def other(self, row: Row) -> DataSource | None:
         """The data set that helps."""
         return self.second if row.own == "first" else self.first
 
@@ -148,7 +149,7 @@ def reproduce(
         start_from(new_net(recipe, "spatial", 2, seed=0), sources.images)
     remove_leftovers(out)
     lacks = {row: lack for row in table.rows if (lack := _lack(row, sources))}
-    _prepare(work, table, [row for row in table.rows if row not in lacks])
+    _prepare(work, table, [row for row in table.rows if row not in lacks], say)
     rows = []
     for number, row in enumerate(table.rows, 1):
         say(f"{name}, row {number} of {len(table.rows)}: {row.text} ...")
@@ -197,7 +198,7 @@ def generate_sources(
             splits=each.splits,
             size=_FRAME_SIZE,
         )
-        made[role] = Source(each.scenes, folder, folder)
+        made[role] = DataSource(folder, folder, name=each.scenes)
     return Sources(made["first"], made.get("second"), made.get("images", images))
 
 
@@ -306,17 +307,18 @@ class _Data(NamedTuple):
     classes: dict[str, list[str]]  # of each softmax
 
 
-def _prepare(work: _Work, table: Table, rows: Sequence[Row]) -> None:
+def _prepare(work: _Work, table: Table, rows: Sequence[Row], say: Say) -> None:
     """Extract flow, both ways, and frames of the data sets that the rows need, and check that they will do."""
     longest = max((net.length for row in rows for net in row.nets if net.stream == "temporal"), default=0)
     for source, splits in _needed(work.sources, table, rows).items():
         folder = work.root / "data" / source.name
+        places = (("videos", source.videos), ("lists", source.lists))
         claim(
             folder / "source.json",
-            {name: str(Path(path).resolve()) for name, path in (("videos", source.videos), ("lists", source.lists))},
+            {name: None if path is None else str(path.resolve()) for name, path in places},
             CheckpointError,
         )
-        listed = [UCFLists(source.videos, source.lists, split=split) for split in splits]
+        listed = [open_data(replace(source, split=split)).data for split in splits]
         names = {video.path: None for each in listed for part in (each.train, each.test) for video in part.videos}
         extract(
             source.videos,
@@ -330,12 +332,15 @@ def _prepare(work: _Work, table: Table, rows: Sequence[Row]) -> None:
             frames_out=folder / "frames",
         )
         for split in splits:
-            check_clips(_open(work, source, split), replace(work.recipe, length=longest))
+            data = _open(work, source, split)
+            for doubt in find_doubts(source.lists or source.videos, data):
+                say(f"note: {source.name}, split {split}: {doubt}")
+            check_clips(data, replace(work.recipe, length=longest))
 
 
-def _needed(sources: Sources, table: Table, rows: Sequence[Row]) -> dict[Source, Sequence[int]]:
+def _needed(sources: Sources, table: Table, rows: Sequence[Row]) -> dict[DataSource, Sequence[int]]:
     """The data sets that rows need, each with the splits whose videos it is asked for."""
-    needed: dict[Source, Sequence[int]] = {}
+    needed: dict[DataSource, Sequence[int]] = {}
     for row in rows:
         trainings = _trainings(row)
         own, other, images = sources.own(row), sources.other(row), sources.images
@@ -343,17 +348,17 @@ def _needed(sources: Sources, table: Table, rows: Sequence[Row]) -> dict[Source,
             needed[own] = range(1, table.splits + 1)
         if other is not None and any(each.on in _BOTH for each in trainings):
             needed.setdefault(other, range(1, 2))
-        if isinstance(images, Source) and any(each.on == "images" for each in trainings):
+        if isinstance(images, DataSource) and any(each.on == "images" for each in trainings):
             needed.setdefault(images, range(1, 2))
     return needed
 
 
-def _open(work: _Work, source: Source, split: int) -> UCFLists:
+def _open(work: _Work, source: DataSource, split: int) -> DataSet:
     folder = work.root / "data" / source.name
-    return UCFLists(source.videos, source.lists, split=split, flow=folder / "flow", frames=folder / "frames")
+    return open_data(replace(source, split=split, flow=folder / "flow", frames=folder / "frames")).data
 
 
-def _all_videos(work: _Work, source: Source) -> tuple[VideoSet, list[str]]:
+def _all_videos(work: _Work, source: DataSource) -> tuple[VideoSet, list[str]]:
     """The whole data set, whose split does not matter: training and test videos; and its classes."""
     data = _open(work, source, 1)
     return data.train._replace(videos=[*data.train.videos, *data.test.videos]), data.classes
@@ -364,7 +369,7 @@ def _learnt(work: _Work, row: Row, training: Training, split: int) -> _Data:
     sources = work.sources
     own, other = sources.own(row), sources.other(row)
     if training.on == "images":
-        assert isinstance(sources.images, Source)
+        assert isinstance(sources.images, DataSource)
         videos, classes = _all_videos(work, sources.images)
         return _Data(videos, {ONLY_DATASET: classes})
     if training.on == "other":
@@ -380,7 +385,7 @@ def _learnt(work: _Work, row: Row, training: Training, split: int) -> _Data:
     return _joined(data, videos, classes, in_one_softmax=training.on == "added")
 
 
-def _joined(data: UCFLists, others: VideoSet, classes: list[str], *, in_one_softmax: bool) -> _Data:
+def _joined(data: DataSet, others: VideoSet, classes: list[str], *, in_one_softmax: bool) -> _Data:
     if not in_one_softmax:
         counts = {"own": len(data.classes), "other": len(classes)}
         return _Data(
