@@ -12,13 +12,14 @@ import pytest
 from twostream_ext.engine import save_model
 from twostream_ext.models import TemporalNet
 
-LIMIT = 0.060  # seconds of processor time beyond `import torch`: others on the machine do not count
+LIMIT = 0.05  # of the processor time that `import torch` takes, which a busy machine makes longer alike
 
 # One process imports torch; each of its forked children then imports the operators for the first time.
 SCRIPT = """
 import gc, os, time
 import torch
 
+print(time.process_time())
 gc.disable()  # it would make every child copy the parent's pages
 
 for _ in range(9):
@@ -46,9 +47,9 @@ def test_importing_the_operators_is_quick(tmp_path):
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT]
     done = _run(command, tmp_path)
     assert done.returncode == 0, done.stderr
-    seconds = [float(line) for line in done.stdout.split()]
+    of_torch, *seconds = (float(line) for line in done.stdout.split())
     assert len(seconds) == 9
-    assert min(seconds) < LIMIT
+    assert min(seconds) < LIMIT * of_torch
 
 
 READING = """
