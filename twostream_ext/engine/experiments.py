@@ -92,7 +92,7 @@ _TWO_SETS = {
 _GENERATED = {
     "table1a": {"first": _Generated("few_looks", 8, 16), "images": _IMAGES},
     "table1b": {"first": _Generated("shaken", 24, 16)},
-    "table2": {"first": _Generated("few_motions", 3, 20), "second": _Generated("many_motions", 36, 4)},
+    "table2": {"first": _Generated("few_motions", 2, 20), "second": _Generated("many_motions", 36, 4)},
     "table3": _TWO_SETS,
     "table4": _TWO_SETS,
 }
