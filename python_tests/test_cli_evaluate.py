@@ -13,7 +13,7 @@ import training_runs
 from twostream_ext.cli import main
 from twostream_ext.data import UCFLists
 from twostream_ext.engine import evaluate, load_model, load_scores, save_model, save_scores
-from twostream_ext.models import TemporalNet, wilson_interval
+from twostream_ext.models import TemporalNet, choose_weights, wilson_interval
 from twostream_ext.report import format_classes
 
 CLASSES = ["c0", "c1", "c2"]
@@ -177,6 +177,41 @@ def test_the_svm_learns_which_net_to_trust(tmp_path: Path, capsys: pytest.Captur
     found = accuracies(capsys)
     assert found[files["test"][0]] == found["average"] < 60
     assert found[files["test"][1]] == found["svm"] == 100
+
+
+def test_weights_and_cost_are_chosen_on_held_out_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first net is right on what it learnt by heart and guesses on all else, the second is often right."""
+    random = np.random.default_rng(1)
+    files: dict[str, list[str]] = {}
+    for part, known in (("train", 1.0), ("held_out", 0.33), ("test", 0.33)):
+        labels = random.integers(0, 3, 60)
+        files[part] = []
+        for net, share in (("first", known), ("second", 0.8)):
+            guessed = np.where(random.random(60) < share, labels, random.integers(0, 3, 60))
+            scores = np.eye(3)[guessed] * 0.4 + 0.2
+            names = [f"{part}{number}" for number in range(60)]
+            files[part].append(write(tmp_path / f"{net}_{part}", names, labels.tolist(), scores.tolist()))
+    both = ["--train", *files["train"], "--held-out", *files["held_out"]]
+    assert main(["fuse", *files["test"], *both]) == 0
+    shown = capsys.readouterr().out
+    held_out = [load_scores(path) for path in files["held_out"]]
+    first, second = choose_weights([each.scores for each in held_out], held_out[0].labels)
+    assert first < second
+    assert f"Chosen on 60 held-out videos: weights {first:g} {second:g} and C " in shown
+    names = [line.split()[0] for line in shown.splitlines()[2:]]
+    assert names[2:6] == ["average", "svm", "weighted", "svm_chosen"]
+    assert main(["fuse", *files["test"], "--held-out", *files["held_out"]]) == 0
+    assert "svm" not in capsys.readouterr().out
+    for more, message in (
+        (["--held-out", files["test"][0], files["test"][1]], f"'test0' is a video of {files['test'][0]} too"),
+        (
+            ["--train", *files["train"], "--held-out", *files["train"]],
+            f"'train0' is a video of {files['train'][0]} too",
+        ),
+        (["--held-out", files["train"][0]], "--held-out: 1 files, expected one for each of 2 nets"),
+    ):
+        assert main(["fuse", *files["test"], *more]) == 2
+        assert message in error_line(capsys)
 
 
 def test_what_cannot_be_fused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from twostream_ext.engine import (
 )
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.flow import FlowClip, FlowStore, write_flow_clip
-from twostream_ext.media.frames import FrameStore, write_frame_clip
+from twostream_ext.media.frames import FrameClip, FrameStore, write_frame_clip
 from twostream_ext.models import RGB_MEAN, RGB_STD, SpatialNet, StreamNet, TemporalNet, top1
 from twostream_ext.ops import FlowBatch
 
@@ -171,6 +172,82 @@ def test_bidirectional_stacks(flow_store: FlowStore, name: str, frames: int) -> 
         inputs += list(crops_of(stack, negate_x=True))
     expected = mean_softmax(net, inputs)
     np.testing.assert_allclose(video_scores(net, clip, frames=frames), expected, atol=2e-5)
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gets the number of inputs of each pass through a net."""
+    found: list[int] = []
+    inner = StreamNet._classify
+
+    def noting(net: StreamNet, hidden: torch.Tensor, dataset: str | None) -> torch.Tensor | dict[str, torch.Tensor]:
+        found.append(len(hidden))
+        return inner(net, hidden, dataset)
+
+    monkeypatch.setattr(StreamNet, "_classify", noting)
+    return found
+
+
+def one_by_one(net: StreamNet, clip: FlowClip | FrameClip, frames: int) -> torch.Tensor:
+    """The scores by whole passes through the net, a window each."""
+    stream = find_stream(net.settings.stream)
+    inputs = stream.inputs(net.settings)
+    places = spaced(frames, inputs.count(clip))
+    views = stream.views(inputs.read([clip] * frames, places, 1), settings=net.settings, crops=10).flatten(0, 1)
+    with torch.no_grad():
+        return torch.cat([net.eval()(view[None]).softmax(1) for view in views]).double().mean(0).float()
+
+
+def test_first_layers_are_shared_by_the_windows_where_that_changes_nothing(
+    flow_store: FlowStore, frame_store: FrameStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those of a net with a mean image, nor of a stream of which it is not known."""
+    image = spatial_net()
+    image.backbone.mean_image = 0.5 * torch.randn(3, SIDE, SIDE)
+    shared: list[int] = []
+    inner = StreamNet.from_stem
+    monkeypatch.setattr(StreamNet, "from_stem", lambda *given: (shared.append(1), inner(*given))[1])
+    trajectories = temporal_net(input="trajectory", subtract="none")
+    for net, clip, shares in (
+        (temporal_net(), flow_store["Run/v_a"], True),
+        (trajectories, flow_store["Run/v_a"], True),
+        (spatial_net(), frame_store["Run/v_a"], True),
+        (image, frame_store["Run/v_a"], False),
+    ):
+        shared.clear()
+        expected = one_by_one(net, clip, 2)
+        torch.testing.assert_close(video_scores(net, clip, frames=2), expected, rtol=0, atol=1e-5)
+        assert bool(shared) == shares
+    monkeypatch.setattr(type(find_stream("temporal")), "cuts_alike", False)
+    shared.clear()
+    net = temporal_net()
+    found = video_scores(net, flow_store["Run/v_a"], frames=2)
+    torch.testing.assert_close(found, one_by_one(net, flow_store["Run/v_a"], 2), rtol=0, atol=1e-5)
+    assert not shared
+
+
+def test_a_place_that_is_taken_several_times_is_scored_once(flow_store: FlowStore, passes: list[int]) -> None:
+    """25 inputs of a video with 5 places, and of one with a single place.
+
+    That places which come more often count more is in `test_forward_stacks`, where 7 of 5 are taken.
+    """
+    net = temporal_net()
+    for name, places in (("Run/v_a", 5), ("Run/v_b", 1)):
+        passes.clear()
+        found = video_scores(net, flow_store[name], frames=25)
+        assert sum(passes) == 10 * places
+    torch.testing.assert_close(found, video_scores(net, flow_store["Run/v_b"], frames=1), rtol=0, atol=1e-6)
+
+
+def test_a_pass_on_the_cpu_takes_memory_that_is_used_again(flow_store: FlowStore, passes: list[int]) -> None:
+    """Less than 24 MiB of inputs, or as on a GPU where not even the windows of one input fit."""
+    net = temporal_net()
+    for size, expected in ((SIDE, 60), (170, 20), (400, 60)):
+        settings = replace(net.settings, input_size=size)
+        assert 10 * evaluate.__globals__["_inputs_per_pass"](settings, 10, torch.device("cpu")) == expected
+        assert 10 * evaluate.__globals__["_inputs_per_pass"](settings, 10, torch.device("cuda")) == 60
+    video_scores(net, flow_store["Walk/v_c"], frames=25)
+    assert passes == [60, 60, 60, 60, 10]
 
 
 def test_frames(frame_store: FrameStore) -> None:

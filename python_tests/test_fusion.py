@@ -14,7 +14,16 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from twostream_ext.errors import CheckpointError, SettingsError
-from twostream_ext.models import SVMFusion, accuracy, fuse_average, fuse_weighted, top1, wilson_interval
+from twostream_ext.models import (
+    SVMFusion,
+    accuracy,
+    choose_cost,
+    choose_weights,
+    fuse_average,
+    fuse_weighted,
+    top1,
+    wilson_interval,
+)
 
 
 def two_streams(seed: int, videos: int = 120, side: int = 3, noise: float = 1.0) -> tuple[list[Tensor], Tensor]:
@@ -61,6 +70,36 @@ def test_weights_count_as_they_are_to_each_other(weights: list[float]) -> None:
 def test_weights_that_cannot_be(weights: list[float], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         fuse_weighted(two_streams(0)[0], weights)
+
+
+def test_weights_are_chosen_that_tell_most_videos_right() -> None:
+    """Tried one by one in NumPy; of as good ones the likeliest."""
+    (first, second), labels = two_streams(0, noise=2.0)
+    scores = [first.roll(1, 0), second]  # one stream speaks of the video before
+    tried = []
+    for step in range(21):
+        fused = np.average([s.numpy().astype(np.float64) for s in scores], axis=0, weights=[step, 20 - step])
+        likelihood = np.log(fused[np.arange(len(labels)), labels]).mean()
+        tried.append(((fused.argmax(1) == labels.numpy()).mean(), likelihood, step / 20))
+    weights = choose_weights(scores, labels)
+    assert weights[0] == pytest.approx(max(tried)[2])
+    assert sum(weights) == pytest.approx(1)
+    assert choose_weights(scores[::-1], labels) == weights[::-1]
+    assert len(choose_weights([*scores, first], labels)) == 3
+    assert top1(fuse_weighted(scores, weights), labels) > top1(fuse_average(scores), labels)
+
+
+def test_the_cost_is_chosen_by_videos_that_the_machine_did_not_learn_from() -> None:
+    train, train_labels = two_streams(1, 60, noise=2.0)
+    held_out, labels = two_streams(2, 60, noise=2.0)
+    right = {}
+    for cost in (0.01, 0.1, 1.0, 10.0, 100.0):
+        judge = LinearSVC(multi_class="crammer_singer", C=cost, random_state=0, max_iter=100_000)
+        judge.fit(features_reference(train), train_labels.numpy())
+        right[cost] = (judge.predict(features_reference(held_out)) == labels.numpy()).mean()
+    assert len(set(right.values())) > 1
+    best = [cost for cost in right if right[cost] == max(right.values())]
+    assert choose_cost(train, train_labels, held_out, labels) == min(best, key=lambda cost: max(cost, 1 / cost))
 
 
 @pytest.mark.parametrize("cost", [0.1, 1.0, 10.0])

@@ -17,10 +17,12 @@ import cv2
 import pytest
 import torch
 
-from twostream_ext import data, engine, media, report
+from twostream_ext import data, engine, media, models, report
 from twostream_ext.cli import main
+from twostream_ext.engine.origin import video_digest
 from twostream_ext.errors import CheckpointError, SettingsError, VideoError
 from twostream_ext.flow import METHODS
+from twostream_ext.tensor_files import read_description
 
 DEMO = engine.RECIPES["demo"]
 TINY = replace(
@@ -98,11 +100,18 @@ def test_a_run_that_was_begun_before_some_settings_were_noted_goes_on(clips, fin
         run(clips, tmp_path, replace(TINY, subtract="none"))
 
 
-def test_nets_that_cannot_be_end_a_run_before_it_begins(clips, tmp_path, capsys):
+def test_nets_that_cannot_be_end_a_run_before_it_begins(clips, finished, tmp_path, capsys):
     out = tmp_path / "out"
     sources = ["--videos", str(clips), "--lists", str(clips), "--out", str(out)]
     assert main(["run", *sources, "--recipe", "small", "--backbone", "no such net"]) == 2
     assert "backbone 'no such net' is not registered" in capsys.readouterr().err
+    init = finished / "temporal" / "model.safetensors"
+    assert main(["run", *sources, "--recipe", "small", "--init", str(init)]) == 2
+    assert f"{init}: copy_backbone: source and target must have the same stream" in capsys.readouterr().err
+    assert main(["run", *sources, "--last-layer"]) == 2
+    assert "--last-layer needs --init FILE" in capsys.readouterr().err
+    assert main(["run", *sources, "--recipe", "small", "--hold-out", "1.5"]) == 2
+    assert "hold_out is 1.5, expected between 0 and 1" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -128,16 +137,54 @@ def test_killed_runs_go_on_and_end_alike(clips, finished, tmp_path):
         assert torch.equal(engine.load_scores(tmp_path / "scores" / f"{name}.safetensors").scores, expected)
 
 
-def test_inputs_of_another_kind_go_all_the_way(clips, tmp_path):
-    """Flow of both directions is made for them, and a prediction prepares them as the training did."""
-    streams = {name: replace(numbers, iterations=2) for name, numbers in TINY.streams.items()}
+def test_inputs_and_beginnings_of_another_kind_go_all_the_way(clips, finished, tmp_path):
+    """Flow of both directions is made, a prediction prepares it as the training did; a last layer is trained alone."""
     kind = {"input": "trajectory", "bidirectional": True, "subtract": "none", "length": 4}
-    run(clips, tmp_path, replace(TINY, **kind, streams=streams))
+    init = finished / "spatial" / "model.safetensors"
+    streams = {
+        "spatial": TINY.streams["spatial"].fine_tuned(init, last_layer=True),
+        "temporal": replace(TINY.streams["temporal"], iterations=2),
+    }
+    summary = run(clips, tmp_path, replace(TINY, **kind, streams=streams, hold_out=0.5))
+    spatial, first = (engine.load_model(file).net for file in (tmp_path / "spatial" / "model.safetensors", init))
+    same = {name: torch.equal(weight, first.get_parameter(name)) for name, weight in spatial.named_parameters()}
+    assert {name for name in same if not same[name]} == {"fc8.default.weight", "fc8.default.bias"}
+    noted = json.loads((tmp_path / "run.json").read_text())["spatial"]
+    assert (noted["init"], noted["last_layer"], noted["iterations"], noted["dropout"]) == (str(init), True, 3, 0.5)
+    checkpoint = read_description(tmp_path / "spatial" / "checkpoint.safetensors", "twostream checkpoint 1")
+    assert checkpoint["settings"]["schedule"] == "fine_tune"
     trained = engine.load_model(tmp_path / "temporal" / "model.safetensors").net
     assert {name: getattr(trained.settings, name) for name in kind} == kind
     scores = engine.load_scores(tmp_path / "scores" / "temporal_test.safetensors")
     prediction = engine.predict_video(clips / f"{scores.names[0]}.mp4", tmp_path)
     torch.testing.assert_close(prediction.scores["temporal"], scores.scores[0], rtol=1e-5, atol=1e-6)
+
+    check_what_was_held_out(tmp_path, summary)
+
+
+def check_what_was_held_out(out, summary):
+    """Half of each class: no net was trained on it, and weights and C were chosen by it."""
+    assert summary["videos"] == {"train": 16, "held_out": 16, "test": 16}
+    scores = {
+        part: [engine.load_scores(out / "scores" / f"{stream}_{part}.safetensors") for stream in engine.STREAMS]
+        for part in summary["videos"]
+    }
+    seen, unseen, test = (scores[part] for part in ("train", "held_out", "test"))
+    assert sorted(unseen[0].labels.tolist()) == sorted(seen[0].labels.tolist()) == list(range(16))
+    assert not set(seen[0].names) & set(unseen[0].names)
+    videos = [data.Video("", name, label) for name, label in zip(seen[0].names, seen[0].labels.tolist(), strict=True)]
+    for stream in engine.STREAMS:
+        description = read_description(out / stream / "model.safetensors", "twostream model 1")
+        assert description["made_from"]["videos"] == video_digest(videos)
+    weights = models.choose_weights([each.scores for each in unseen], unseen[0].labels)
+    assert tuple(summary["fusion"]["weights"].values()) == weights
+    fused = sum(weight * each.scores for weight, each in zip(weights, test, strict=True))
+    right = (fused.argmax(1) == test[0].labels).double().mean().item()
+    assert summary["top1"]["weighted"] == pytest.approx(right, abs=1e-4)
+    assert list(summary["top1"]) == ["spatial", "temporal", "average", "svm", "weighted", "svm_chosen"]
+    table = report.format_table(summary)
+    assert "16 training videos that no net trained on: weights spatial" in table
+    report.write_report(out)
 
 
 def test_the_demo_leaves_other_runs_alone(finished, capsys):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twostream_ext.data import BatchPlan, class_uniform_draws, equally_spaced
+from twostream_ext.data import BatchPlan, Video, class_uniform_draws, equally_spaced, hold_out
 from twostream_ext.errors import SettingsError
 
 LABELS = [4] * 50 + [0] * 3 + [2] + [0] * 2 + [7] * 10  # of 4 classes, unsorted
@@ -104,3 +104,48 @@ def test_equal_spacing_of_the_paper() -> None:
         equally_spaced(0, 5)
     with pytest.raises(ValueError, match="3 of 0"):
         equally_spaced(3, 0)
+
+
+# ---- videos held out -----------------------------------------------------------------------------------------------
+
+
+def grouped() -> list[Video]:
+    """Class 0 in 8 groups of 5 videos, class 1 in 3 groups of 2, class 2 without groups, class 3 of one group."""
+    names = [f"a/v_a_g{group:02}_c{clip}" for group in range(8) for clip in range(5)]
+    names += [f"b/v_b_g{group:02}_c{clip}" for group in range(3) for clip in range(2)]
+    names += [f"c/{number}" for number in range(10)] + [f"d/v_d_g01_c{clip}" for clip in range(4)]
+    return [Video(f"{name}.avi", name, "abcd".index(name[0])) for name in names]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whole_groups_of_each_class_are_held_out(seed: int) -> None:
+    videos = grouped()
+    kept, held = hold_out(videos, 0.25, seed)
+    assert sorted([*kept, *held]) == sorted(videos)
+    assert [each for each in videos if each in held] == held
+    assert [each for each in videos if each in kept] == kept
+    groups = [{each.name.rsplit("_", 1)[0] for each in part} for part in (kept, held)]
+    assert not groups[0] & groups[1]
+    counts = [sum(each.label == label for each in held) for label in range(4)]
+    assert counts[0] == 10
+    assert counts[1] == 2
+    assert counts[2] in (2, 3)
+    assert counts[3] == 0
+    assert hold_out(videos, 0.25, seed) == (kept, held)
+
+
+def test_another_seed_holds_out_others() -> None:
+    assert len({tuple(hold_out(grouped(), 0.25, seed)[1]) for seed in range(10)}) > 5
+
+
+@pytest.mark.parametrize(
+    ("videos", "share", "message"),
+    [
+        (grouped(), 0.0, "hold_out is 0.0, expected between 0 and 1"),
+        (grouped(), float("nan"), "hold_out is nan, expected between 0 and 1"),
+        (grouped()[-4:], 0.5, "hold_out is 0.5: of the 4 training videos none can be held out"),
+    ],
+)
+def test_what_cannot_be_held_out(videos: list[Video], share: float, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        hold_out(videos, share, 0)

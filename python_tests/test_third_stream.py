@@ -44,9 +44,9 @@ class DifferenceStream(Stream[FrameClip, FrameBatch]):
     def inputs(self, settings: NetSettings) -> FrameRuns:
         return FrameRuns(settings.length + 1)
 
-    def cut(self, batch: FrameBatch, windows: Tensor, settings: NetSettings) -> Tensor:
+    def cut(self, batch: FrameBatch, windows: Tensor, size: int | tuple[int, int], settings: NetSettings) -> Tensor:
         each = windows.repeat_interleave(batch.length, 0)
-        frames = ops.crop_frames(batch.frames, each, settings.input_size, mean=(0, 0, 0), std=(32, 32, 32))
+        frames = ops.crop_frames(batch.frames, each, size, mean=(0, 0, 0), std=(32, 32, 32))
         differences = frames.unflatten(0, (-1, batch.length)).diff(dim=1)  # [N, L, (K,) 3, size, size]
         return differences.movedim(1, -4).flatten(-4, -3)
 
@@ -90,7 +90,7 @@ def test_an_input_is_what_the_stream_says(folder: Path) -> None:
     assert inputs.count(clip) == 9 - LENGTH
     batch = inputs.read([clip, clip], [0, 4], threads=1)
     windows = torch.tensor([[1, 2, 0], [3, 9, 1]], dtype=torch.int32)
-    cut = stream.cut(batch, windows, settings)
+    cut = stream.cut(batch, windows, SIDE, settings)
     assert cut.shape == (2, 3 * LENGTH, SIDE, SIDE)
     frames = [clip.read(at)[3 : 3 + SIDE, 9 : 9 + SIDE][:, ::-1].astype(np.float64) for at in range(4, 8)]
     expected = [(after - before).transpose(2, 0, 1) / 32 for before, after in pairwise(frames)]

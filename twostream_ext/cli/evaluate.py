@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from twostream_ext.cli.options import add_device, add_lists, add_stores, positive_number
 
 if TYPE_CHECKING:
+    import torch
+
     from twostream_ext.data import UCFLists
     from twostream_ext.engine import TrainedNet
 
@@ -20,7 +22,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="score the videos of a split with a trained net",
         description="Score videos as the paper does, by the mean softmax over 25 frames x 10 crops of each, write the "
         "scores to a file for `twostream fuse`, and show the accuracy of each class, of all videos and over the "
-        "classes.",
+        "classes. Broken off, the same command goes on from SCORES.part. Under `torchrun --nproc-per-node N -m "
+        "twostream_ext evaluate ...`, N processes share the videos.",
     )
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="a model.safetensors")
     add_lists(parser)
@@ -34,8 +37,16 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> None:
+    from twostream_ext.engine import distributed, find_device
+
+    device = distributed.local_device(find_device(options.device))
+    with distributed.process_group(device):
+        _evaluate(options, device)
+
+
+def _evaluate(options: argparse.Namespace, device: torch.device) -> None:
     from twostream_ext.data import UCFLists
-    from twostream_ext.engine import find_device, load_model, write_scores
+    from twostream_ext.engine import distributed, load_model, write_scores
     from twostream_ext.files import refuse_same_file
     from twostream_ext.models import accuracy
     from twostream_ext.report import format_accuracy, format_classes
@@ -44,7 +55,6 @@ def execute(options: argparse.Namespace) -> None:
     # Scores may lie beside videos and lists, of which none ends like them.
     sources = [] if options.out.suffix == ".safetensors" else [options.videos, options.lists]
     refuse_same_file(options.out, options.model, *stores, *sources)
-    device = find_device(options.device)
     data = UCFLists(options.videos, options.lists, split=options.split, flow=options.flow, frames=options.frames)
     trained = load_model(options.model, device)
     scores = write_scores(
@@ -56,6 +66,8 @@ def execute(options: argparse.Namespace) -> None:
         dataset=_find_dataset(options, trained, data),
         classes=data.classes,
     )
+    if distributed.rank() > 0:
+        return
     print(format_classes(data.classes, scores.scores, scores.labels))
     print(f"\n{format_accuracy(accuracy(scores.scores, scores.labels), len(scores.names))}")
     print(f"scores: {options.out}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twostream_ext.devices import processors
+from twostream_ext.errors import SettingsError
 
 if TYPE_CHECKING:
     from twostream_ext.engine import Recipe
@@ -81,6 +82,24 @@ def with_flow_input(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     """The recipe with what `add_flow_input` was given in place of its own."""
     given = {name: getattr(options, name) for name in ("input", "length", "bidirectional", "subtract")}
     return replace(recipe, **{name: value for name, value in given.items() if value})
+
+
+def add_init(parser: argparse.ArgumentParser, what: str, remark: str = "") -> None:
+    """What a net starts from; checked by `check_init`. what: of which net; remark: on the released files."""
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help=f"start {what}from all layers but the last of this net: a model.safetensors of ours, "
+        f"imagenet-vgg-m-2048.mat or VGG_CNN_M_2048.caffemodel (these two need --recipe paper{remark})",
+    )
+    parser.add_argument("--last-layer", action="store_true", help="train the last layer alone; needs --init")
+
+
+def check_init(options: argparse.Namespace) -> None:
+    """SettingsError for `--last-layer` without `--init`."""
+    if options.last_layer and options.init is None:
+        raise SettingsError("--last-layer needs --init FILE: the layers below it must come from a trained net")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

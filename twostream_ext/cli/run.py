@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from twostream_ext.cli.options import (
     add_backbone,
     add_flow_input,
+    add_init,
     add_lists,
     add_out,
     add_run_options,
+    check_init,
     with_flow_input,
 )
 
@@ -40,7 +42,15 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "auto: paper on a GPU, small without (auto)",
     )
     add_backbone(parser)
+    add_init(parser, "the spatial net ")
     add_flow_input(parser)
+    parser.add_argument(
+        "--hold-out",
+        type=float,
+        metavar="SHARE",
+        help="keep this share of the training videos (0.2, say) from the nets, and choose weights and the SVM's C on "
+        "them (none)",
+    )
     add_run_options(parser)
     return parser
 
@@ -48,12 +58,18 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def execute(options: argparse.Namespace) -> None:
     from twostream_ext.engine import default_recipe, find_device, find_recipe
 
+    check_init(options)
     name = options.recipe
     if name == "auto":
         name = default_recipe(find_device(options.device))
         print(f"recipe: {name}")
     recipe = find_recipe(name)
     recipe = with_flow_input(replace(recipe, backbone=options.backbone or recipe.backbone), options)
+    if options.hold_out is not None:
+        recipe = replace(recipe, hold_out=options.hold_out)
+    if options.init is not None:
+        numbers = recipe.numbers("spatial").fine_tuned(options.init, last_layer=options.last_layer)
+        recipe = recipe.with_numbers("spatial", numbers)
     run_and_report(options, options.videos, options.lists, recipe, options.split)
 
 

@@ -6,16 +6,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twostream_ext.cli.options import (
     add_backbone,
     add_flow_input,
+    add_init,
     add_lists,
     add_out,
     add_run_options,
     add_stores,
+    check_init,
     positive_number,
     with_flow_input,
 )
@@ -45,15 +46,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     add_lists(parser)
     add_stores(parser)
     add_out(parser)
-    parser.add_argument(
-        "--init",
-        type=Path,
-        metavar="FILE",
-        help="start from all layers but the last of this net: a model.safetensors of ours, imagenet-vgg-m-2048.mat or "
-        "VGG_CNN_M_2048.caffemodel (these two need --recipe paper; a temporal net takes them averaged over RGB, which "
-        "is not of the paper)",
-    )
-    parser.add_argument("--last-layer", action="store_true", help="train the last layer alone; needs --init")
+    add_init(parser, "", "; a temporal net takes them averaged over RGB, which is not of the paper")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one")
     parser.add_argument("--recipe", choices=_RECIPES, default="auto", help="auto: paper on a GPU, small without (auto)")
     add_backbone(parser)
@@ -117,16 +110,15 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
     checkpoint = options.out / CHECKPOINT_FILE
     if checkpoint.exists() and not options.resume:
         raise SettingsError(f"{options.out}: holds a training run; give --resume to go on with it, or another --out")
-    if options.last_layer and options.init is None:
-        raise SettingsError("--last-layer needs --init FILE: the layers below it must come from a trained net")
+    check_init(options)
     if options.init is not None:
         refuse_same_file(options.out / MODEL_FILE, options.init)
     recipe = _recipe(options, device)
     settings = recipe.numbers(options.stream).settings(
-        schedule=options.schedule or ("scratch" if options.init is None else "fine_tune"),
         amp=options.amp,
         seed=options.seed,
         checkpoint_every=options.checkpoint_every,
+        **({"schedule": options.schedule} if options.schedule else {}),
     )
     data = UCFLists(options.videos, options.lists, split=options.split, flow=options.flow, frames=options.frames)
     net = new_net(recipe, options.stream, len(data.classes), seed=options.seed)
@@ -163,7 +155,7 @@ def _recipe(options: argparse.Namespace, device: torch.device) -> Recipe:
     recipe = find_recipe(default_recipe(device) if options.recipe == "auto" else options.recipe)
     numbers = recipe.numbers(options.stream)
     if options.init is not None:
-        numbers = numbers.fine_tuned(last_layer=options.last_layer)
+        numbers = numbers.fine_tuned(options.init, last_layer=options.last_layer)
     given = {name: getattr(options, name) for name in ("iterations", "batch_size", "learning_rate", "dropout")}
     numbers = replace(numbers, **{name: value for name, value in given.items() if value is not None})
     recipe = recipe.with_numbers(options.stream, numbers)

@@ -6,7 +6,7 @@ from twostream_ext.data.batches import read_batches
 from twostream_ext.data.generated import generate_videos
 from twostream_ext.data.inputs import FlowStacks, FrameRuns, InputBatch, Inputs
 from twostream_ext.data.lists import Split, Video, read_ucf_lists
-from twostream_ext.data.sampling import BatchPlan, class_uniform_draws, equally_spaced
+from twostream_ext.data.sampling import BatchPlan, class_uniform_draws, equally_spaced, hold_out
 from twostream_ext.data.scenes import GENERATED, GeneratedSet, find_generated
 from twostream_ext.data.video_sets import ClipSource, UCFLists, VideoSet, join_video_sets
 
@@ -27,6 +27,7 @@ __all__ = [
     "equally_spaced",
     "find_generated",
     "generate_videos",
+    "hold_out",
     "join_video_sets",
     "read_batches",
     "read_ucf_lists",

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from twostream_ext.data.lists import Video
 from twostream_ext.errors import SettingsError
+
+_GROUP = re.compile(r"_g\d+_")
+_HELD_OUT = 1  # keeps its random numbers apart from others of the same seed
 
 
 class Piece(NamedTuple):
@@ -69,6 +74,34 @@ def class_uniform_draws(labels: Sequence[int], seed: int, iteration: int, batch_
     videos = ordered[first[chosen] + random.integers(count[chosen])]
     positions = random.random(batch_size)
     return list(zip(videos.tolist(), positions.tolist(), strict=True))
+
+
+def hold_out(videos: Sequence[Video], share: float, seed: int) -> tuple[list[Video], list[Video]]:
+    """Videos in two parts, each in their order: those to train on, and about `share` of each class beside them.
+
+    Videos of a class whose names have the same `_g01_`, UCF-101's mark of one scene, stay together, and no class is
+    held out as a whole. SettingsError if nothing can be held out.
+    """
+    if not 0 < share < 1:
+        raise SettingsError(f"hold_out is {share}, expected between 0 and 1")
+    groups: dict[int, dict[str, list[int]]] = {}
+    for index, video in enumerate(videos):
+        mark = _GROUP.search(video.name)
+        group = mark[0] if mark else video.name
+        groups.setdefault(video.label, {}).setdefault(group, []).append(index)
+    held: set[int] = set()
+    for label, members in sorted(groups.items()):
+        wanted = share * sum(map(len, members.values()))
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, label, _HELD_OUT])))
+        order = random.permutation(sorted(members)).tolist()
+        for group in order[1:]:  # the first is always trained on
+            if len(members[group]) / 2 <= wanted:  # with it, the part is nearer to what is wanted
+                held.update(members[group])
+                wanted -= len(members[group])
+    if not held:
+        raise SettingsError(f"hold_out is {share}: of the {len(videos)} training videos none can be held out")
+    kept = [video for index, video in enumerate(videos) if index not in held]
+    return kept, [videos[index] for index in sorted(held)]
 
 
 def equally_spaced(count: int, positions: int) -> npt.NDArray[np.int64]:

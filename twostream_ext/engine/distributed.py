@@ -48,6 +48,15 @@ def process_group(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def gather(value: Any) -> list[Any]:
+    """What each process gives, in the order of their numbers; all must ask."""
+    if ranks() == 1:
+        return [value]
+    gathered: list[Any] = [None] * ranks()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
 def total(values: Tensor) -> Tensor:
     """The sum over all processes."""
     if ranks() > 1:
@@ -66,10 +75,7 @@ def in_any(flag: bool) -> bool:
 
 def check_same(facts: Mapping[str, Any]) -> None:
     """SettingsError, in every process, that names a fact in which two of them differ; all must ask."""
-    if ranks() == 1:
-        return
-    gathered: list[Any] = [None] * ranks()
-    dist.all_gather_object(gathered, dict(facts))
+    gathered = gather(dict(facts))
     for number, theirs in enumerate(gathered):
         for name, value in gathered[0].items():
             if theirs[name] != value:

@@ -13,27 +13,34 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from twostream_ext.data import UCFLists, VideoSet
-from twostream_ext.engine.checkpoint import TrainedNet, load_model, model_digest, model_origin, save_model
+from twostream_ext.data import UCFLists, VideoSet, hold_out
+from twostream_ext.engine.checkpoint import TrainedNet, load_model, model_digest, model_origin, save_model, start_from
 from twostream_ext.engine.origin import Origin, data_digest, tensor_digest, unlike, video_digest, videos_origin
 from twostream_ext.engine.recipes import Recipe, new_net
 from twostream_ext.engine.scores import Scores, load_scores, scores_origin, write_scores
 from twostream_ext.engine.streams import STREAMS
-from twostream_ext.engine.train import train
+from twostream_ext.engine.train import CHECKPOINT_FILE, train
 from twostream_ext.errors import CheckpointError, FlowStoreError, SettingsError
 from twostream_ext.extraction import extract
 from twostream_ext.files import atomic_write, check_directory, remove_leftovers
 from twostream_ext.flow import FlowStore, find_method
 from twostream_ext.media import FrameStore
-from twostream_ext.models import CNN_M_2048, Accuracy, StreamNet, SVMFusion, fused_accuracies
+from twostream_ext.models import (
+    CNN_M_2048,
+    Accuracy,
+    StreamNet,
+    SVMFusion,
+    choose_cost,
+    choose_weights,
+    freeze_backbone,
+    fused_accuracies,
+)
 from twostream_ext.noted import check_noted
 from twostream_ext.settings_files import claim
-
-PARTS = ("train", "test")
 
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
@@ -42,8 +49,10 @@ SVM_FILE = "fusion/svm.safetensors"
 
 Say = Callable[[str], None]
 
+_HELD_OUT = "held_out"
+
 # Settings of runs that earlier versions did not note, as they were then.
-_UNNOTED = {"backbone": CNN_M_2048, "bidirectional": False, "input": "stack", "subtract": "mean"}
+_UNNOTED = {"backbone": CNN_M_2048, "bidirectional": False, "input": "stack", "subtract": "mean", "hold_out": 0.0}
 
 
 def run_pipeline(
@@ -84,23 +93,25 @@ def run_pipeline(
     listed = UCFLists(videos, lists, split=split)
     if len(listed.classes) < 2:
         raise SettingsError(f"{lists}: a classifier needs at least 2 classes, got {listed.classes}")
+    _parts(listed, recipe, seed)  # fails if nothing can be held out
     if not (root / RUN_FILE).exists():
         _check_nets(recipe, len(listed.classes))
     _claim(root, videos, lists, split, seed, recipe)
     remove_leftovers(root)
-    if (root / SUMMARY_FILE).exists() and _is_current(root, listed):
+    if (root / SUMMARY_FILE).exists() and _is_current(root, listed, recipe, seed):
         return read_summary(root)
     with _step("flow and frames", say):
         _extract(Path(videos), root, listed, recipe, torch.device(device))
     data = UCFLists(videos, lists, split=split, flow=root / "flow", frames=root / "frames")
     check_clips(data, recipe)
+    parts = _parts(data, recipe, seed)
     scores: dict[str, dict[str, Scores]] = {}
     for stream in STREAMS:
         with _step(f"{stream} net, training", say):
-            net = _train(root, stream, data, recipe, seed, torch.device(device), workers)
+            net = _train(root, stream, parts["train"], data.classes, recipe, seed, torch.device(device), workers)
         with _step(f"{stream} net, scores of all videos", say):
-            scores[stream] = _score(root, stream, net, data, recipe)
-    summary = _summarise(root, data, scores, split, seed, recipe)
+            scores[stream] = _score(root, stream, net, parts, data.classes, recipe)
+    summary = _summarise(root, data, parts, scores, split, seed, recipe)
     with atomic_write(root / SUMMARY_FILE) as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return summary
@@ -168,7 +179,16 @@ def _extract(videos: Path, root: Path, listed: UCFLists, recipe: Recipe, device:
 def _check_nets(recipe: Recipe, classes: int) -> None:
     """Before hours of extraction: the nets can be made."""
     for stream in STREAMS:
-        new_net(recipe, stream, classes, seed=0)
+        _first_net(recipe, stream, classes, seed=0)
+
+
+def _first_net(recipe: Recipe, stream: str, classes: int, seed: int) -> StreamNet:
+    """The net with which a training begins."""
+    net = new_net(recipe, stream, classes, seed=seed)
+    init = recipe.numbers(stream).init
+    if init is not None:
+        start_from(net, init)
+    return net
 
 
 def check_clips(data: UCFLists, recipe: Recipe) -> None:
@@ -188,7 +208,7 @@ def check_clips(data: UCFLists, recipe: Recipe) -> None:
             )
 
 
-def _is_current(root: Path, listed: UCFLists) -> bool:
+def _is_current(root: Path, listed: UCFLists, recipe: Recipe, seed: int) -> bool:
     """Whether the summary that is there is of these lists, and of the stores and nets that there are."""
     summary = read_summary(root)
     noted = summary.get("made_from")
@@ -196,7 +216,7 @@ def _is_current(root: Path, listed: UCFLists) -> bool:
         return summary.get("classes") == listed.classes and all(
             _is_of(load_scores(_scores_file(root, stream, part)), videos)
             for stream in STREAMS
-            for part, videos in _parts(listed)
+            for part, videos in _parts(listed, recipe, seed).items()
         )
     try:
         return unlike(noted, _summary_origin(root, listed)) is None
@@ -222,8 +242,14 @@ def _summary_origin(root: Path, listed: UCFLists) -> dict[str, Any]:
     return origin
 
 
-def _parts(data: UCFLists) -> tuple[tuple[str, VideoSet], ...]:
-    return tuple(zip(PARTS, (data.train, data.test), strict=True))
+def _parts(data: UCFLists, recipe: Recipe, seed: int) -> dict[str, VideoSet]:
+    """Those to train on, those to test on, and between them those of the training list that are held out, if any."""
+    if not recipe.hold_out:
+        return {"train": data.train, "test": data.test}
+    kept, held_out = (
+        data.train._replace(videos=videos) for videos in hold_out(data.train.videos, recipe.hold_out, seed)
+    )
+    return {"train": kept, _HELD_OUT: held_out, "test": data.test}
 
 
 def _scores_file(root: Path, stream: str, part: str) -> Path:
@@ -236,18 +262,29 @@ def _is_of(scores: Scores, videos: VideoSet) -> bool:
 
 
 def _train(
-    root: Path, stream: str, data: UCFLists, recipe: Recipe, seed: int, device: torch.device, workers: int
+    root: Path,
+    stream: str,
+    videos: VideoSet,
+    classes: list[str],
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    workers: int,
 ) -> StreamNet:
     path = root / stream / MODEL_FILE
-    made_from = videos_origin(stream, data.train)
+    made_from = videos_origin(stream, videos)
     if not path.exists():
         numbers = recipe.numbers(stream)
         settings = numbers.settings(seed=seed, checkpoint_every=max(1, min(500, numbers.iterations // 10)))
-        net = new_net(recipe, stream, len(data.classes), seed=seed)
-        train(net, data.train, settings=settings, out_dir=root / stream, device=device, workers=workers)
-        save_model(path, net, data.classes, made_from=made_from)
+        # What goes on from a checkpoint needs no file to start from.
+        begin = new_net if (path.parent / CHECKPOINT_FILE).exists() else _first_net
+        net = begin(recipe, stream, len(classes), seed=seed)
+        if numbers.last_layer:
+            freeze_backbone(net)
+        train(net, videos, settings=settings, out_dir=root / stream, device=device, workers=workers)
+        save_model(path, net, classes, made_from=made_from)
     trained = load_model(path, device)
-    other = _trained_on_others(root, stream, trained, data, made_from)
+    other = _trained_on_others(root, stream, trained, videos, classes, made_from)
     if other is not None:
         raise SettingsError(
             f"{path}: was trained on {other} than there are now; put back what it was, use another directory, or "
@@ -256,27 +293,31 @@ def _train(
     return trained.net
 
 
-def _trained_on_others(root: Path, stream: str, trained: TrainedNet, data: UCFLists, made_from: Origin) -> str | None:
+def _trained_on_others(
+    root: Path, stream: str, trained: TrainedNet, videos: VideoSet, classes: list[str], made_from: Origin
+) -> str | None:
     """On what a net was trained that is not there now, in words; None if it fits."""
-    (classes,) = trained.classes.values()
+    (own,) = trained.classes.values()
     noted = model_origin(root / stream / MODEL_FILE)
-    if classes != data.classes:
+    if own != classes:
         return "other classes"
     scores = _scores_file(root, stream, "train")
-    if not noted and scores.exists() and not _is_of(load_scores(scores), data.train):
+    if not noted and scores.exists() and not _is_of(load_scores(scores), videos):
         return "other videos or another order of them"  # 0.1.0 noted them with the scores alone
     return unlike(noted, made_from)
 
 
-def _score(root: Path, stream: str, net: StreamNet, data: UCFLists, recipe: Recipe) -> dict[str, Scores]:
+def _score(
+    root: Path, stream: str, net: StreamNet, parts: Mapping[str, VideoSet], classes: list[str], recipe: Recipe
+) -> dict[str, Scores]:
     """Score the training videos too: the SVM learns from them."""
     scores = {}
-    for part, videos in _parts(data):
+    for part, videos in parts.items():
         path = _scores_file(root, stream, part)
         wanted = scores_origin(net, videos, frames=recipe.frames, crops=recipe.crops)
         kept = load_scores(path) if path.exists() else None
         if kept is None or not _is_of(kept, videos) or unlike(kept.made_from, wanted) is not None:
-            kept = write_scores(path, net, videos, frames=recipe.frames, crops=recipe.crops, classes=data.classes)
+            kept = write_scores(path, net, videos, frames=recipe.frames, crops=recipe.crops, classes=classes)
         scores[part] = kept
     return scores
 
@@ -284,6 +325,7 @@ def _score(root: Path, stream: str, net: StreamNet, data: UCFLists, recipe: Reci
 def _summarise(
     root: Path,
     data: UCFLists,
+    parts: Mapping[str, VideoSet],
     scores: dict[str, dict[str, Scores]],
     number: int,
     seed: int,
@@ -291,9 +333,12 @@ def _summarise(
 ) -> dict[str, Any]:
     svm = _fit(root / SVM_FILE, [scores[stream]["train"] for stream in STREAMS])
     tested = {stream: scores[stream]["test"].scores for stream in STREAMS}
+    chosen = _choose({part: [scores[stream][part] for stream in STREAMS] for part in parts})
+    given: dict[str, Any] = {"weights": chosen.weights, "svm_chosen": chosen.svm} if chosen else {}
     return {
-        **describe_accuracies(fused_accuracies(tested, data.test.labels, svm=svm)),
-        "videos": {"train": len(data.train.videos), "test": len(data.test.videos)},
+        **describe_accuracies(fused_accuracies(tested, data.test.labels, svm=svm, **given)),
+        **({"fusion": chosen.as_json()} if chosen else {}),
+        "videos": {part: len(videos.videos) for part, videos in parts.items()},
         "classes": data.classes,
         "split": number,
         "seed": seed,
@@ -310,6 +355,27 @@ def describe_accuracies(results: Mapping[str, Accuracy]) -> dict[str, dict[str, 
             value = getattr(result, measure)
             values[name] = round(value, 4) if isinstance(value, float) else [round(end, 4) for end in value]
     return measures
+
+
+class _Chosen(NamedTuple):
+    """What was chosen on the videos that were held out."""
+
+    weights: tuple[float, ...]
+    svm: SVMFusion
+
+    def as_json(self) -> dict[str, Any]:
+        """As the summary has it."""
+        return {"weights": dict(zip(STREAMS, self.weights, strict=True)), "C": self.svm.C}
+
+
+def _choose(parts: Mapping[str, list[Scores]]) -> _Chosen | None:
+    """Weights and a machine, from the scores of each stream on each part; None where nothing was held out."""
+    if _HELD_OUT not in parts:
+        return None
+    training, held_out = ([each.scores for each in parts[part]] for part in ("train", _HELD_OUT))
+    training_labels, labels = (parts[part][0].labels for part in ("train", _HELD_OUT))
+    cost = choose_cost(training, training_labels, held_out, labels)
+    return _Chosen(choose_weights(held_out, labels), SVMFusion(cost).fit(training, training_labels))
 
 
 def _fit(path: Path, training: list[Scores]) -> SVMFusion:

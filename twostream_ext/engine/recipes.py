@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,21 +26,36 @@ class StreamRecipe:
     batch_size: int
     learning_rate: float
     dropout: float
+    init: str | None = None  # file of the net that it starts from, see `start_from`; None: from scratch
+    last_layer: bool = False  # train that alone
 
-    def fine_tuned(self, *, last_layer: bool) -> StreamRecipe:
-        """These numbers for a net that starts from one trained before.
+    def fine_tuned(self, init: str | os.PathLike[str], *, last_layer: bool) -> StreamRecipe:
+        """These numbers for a net that starts from one trained before, which is in a file.
 
         A quarter of the iterations, as in section 5 of the paper (20,000 after 80,000); and where only the last layer
         is trained, dropout 0.5, as 0.9 loses 13 points there (table 1a).
         """
-        dropout = 0.5 if last_layer else self.dropout
-        return replace(self, iterations=max(1, self.iterations // 4), dropout=dropout)
+        return replace(
+            self,
+            iterations=max(1, self.iterations // 4),
+            dropout=0.5 if last_layer else self.dropout,
+            init=str(Path(init).resolve()),
+            last_layer=last_layer,
+        )
 
     def settings(self, **more: Any) -> TrainSettings:
-        """The settings of a training with these numbers; `more`: what `TrainSettings` takes besides."""
-        return TrainSettings(
-            iterations=self.iterations, batch_size=self.batch_size, learning_rate=self.learning_rate, **more
-        )
+        """The settings of a training with these numbers; `more`: others that it takes."""
+        own = {
+            "iterations": self.iterations,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "schedule": "scratch" if self.init is None else "fine_tune",
+        }
+        return TrainSettings(**{**own, **more})
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; without where it starts from where that is from scratch, as earlier versions noted it."""
+        return {name: value for name, value in asdict(self).items() if value is not None and value is not False}
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,7 @@ class Recipe:
     flow_method: str = "tvl1"
     jpeg_quality: int = 90
     backbone: str = CNN_M_2048  # of both nets; see `register_backbone`
+    hold_out: float = 0.0  # share of the training videos that no net trains on: fusion is chosen on them
 
     def numbers(self, stream: str) -> StreamRecipe:
         """Those of a stream by its name; of one that the recipe does not name, those of the one it is trained as.
@@ -89,8 +107,8 @@ class Recipe:
     def as_json(self) -> dict[str, Any]:
         """As files of runs have it: plain values, the numbers of each stream under its name."""
         plain = asdict(self)
-        streams: dict[str, Any] = plain.pop("streams")
-        return {**plain, **streams}
+        del plain["streams"]
+        return {**plain, **{name: numbers.as_json() for name, numbers in self.streams.items()}}
 
 
 RECIPES = {

@@ -4,20 +4,25 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, float32, int64
 
 from twostream_ext.data import VideoSet
-from twostream_ext.engine.evaluate import evaluate
-from twostream_ext.engine.origin import NOTHING, Origin, net_digest, videos_origin
+from twostream_ext.engine import distributed
+from twostream_ext.engine.evaluate import each_score
+from twostream_ext.engine.origin import NOTHING, Origin, net_digest, unlike, videos_origin
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.models import StreamNet
 from twostream_ext.noted import check_noted
 from twostream_ext.tensor_files import read_tensors, take_tensor, write_tensors
 
 _KIND = "twostream scores 1"
+_KEEP_EVERY = 20.0  # seconds
 
 
 class Scores(NamedTuple):
@@ -74,13 +79,47 @@ def write_scores(
     dataset: str | None = None,
     classes: Sequence[str] | None = None,
 ) -> Scores:
-    """Score all videos (see `evaluate`), and save it for fusion, with what it was made from. classes: their names."""
+    """Score all videos (see `evaluate`), and save it for fusion, with what it was made from. classes: their names.
+
+    Meanwhile what is scored is kept in `<path>.part`, from which the same call goes on if it is broken off. In a
+    process group (`torchrun`) all processes must call it: they share the videos, the first writes, all return the same.
+    """
     names = [video.name for video in videos.videos]
-    values = evaluate(net, videos, frames=frames, crops=crops, dataset=dataset)
     made_from = scores_origin(net, videos, frames=frames, crops=crops)
+    distributed.check_same(made_from)
+    part = Path(f"{path}.part")
+    values = _score_on(part, net, videos, {**made_from, "dataset": dataset}, frames, crops, dataset)
     scores = Scores(names, videos.labels, values, None if classes is None else list(classes), made_from)
-    save_scores(path, *scores)
+    if distributed.rank() == 0:
+        save_scores(path, *scores)
+        part.unlink(missing_ok=True)
     return scores
+
+
+def _score_on(
+    part: Path, net: StreamNet, videos: VideoSet, origin: Origin, frames: int, crops: int, dataset: str | None
+) -> Tensor:
+    """Scores [V, C] of all videos: those kept in a file, and the others, by turns in each process of the group."""
+    rank, ranks = distributed.rank(), distributed.ranks()
+    scores = list(distributed.gather(_kept(part, origin) if rank == 0 else None)[0])
+    share = slice(len(scores) + rank, None, ranks)
+    own = each_score(net, videos, frames=frames, crops=crops, dataset=dataset, progress=rank == 0, share=share)
+    kept_at = time.monotonic()
+    while len(scores) < len(videos.videos):
+        scores += [each for each in distributed.gather(next(own, None)) if each is not None]
+        if rank == 0 and time.monotonic() - kept_at > _KEEP_EVERY:
+            names = [video.name for video in videos.videos[: len(scores)]]
+            save_scores(part, names, videos.labels[: len(scores)], torch.stack(scores), made_from=origin)
+            kept_at = time.monotonic()
+    return torch.stack(scores)
+
+
+def _kept(part: Path, origin: Origin) -> Sequence[Tensor]:
+    """The scores of the first videos that a call before has kept of the same origin."""
+    if not part.exists():
+        return []
+    kept = load_scores(part)
+    return [] if unlike(kept.made_from, origin) is not None else list(kept.scores)
 
 
 def scores_origin(net: StreamNet, videos: VideoSet, *, frames: int, crops: int) -> dict[str, Any]:

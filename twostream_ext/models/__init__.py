@@ -3,6 +3,7 @@
 
 from twostream_ext.models.backbone_settings import BackboneSettings
 from twostream_ext.models.backbones import backbone_names, find_backbone, register_backbone
+from twostream_ext.models.chosen_fusion import choose_cost, choose_weights
 from twostream_ext.models.cnn_m_2048 import CNN_M_2048, CNNM2048
 from twostream_ext.models.fusion import FUSIONS, SVMFusion, fuse_average, fuse_weighted, fused_accuracies
 from twostream_ext.models.measures import Accuracy, accuracy, top1, wilson_interval
@@ -47,6 +48,8 @@ __all__ = [
     "backbone_names",
     "build_net",
     "build_unfilled_net",
+    "choose_cost",
+    "choose_weights",
     "copy_backbone",
     "find_backbone",
     "freeze_backbone",

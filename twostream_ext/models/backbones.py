@@ -51,6 +51,11 @@ def register_backbone(name: str, make: MakeBackbone) -> None:
     normalisation that they were trained on, leave flow as it is and make pretrained weights take it by averaging their
     first layer over RGB (cross-modality). Dropout that is to go on above a frozen backbone is an `nn.Dropout`.
 
+    It may offer its first layers by themselves, so that a test does not compute them for each of the ten windows of an
+    input, which share most of their pixels: `stem(x)`, of inputs of any size, which gives of a part of an input that
+    part of its maps (no padding, nothing that depends on the place); `stem_stride`, how many pixels a step in them is;
+    and `above_stem(maps)`, the other layers.
+
     A name registered again stands for the newer backbone, as when a notebook's cell is run twice. It hides the net of
     timm that has the same name, if there is one. SettingsError for the name of the paper's backbone.
     """

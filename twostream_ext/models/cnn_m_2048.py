@@ -18,6 +18,7 @@ from twostream_ext.models.response_norm import LocalResponseNorm
 CNN_M_2048 = "cnn_m_2048"
 """Name of the paper's backbone."""
 _POOL_WINDOW = 3
+_STEM_LAYERS = 3  # conv1, relu1, norm1
 
 
 class MapSides(NamedTuple):
@@ -118,9 +119,25 @@ class CNNM2048(nn.Sequential):
         self.register_buffer("mean_image", None)
         self.apply(_initialise)
 
+    @property
+    def stem_stride(self) -> int | None:
+        """Pixels that a step in the maps of `stem` is; None where these depend on where in the input a pixel is."""
+        return 2 if self.mean_image is None else None
+
+    def stem(self, x: Tensor) -> Tensor:
+        """The first layers, of an input of any size: of a part of it they give that part of their maps."""
+        for layer in list(self)[:_STEM_LAYERS]:
+            x = layer(x)
+        return x
+
+    def above_stem(self, maps: Tensor) -> Tensor:
+        """The other layers, of the maps that `stem` gives of an input."""
+        for layer in list(self)[_STEM_LAYERS:]:
+            maps = layer(maps)
+        return maps
+
     def forward(self, x: Tensor) -> Tensor:
-        hidden: Tensor = super().forward(x if self.mean_image is None else x - self.mean_image)  # type: ignore[no-untyped-call]
-        return hidden
+        return self.above_stem(self.stem(x if self.mean_image is None else x - self.mean_image))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # torch loads a buffer only where there is one, and misses it where the file has none.

@@ -18,7 +18,7 @@ from twostream_ext.models.measures import Accuracy, accuracy
 from twostream_ext.noted import check_noted
 from twostream_ext.tensor_files import read_tensors, take_tensor, write_tensors
 
-FUSIONS = ("average", "svm", "weighted")
+FUSIONS = ("average", "svm", "weighted", "svm_chosen")
 """Ways to fuse, by the names that they have in results; the paper's two first."""
 
 _KIND = "twostream svm fusion 1"
@@ -135,14 +135,17 @@ def fused_accuracies(
     *,
     svm: SVMFusion | None = None,
     weights: Sequence[float] | None = None,
+    svm_chosen: SVMFusion | None = None,
 ) -> dict[str, Accuracy]:
-    """Those of each stream by its name, of their "average", and of "svm" and "weighted" where these are given."""
+    """Those of each stream by its name, of their "average", and of the other `FUSIONS` that are given."""
     scores = list(streams.values())
     results = {**streams, "average": fuse_average(scores)}
     if svm is not None:
         results["svm"] = svm.predict(scores)
     if weights is not None:
         results["weighted"] = fuse_weighted(scores, weights)
+    if svm_chosen is not None:
+        results["svm_chosen"] = svm_chosen.predict(scores)
     return {name: accuracy(result, labels) for name, result in results.items()}
 
 

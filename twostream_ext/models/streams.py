@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,9 +76,24 @@ class StreamNet(nn.Module):
         dataset: whose classes. Left out, a net with one head gives the scores of that, and a net with several the
         scores of each by name.
         """
+        return self._classify(self.backbone(x), dataset)
+
+    @property
+    def stem_stride(self) -> int | None:
+        """Pixels that a step in the maps of the backbone's first layers is; None for one that does not offer `stem`."""
+        return getattr(self.backbone, "stem_stride", None)
+
+    def stem(self, x: Tensor) -> Tensor:
+        """The backbone's first layers, of inputs [N, channels, height, width] of any size: see `register_backbone`."""
+        return cast(Tensor, cast(Any, self.backbone).stem(x))
+
+    def from_stem(self, maps: Tensor, dataset: str | None = None) -> Tensor | dict[str, Tensor]:
+        """What `forward` gives, from the maps that `stem` gives of inputs of the net's size."""
+        return self._classify(cast(Any, self.backbone).above_stem(maps), dataset)
+
+    def _classify(self, hidden: Tensor, dataset: str | None) -> Tensor | dict[str, Tensor]:
         if dataset is not None and dataset not in self.fc8:
             raise SettingsError(f"dataset must be one of {', '.join(self.fc8)}, got {dataset!r}")
-        hidden = self.backbone(x)
         if dataset is None and len(self.fc8) > 1:
             return {name: head(hidden) for name, head in self.fc8.items()}
         scores: Tensor = self.fc8[dataset or next(iter(self.fc8))](hidden)

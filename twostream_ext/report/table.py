@@ -17,6 +17,7 @@ ROWS = {
     "average": "two streams, average",
     "svm": "two streams, SVM",
     "weighted": "two streams, weighted",
+    "svm_chosen": "two streams, SVM, C chosen",
 }
 
 
@@ -28,8 +29,18 @@ def format_table(summary: Mapping[str, Any]) -> str:
         f"{len(summary['classes'])} classes, {videos['train']} training and {videos['test']} test videos",
         format_accuracies({ROWS[name]: row for name, row in rows.items()}),
         *useless_fusions(rows, ROWS),
+        *_choices(summary),
     ]
     return "\n".join(lines)
+
+
+def _choices(summary: Mapping[str, Any]) -> list[str]:
+    """A line that tells what was chosen on held-out videos, if any were."""
+    if "fusion" not in summary:
+        return []
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in summary["fusion"]["weights"].items())
+    chosen = f"weights {weights} and C {summary['fusion']['C']:g}"
+    return [f"Chosen on {summary['videos']['held_out']} training videos that no net trained on: {chosen}"]
 
 
 def accuracy_in(summary: Mapping[str, Any], name: str) -> Accuracy:

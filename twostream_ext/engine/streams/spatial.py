@@ -12,7 +12,7 @@ from torch import Tensor
 
 from twostream_ext import ops
 from twostream_ext.data import FrameRuns
-from twostream_ext.engine.streams.stream import Stream
+from twostream_ext.engine.streams.stream import Size, Stream
 from twostream_ext.media import FrameBatch, FrameClip
 from twostream_ext.models import RGB_MEAN, RGB_STD, NetSettings, SpatialNet, StreamNet
 
@@ -36,6 +36,7 @@ class SpatialStream(Stream[FrameClip, FrameBatch]):
     name = "spatial"
     reads = "frames"
     trained_as = "spatial"
+    cuts_alike = True
 
     def new_net(
         self,
@@ -52,8 +53,8 @@ class SpatialStream(Stream[FrameClip, FrameBatch]):
     def inputs(self, settings: NetSettings) -> FrameRuns:
         return FrameRuns()
 
-    def cut(self, batch: FrameBatch, windows: Tensor, settings: NetSettings) -> Tensor:
-        return _crop(batch, windows, settings.input_size)
+    def cut(self, batch: FrameBatch, windows: Tensor, size: Size, settings: NetSettings) -> Tensor:
+        return _crop(batch, windows, size)
 
     def cut_for_training(
         self, batch: FrameBatch, windows: Tensor, settings: NetSettings, *, seed: int, offset: int
@@ -62,7 +63,7 @@ class SpatialStream(Stream[FrameClip, FrameBatch]):
         return _crop(batch, windows, settings.input_size, shift)
 
 
-def _crop(batch: FrameBatch, windows: Tensor, size: int, shift: Tensor | None = None) -> Tensor:
+def _crop(batch: FrameBatch, windows: Tensor, size: Size, shift: Tensor | None = None) -> Tensor:
     return ops.crop_frames(batch.frames, windows, size, mean=RGB_MEAN, std=RGB_STD, shift=shift, channels_last=True)
 
 

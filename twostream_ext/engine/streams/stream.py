@@ -20,6 +20,8 @@ from twostream_ext.models import NetSettings, StreamNet
 Clip = TypeVar("Clip", FlowClip, FrameClip)
 Batch = TypeVar("Batch", bound=InputBatch)
 
+Size = int | tuple[int, int]
+
 CROPS = (1, 10)
 """Windows of a frame in a test: the centre, or the four corners, the centre and their flips."""
 _CENTRE = 4  # of the ten
@@ -40,6 +42,9 @@ class Stream(ABC, Generic[Clip, Batch]):
     """The store that it reads."""
     trained_as: ClassVar[str]
     """Of which stream's numbers a recipe takes that has none for this one; the paper's two have their own in each."""
+
+    cuts_alike: ClassVar[bool] = False
+    """Whether `cut` gives of a larger window what it gives of each within it, side by side: tests are faster then."""
 
     @abstractmethod
     def new_net(
@@ -63,11 +68,12 @@ class Stream(ABC, Generic[Clip, Batch]):
         """What a net of these settings reads of a clip."""
 
     @abstractmethod
-    def cut(self, batch: Batch, windows: Tensor, settings: NetSettings) -> Tensor:
+    def cut(self, batch: Batch, windows: Tensor, size: Size, settings: NetSettings) -> Tensor:
         """Windows of the inputs of a batch as a net of these settings takes them, on the device of the batch.
 
-        windows: int32 [N, 3] or [N, K, 3] of (top, left, flip); their side is the net's `input_size`.
-        Returns float32 [N, channels, size, size] or [N, K, channels, size, size].
+        windows: int32 [N, 3] or [N, K, 3] of (top, left, flip). size: height and width of a window, in pixels, or one
+        number for both.
+        Returns float32 [N, channels, height, width] or [N, K, channels, height, width].
         """
 
     def cut_for_training(
@@ -77,7 +83,7 @@ class Stream(ABC, Generic[Clip, Batch]):
 
         What is drawn for sample n must depend on `seed` and offset + n alone.
         """
-        return self.cut(batch, windows, settings)
+        return self.cut(batch, windows, settings.input_size, settings)
 
     def training_input(
         self, item: tuple[Batch, Tensor], *, settings: NetSettings, seed: int, offset: int
@@ -104,7 +110,9 @@ class Stream(ABC, Generic[Clip, Batch]):
             raise SettingsError(f"crops must be {CROPS[0]} or {CROPS[1]}, got {crops}")
         size = settings.input_size
         windows = ops.ten_crop_windows(_sizes(batch, size), size)
-        return self.cut(batch, windows if crops == 10 else windows[:, _CENTRE : _CENTRE + 1].contiguous(), settings)
+        return self.cut(
+            batch, windows if crops == 10 else windows[:, _CENTRE : _CENTRE + 1].contiguous(), size, settings
+        )
 
     def store(self, videos: VideoSet) -> ClipSource[Clip]:
         """The store of a set that the stream reads; SettingsError if the set was made without one."""

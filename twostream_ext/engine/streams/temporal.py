@@ -10,7 +10,7 @@ from torch import Tensor
 
 from twostream_ext import ops
 from twostream_ext.data import FlowStacks
-from twostream_ext.engine.streams.stream import Stream
+from twostream_ext.engine.streams.stream import Size, Stream
 from twostream_ext.flow import FlowClip
 from twostream_ext.models import NetSettings, StreamNet, TemporalNet
 from twostream_ext.ops import FlowBatch
@@ -22,6 +22,7 @@ class TemporalStream(Stream[FlowClip, FlowBatch]):
     name = "temporal"
     reads = "flow"
     trained_as = "temporal"
+    cuts_alike = True
 
     def new_net(
         self,
@@ -40,8 +41,8 @@ class TemporalStream(Stream[FlowClip, FlowBatch]):
     def inputs(self, settings: NetSettings) -> FlowStacks:
         return FlowStacks(settings.length, settings.bidirectional)
 
-    def cut(self, batch: FlowBatch, windows: Tensor, settings: NetSettings) -> Tensor:
-        size, subtract_mean = settings.input_size, settings.subtract == "mean"
+    def cut(self, batch: FlowBatch, windows: Tensor, size: Size, settings: NetSettings) -> Tensor:
+        subtract_mean = settings.subtract == "mean"
         if settings.input == "stack":
             return ops.flow_stack(batch, windows, size, subtract_mean=subtract_mean, channels_last=True)
         return ops.trajectory_stack(
