@@ -406,7 +406,7 @@ def _net_file(work: _Work, row: Row, training: Training, split: int, seed: int) 
         return work.sources.images
     data = _learnt(work, row, training, split)
     start = None if training.start is None else _net_file(work, row, training.start, split, seed)
-    recipe = _recipe_of(work.recipe, training)
+    recipe = _recipe_of(work.recipe, training, start)
     made_from = videos_origin(training.stream, data.videos)
     facts = {
         "training": {**asdict(training), "start": None if start is None else _file_digest(start)},
@@ -430,7 +430,6 @@ def _net_file(work: _Work, row: Row, training: Training, split: int, seed: int) 
     numbers = recipe.numbers(training.stream)
     settings = numbers.settings(
         seed=seed,
-        schedule="scratch" if start is None else "fine_tune",
         checkpoint_every=max(1, min(500, numbers.iterations // 10)),
     )
     train(net, data.videos, settings=settings, out_dir=folder, device=work.device, workers=work.workers)
@@ -439,12 +438,11 @@ def _net_file(work: _Work, row: Row, training: Training, split: int, seed: int) 
     return path
 
 
-def _recipe_of(recipe: Recipe, training: Training) -> Recipe:
+def _recipe_of(recipe: Recipe, training: Training, start: Path | None) -> Recipe:
     """The recipe with what a row says itself in place of its own."""
     numbers = recipe.numbers(training.stream)
-    if training.start is not None:
-        # Of where it starts from, the key of the net has the content and not the place.
-        numbers = replace(numbers.fine_tuned("", last_layer=training.last_layer), init=None)
+    if start is not None:
+        numbers = numbers.fine_tuned(start, last_layer=training.last_layer)
     if training.dropout is not None:
         numbers = replace(numbers, dropout=training.dropout)
     return replace(
@@ -457,9 +455,13 @@ def _recipe_of(recipe: Recipe, training: Training) -> Recipe:
 
 
 def _deciding(recipe: Recipe, stream: str) -> dict[str, Any]:
-    """What of a recipe decides a net of one stream: neither the other stream's numbers nor those of the test."""
-    plain = replace(recipe, streams={stream: recipe.numbers(stream)}).as_json()
-    return {name: value for name, value in plain.items() if name not in ("frames", "crops")}
+    """What of a recipe decides a net of one stream: neither the other stream's numbers nor those of test and fusion.
+
+    The net that it starts from is noted by content, and not by where it lies.
+    """
+    numbers = replace(recipe.numbers(stream), init=None)
+    plain = replace(recipe, streams={stream: numbers}).as_json()
+    return {name: value for name, value in plain.items() if name not in ("frames", "crops", "hold_out")}
 
 
 def _file_digest(path: Path) -> str:
