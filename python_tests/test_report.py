@@ -317,6 +317,18 @@ def test_a_report_that_cannot_be_drawn_costs_no_result(
     assert not report.is_report_current(copy)
 
 
+def test_a_page_that_lacks_what_is_back_is_written_again(copy: Path) -> None:
+    """A fault of the disk, say, that a next run does not have."""
+    report.write_report(copy)
+    assert report.is_report_current(copy)
+    aside = (copy / "flow").rename(copy / "aside")
+    page = report.write_report(copy).read_text(encoding="utf-8")
+    assert not report.is_report_current(copy)
+    aside.rename(copy / "flow")
+    assert report.write_report(copy).read_text(encoding="utf-8") != page
+    assert report.is_report_current(copy)
+
+
 def test_the_command_writes_the_page_again(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(copy)]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -154,9 +154,6 @@ class Giant(nn.Sequential):
         super().__init__(*(nn.Linear(1 << 13, 1 << 13) for _ in range(640)))
 
 
-register_backbone("giant_of_a_stranger", Giant)
-
-
 def model_of(**changes: object) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         settings = asdict(SpatialNet(2, width=0.05, input_size=64).settings) | changes
@@ -237,6 +234,7 @@ def read_in_a_child(read: Callable[[Path], object], path: Path) -> str:
             torch.set_num_threads(1)
             used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, -1))
+            register_backbone("giant_of_a_stranger", Giant)
             try:
                 read(path)
                 told = "read"

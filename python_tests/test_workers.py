@@ -22,12 +22,13 @@ import pytest
 import torch
 import training_runs
 from soak import children
+from torch.utils.data import DataLoader
 
 from twostream_ext.cli import main
 from twostream_ext.data import FlowStacks, InputBatch, VideoSet, read_batches, readers
 from twostream_ext.engine import CHECKPOINT_FILE, RECIPES, train_batches
 from twostream_ext.engine.streams import TemporalStream
-from twostream_ext.errors import FlowStoreError, ReaderError, StoppedError
+from twostream_ext.errors import FlowStoreError, ReaderError, SettingsError, StoppedError
 from twostream_ext.models import TemporalNet
 
 METHODS = ["fork", "forkserver", "spawn"]
@@ -248,6 +249,7 @@ def test_a_wait_ends_with_the_reader(how: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_reader_that_is_killed_is_told_of_where_a_batch_is_wanted_and_nowhere_else() -> None:
+    list(DataLoader(range(2), num_workers=1))  # type: ignore[arg-type]  # from now on torch hears of children's ends
     items = readers.read_ahead(Faulty("waits"), range(100), 2)
     next(items)
     for reader in multiprocessing.active_children():
@@ -294,7 +296,27 @@ def test_a_program_with_a_reader_that_hangs_ends(tmp_path: Path, how: str) -> No
     assert is_gone(program.pid)
 
 
-def reads(videos: VideoSet, accumulate: int, start: int) -> Iterator[tuple[InputBatch, torch.Tensor]]:
+def test_a_training_that_fails_leaves_no_reader_while_its_error_is_kept(tmp_path: Path) -> None:
+    """The trace of an error keeps all that the training had."""
+    videos = training_runs.video_set(training_runs.make_store(tmp_path / "store"))
+
+    def fail(*_: object, **__: object) -> Any:
+        raise SettingsError("no such input")
+
+    with pytest.raises(SettingsError) as kept:
+        train_batches(
+            training_runs.new_net(),
+            partial(reads, videos, 1, workers=2),
+            prepare=fail,
+            settings=training_runs.SETTINGS,
+            out_dir=tmp_path / "out",
+            progress=False,
+        )
+    assert multiprocessing.active_children() == []
+    assert str(kept.value) == "no such input"
+
+
+def reads(videos: VideoSet, accumulate: int, start: int, workers: int = 0) -> Iterator[tuple[InputBatch, torch.Tensor]]:
     settings = training_runs.SETTINGS
     return read_batches(
         videos.flow_store(),
@@ -304,14 +326,14 @@ def reads(videos: VideoSet, accumulate: int, start: int) -> Iterator[tuple[Input
         iterations=settings.iterations,
         start_iteration=start,
         seed=settings.seed,
-        workers=0,
+        workers=workers,
         accumulate=accumulate,
     )
 
 
 def train_on(batches: Callable[[int], Iterator[Any]], out: Path, accumulate: int = 1) -> TemporalNet:
     net = training_runs.new_net()
-    prepare = partial(TemporalStream().training_input, size=training_runs.SIDE)
+    prepare = partial(TemporalStream().training_input, settings=net.settings)
     settings = training_runs.SETTINGS
     train_batches(net, batches, prepare=prepare, settings=settings, out_dir=out, accumulate=accumulate, progress=False)
     return net

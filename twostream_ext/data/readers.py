@@ -18,6 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data._utils.signal_handling import _remove_worker_pids  # type: ignore[attr-defined]
 
 from twostream_ext.errors import ReaderError, SettingsError, TwoStreamError, describe
 
@@ -144,6 +145,7 @@ class _Receiver:
         try:
             results = _start(loader)
             self._processes += results._workers  # type: ignore[attr-defined]  # there is no public list of them
+            _leave_alone(results)
             if self._is_closed:  # while they were started
                 _end(self._processes)
             while self._wanted.get() and not self._is_closed:
@@ -193,6 +195,16 @@ def _end(processes: list[BaseProcess]) -> None:
         if process.is_alive():
             process.kill()
             process.join(_GRACE)
+
+
+def _leave_alone(results: Any) -> None:
+    """Keep torch from looking after the processes of a loader's iterator.
+
+    It would raise that one was killed in the main thread, at whatever line that is, if the program has ever used a
+    loader there.
+    """
+    results._worker_pids_set = False
+    _remove_worker_pids(id(results))
 
 
 def _start(loader: DataLoader[Read | TwoStreamError]) -> Iterator[Read | TwoStreamError]:

@@ -7,8 +7,8 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from itertools import count
@@ -206,7 +206,8 @@ def train_batches(
             log.flush()
             save_checkpoint(checkpoint, net, optimizer, settings, done, made_from)
 
-    with torch.random.fork_rng(cuda_devices), log or nullcontext(), sigterm.noted():
+    # Closed here: a trace of an error would keep the iterator, and with it the processes that read.
+    with torch.random.fork_rng(cuda_devices), log or nullcontext(), closing(items), sigterm.noted():
         for done in range(start + 1, settings.iterations + 1):
             try:
                 losses.append(step(done - 1, feed))
@@ -315,8 +316,12 @@ def _parallel(net: StreamNet) -> DistributedDataParallel:
     return DistributedDataParallel(net, gradient_as_bucket_view=True)
 
 
-def _numbered(plan: BatchPlan, start: int, items: Iterator[Item]) -> Iterator[tuple[int, Item]]:
-    return zip(count(start * plan.accumulate), items, strict=False)
+def _numbered(plan: BatchPlan, start: int, items: Iterator[Item]) -> Generator[tuple[int, Item], None, None]:
+    try:
+        yield from zip(count(start * plan.accumulate), items, strict=False)
+    finally:
+        if isinstance(items, Generator):
+            items.close()
 
 
 def _prepare(prepare: Prepare[Item], plan: BatchPlan, numbered: tuple[int, Item]) -> Batch:

@@ -146,7 +146,7 @@ def _says(method: str, scores: torch.Tensor, label: int, classes: Sequence[str])
 
 def _on_page(picture: Picture | Missing) -> dict[str, Any]:
     if isinstance(picture, Missing):
-        return {"address": None, "why": str(picture)}
+        return {"address": None, "why": picture}
     return {"address": jpeg_address(picture), "height": picture.shape[0], "width": picture.shape[1]}
 
 
@@ -190,7 +190,7 @@ def _training(root: Path, summary: Mapping[str, Any]) -> Part:
     curves = {stream: log for stream, log in logs.items() if isinstance(log, TrainingCurves)}
     batch_sizes = {stream: summary["recipe"][stream]["batch_size"] for stream in STREAMS}
     charts = training_charts(curves, batch_sizes)
-    missing = [str(log) for log in logs.values() if isinstance(log, Missing)]
+    missing = [log for log in logs.values() if isinstance(log, Missing)]
     files = {chart.file: ("chart.svg", {"chart": chart}) for chart in charts}
     return Part({"charts": charts, "training_missing": missing}, {}, files)
 
@@ -202,7 +202,7 @@ def _filters(root: Path) -> Part:
     for stream in STREAMS:
         found = attempt(_draw_filters, root / stream / MODEL_FILE)
         if isinstance(found, Missing):
-            content.append({"rows": [], "address": None, "why": str(found)})
+            content.append({"rows": [], "address": None, "why": found})
             continue
         picture, rows = found
         factor = max(2, min(4, _FILTERS_WIDE // picture.shape[1]))
@@ -234,7 +234,7 @@ def _rows(channels: int, bidirectional: bool) -> list[str]:
 def _facts(root: Path, summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Settings, data and versions by name, for the last part of the page."""
     run = attempt(read_run, root)
-    noted = {"run": str(run)} if isinstance(run, Missing) else {name: run.get(name) for name in ("videos", "lists")}
+    noted = {"run": run} if isinstance(run, Missing) else {name: run.get(name) for name in ("videos", "lists")}
     recipe = dict(summary["recipe"])
     streams = {stream: recipe.pop(stream) for stream in STREAMS if stream in recipe}
     data = {

@@ -18,7 +18,7 @@ from twostream_ext.engine import SUMMARY_FILE, read_summary
 from twostream_ext.errors import ReportError, TwoStreamError, describe
 from twostream_ext.files import atomic_write
 from twostream_ext.report.content import draw
-from twostream_ext.report.result import percent, read_result
+from twostream_ext.report.result import MISSING_MARK, percent, read_result
 
 REPORT_FILE = "report.html"
 FIGURES = "figures"
@@ -47,16 +47,17 @@ def write_report(out: str | os.PathLike[str]) -> Path:
 
 
 def is_report_current(out: str | os.PathLike[str]) -> bool:
-    """Whether there is a page, of the summary that is there.
+    """Whether there is a page, of the summary that is there, that lacks nothing: what could not be read may be back.
 
     That of a run that 0.1.0 finished, which did not note of which it is, is taken for one.
     """
-    page = Path(out) / REPORT_FILE
-    if not page.exists():
+    path = Path(out) / REPORT_FILE
+    if not path.exists():
         return False
-    return "made_from" not in read_summary(out) or _summary_digest(Path(out)) in page.read_text(
-        encoding="utf-8", errors="replace"
-    )
+    if "made_from" not in read_summary(out):
+        return True
+    page = path.read_text(encoding="utf-8", errors="replace")
+    return _summary_digest(Path(out)) in page and MISSING_MARK not in page
 
 
 def _summary_digest(root: Path) -> str:

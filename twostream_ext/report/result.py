@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +25,15 @@ Given = ParamSpec("Given")
 Value = TypeVar("Value")
 
 
+MISSING_MARK = 'class="missing"'
+"""What a page holds wherever it says that something could not be read."""
+
+
 class Missing(str):
     """In place of what could not be read: why."""
+
+    def __html__(self) -> str:
+        return f"<span {MISSING_MARK}>{html.escape(self)}</span>"
 
 
 def attempt(read: Callable[Given, Value], *given: Given.args, **named: Given.kwargs) -> Value | Missing:
