@@ -550,9 +550,7 @@ def _import_all() -> None:
     import sklearn.svm
     import torch._dynamo
     import torch.utils.tensorboard
-    from matplotlib.figure import Figure
 
-    Figure(layout="constrained").savefig(io.BytesIO())  # fonts and the writer of PNGs
     assert sklearn.svm
     assert torch.utils.tensorboard
 

@@ -50,7 +50,7 @@ def measure_report(out: Path) -> Measured:
     """Write the report of a run in a process of its own."""
     started = time.perf_counter()
     command = [sys.executable, "-c", _MEASURE, str(out)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=out, check=True, stdout=subprocess.PIPE, text=True)
     processor_seconds, peak = done.stdout.split()
     return Measured(time.perf_counter() - started, float(processor_seconds), int(peak))
 

@@ -66,7 +66,7 @@ def expected(videos: Path) -> Tensor:
     """The scores of one process that is left alone."""
     out = videos / "alone.safetensors"
     command = [sys.executable, "-m", "twostream_ext", *arguments(videos, out)]
-    subprocess.run(command, env=environment(), check=True, capture_output=True)
+    subprocess.run(command, cwd=videos, env=environment(), check=True, capture_output=True)
     return load_scores(out).scores
 
 
@@ -84,7 +84,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(
     videos: Path, expected: Tensor, tmp_path: Path, scored: list[int]
 ) -> None:
     out, part = tmp_path / "scores.safetensors", tmp_path / "scores.safetensors.part"
-    process = subprocess.Popen([sys.executable, "-c", SLOWLY, *arguments(videos, out)], env=environment())
+    process = subprocess.Popen([sys.executable, "-c", SLOWLY, *arguments(videos, out)], cwd=videos, env=environment())
     while not (part.exists() and len(load_scores(part).names) >= 2):
         assert process.poll() is None
         time.sleep(0.02)
@@ -142,6 +142,7 @@ def test_two_processes_give_the_scores_of_one(videos: Path, expected: Tensor, tm
         subprocess.Popen(
             command,
             env=environment(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, WORLD_SIZE="2", RANK=str(rank)),
+            cwd=videos,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -136,7 +136,9 @@ class _Receiver:
             self._is_closed = True
             self._wanted.put(False)
             _end(self._processes)
-            self._thread.join(_GRACE)  # it may be starting them
+            # It may be starting them. Where they are not forked, semaphores are said to be leaked unless it ends, too,
+            # which looks every 5 s whether they live.
+            self._thread.join(_GRACE if START_METHOD == "fork" else _GRACE + 5)
             _receivers.discard(self)  # only now: if this is interrupted, it is done again
 
     def _receive(self, loader: DataLoader[Any], gpu: int | None) -> None:
