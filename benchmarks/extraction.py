@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ import torch
 from twostream_ext.devices import processors
 from twostream_ext.extraction import extract
 from twostream_ext.flow import METHODS, FlowStore
+from twostream_ext.media import read_video
 
 SIDE, QUALITY = 256, 90
 MOST_MEMORY = 1000  # videos
@@ -167,22 +168,14 @@ def bare_flow(method: str, threads: int) -> float:
     return seconds
 
 
-def loop(videos: Path, method: str, out: Path) -> int:
-    """Extract as one does by hand; return the number of pairs."""
+def loop(videos: Path, method: str, out: Path, greys: Callable[[Path], Iterable[Any]] | None = None) -> int:
+    """Extract as one does by hand; return the number of pairs. greys: in place of `opencv_greys`."""
     estimate = PAIR_BY_PAIR[method]()
     pairs = 0
     for video in sorted(path for path in videos.rglob("*") if path.is_file()):
         (out / video.stem).mkdir(parents=True)
-        capture = cv2.VideoCapture(str(video))
         previous = None
-        while True:
-            decoded, frame = capture.read()
-            if not decoded:
-                break
-            scale = SIDE / min(frame.shape[:2])
-            size = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
-            shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            grey = cv2.cvtColor(cv2.resize(frame, size, interpolation=shrink), cv2.COLOR_BGR2GRAY)
+        for grey in (greys or opencv_greys)(video):
             if previous is not None:
                 for plane, name in zip(cv2.split(estimate(previous, grey)), "xy", strict=True):
                     coded = cv2.normalize(plane, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
@@ -193,12 +186,24 @@ def loop(videos: Path, method: str, out: Path) -> int:
     return pairs
 
 
+def opencv_greys(video: Path) -> Iterator[Any]:
+    capture = cv2.VideoCapture(str(video))
+    while True:
+        decoded, frame = capture.read()
+        if not decoded:
+            return
+        scale = SIDE / min(frame.shape[:2])
+        size = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
+        shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        yield cv2.cvtColor(cv2.resize(frame, size, interpolation=shrink), cv2.COLOR_BGR2GRAY)
+
+
 def compare(videos: Path, method: str, folder: Path) -> None:
-    """Make sure that both do the same work: their planes agree."""
+    """Make sure that both do the same work: their planes agree, of the same grey, for ours is the video's luma."""
     by_hand, ours = folder / "by-hand", folder / "ours"
     for place in (by_hand, ours):
         shutil.rmtree(place, ignore_errors=True)
-    pairs = loop(videos, method, by_hand)
+    pairs = loop(videos, method, by_hand, lambda video: read_video(video, smallest_side=SIDE, grey=True))
     store: FlowStore = extract(videos, ours, method=method, smallest_side=SIDE)
     if sum(store[name].length() for name in store) != pairs:
         raise SystemExit(f"{method}: the loop has {pairs} pairs, the store has others")
