@@ -47,6 +47,7 @@ SECONDS = 90  # without an iteration, or an end, until the training itself is ta
 EVERY = 4.0  # seconds between two disturbances, at most
 ITERATIONS = 400
 MOST_WRONG = 20  # then it ends
+SETTLED_AFTER = 15  # seconds until a thread that is still there is taken to stay
 GROWTH = 60.0  # MB that a process may come to hold while it trains over and over
 
 
@@ -83,6 +84,7 @@ class Held(NamedTuple):
 
 
 def held() -> Held:
+    _settle()
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     open_files = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1
@@ -97,6 +99,13 @@ def _left() -> int:
             break
         time.sleep(0.05)
     return len(children(os.getpid()))
+
+
+def _settle() -> None:
+    """Wait for the threads that received of readers, which look every 5 s whether those live."""
+    end = time.monotonic() + SETTLED_AFTER
+    while threading.active_count() > 1 and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def children(process: int) -> list[int]:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -267,18 +268,42 @@ def test_a_reader_that_hangs_while_it_is_started_is_ended(monkeypatch: pytest.Mo
         time.sleep(0.5)
         return started
 
+    monkeypatch.setattr(readers, "_start", start_slowly)
+    with broken_off_after(0.3):
+        next(readers.read_ahead(Faulty("is stopped"), range(2, 100), 1))
+    check_no_reader_is_left()
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.3, 1.0])
+def test_readers_end_also_where_the_wait_for_their_end_is_broken_off(seconds: float) -> None:
+    """As by the second SIGTERM of a training that waits for readers that hang, or by an impatient Ctrl-C."""
+    items = readers.read_ahead(Faulty("waits"), range(100), 2)
+    next(items)
+    for reader in multiprocessing.active_children():
+        os.kill(reader.pid, signal.SIGSTOP)
+    with broken_off_after(seconds):
+        items.close()  # type: ignore[attr-defined]
+    check_no_reader_is_left()
+
+
+@contextmanager
+def broken_off_after(seconds: float) -> Iterator[None]:
+    """The body, which a signal's handler ends by an exception."""
+
     def give_up(*_: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(readers, "_start", start_slowly)
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         with pytest.raises(TimeoutError):
-            next(readers.read_ahead(Faulty("is stopped"), range(2, 100), 1))
+            yield
     finally:
         signal.signal(signal.SIGALRM, before)
-    for _ in range(200):
+
+
+def check_no_reader_is_left() -> None:
+    for _ in range(100):
         if not multiprocessing.active_children():
             return
         time.sleep(0.05)

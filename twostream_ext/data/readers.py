@@ -188,14 +188,18 @@ def _close_all() -> None:
 
 
 def _end(processes: list[BaseProcess]) -> None:
-    for process in processes:
-        process.terminate()
-    end = time.monotonic() + _GRACE
-    for process in processes:
-        process.join(max(0, end - time.monotonic()))
-    for process in processes:
-        if process.is_alive():
+    """End processes; they are killed if they hang, and also if a signal's handler breaks off the wait for them."""
+    try:
+        for process in processes:
+            process.terminate()
+        end = time.monotonic() + _GRACE
+        for process in processes:
+            process.join(max(0, end - time.monotonic()))
+    finally:
+        alive = [process for process in processes if process.is_alive()]
+        for process in alive:
             process.kill()
+        for process in alive:
             process.join(_GRACE)
 
 
