@@ -230,7 +230,8 @@ def memory(folder: Path) -> dict[str, int]:
             writer.write(np.ascontiguousarray(large[shift : shift + 64, shift : shift + 96]))
         writer.release()
     command = [sys.executable, "-c", MEMORY, str(videos), str(folder / "generated-flow")]
-    seen = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    # From elsewhere: in a bare checkout the package without its compiled module would come first.
+    seen = json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
     result = {made: round(most) for made, most in sorted(seen.items(), key=lambda item: int(item[0]))}
     print("resident MB by videos done", json.dumps(result), flush=True)
     return result
