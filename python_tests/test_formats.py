@@ -76,6 +76,7 @@ def test_hmdb_lists(tmp_path: Path, end: str) -> None:
             Video("kick_ball/b2.avi", "kick_ball/b2", 1),
         ],
         [Video("kick/k2.avi", "kick/k2", 0), Video("kick_ball/b1.avi", "kick_ball/b1", 1)],
+        folder=root,
     )
 
 
@@ -155,7 +156,7 @@ def test_tsn_lists(tmp_path: Path, frames: bool, stem: str) -> None:
     expected = [Video(f"{name}{suffix}", name, number % 2) for number, name in enumerate(VIDEOS)]
     root = make_tsn(tmp_path, frames=frames, stem=stem)
     counts = dict.fromkeys(VIDEOS, 3) if frames else {}
-    assert read_tsn_lists(root, root) == Split(["Bike", "Dive"], expected[2:], expected[:2], (), counts)
+    assert read_tsn_lists(root, root) == Split(["Bike", "Dive"], expected[2:], expected[:2], (), counts, root)
 
 
 def test_a_folder_with_a_dot_keeps_its_whole_name(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_ucf_lists(tmp_path: Path, end: str) -> None:
                 3,
             ),
         ],
+        folder=tmp_path,
     )
 
 

@@ -428,3 +428,20 @@ def after_data(out: Path, stream: str, lists: Path) -> str:
     )
     listed = data.UCFLists(out.parent / "videos", lists)
     return data_digest(store, listed.test.videos)
+
+
+@pytest.mark.parametrize("kind", ["flow", "frames"])
+def test_videos_that_were_replaced_since_a_store_was_made_of_them(
+    clips: Path, finished: Path, tmp_path: Path, kind: str
+) -> None:
+    """Said by the commands that take a store as it is."""
+    videos = tmp_path / "videos"
+    shutil.copytree(clips, videos)
+    listed = data.UCFLists(videos, videos, **{kind: finished / kind})
+    assert data.find_doubts("set", listed) == []
+    other, gone = listed.train.videos[1].path, listed.test.videos[0].path
+    shutil.copy(videos / gone, videos / other)
+    (videos / gone).unlink()  # not told
+    assert data.find_doubts("set", listed) == [
+        f"1 videos are not those that the store was made of (extraction makes it again): {other!r}"
+    ]

@@ -15,7 +15,7 @@ from twostream_ext.data.ucf import read_ucf_lists
 from twostream_ext.data.video_sets import VideoSet
 from twostream_ext.errors import FlowStoreError, SettingsError, closest
 from twostream_ext.flow import FlowStore
-from twostream_ext.media import FrameStore
+from twostream_ext.media import FrameStore, is_made_of
 
 AnyPath = str | os.PathLike[str]
 
@@ -171,7 +171,8 @@ def find_doubts(place: object, data: DataSet, *, shares_head: bool = False) -> l
     """What makes a result doubtful, a line each, before hours of work: to be said, and to be noted with the result.
 
     Videos that are missing; videos that are for training and for testing; classes without a video for one of them;
-    clips whose number of frames is another than the list says, by more than the one by which tools differ.
+    clips whose number of frames is another than the list says, by more than the one by which tools differ; videos that
+    are not those that a store was made of.
 
     place: of the data set, for the error. shares_head: a classifier learns the classes of others beside these.
 
@@ -198,7 +199,25 @@ def find_doubts(place: object, data: DataSet, *, shares_head: bool = False) -> l
         doubts.append(
             f"{len(others)} videos have other numbers of frames than their list says: {'; '.join(list(others)[:3])}"
         )
+    replaced = dict.fromkeys(_replaced(data))
+    if replaced:
+        doubts.append(
+            f"{len(replaced)} videos are not those that the store was made of (extraction makes it again): "
+            f"{some_of(replaced)}"
+        )
     return doubts
+
+
+def _replaced(data: DataSet) -> Iterator[str]:
+    """The videos that are others now than when a store was made, as far as that notes of which it is."""
+    if data.split.folder is None:
+        return
+    for videos in (data.train, data.test):
+        for store in (videos.flow, videos.frames):
+            if store is not None:
+                for video in videos.videos:
+                    if not is_made_of(store.peek(video.name).metadata, data.split.folder / video.path):
+                        yield video.path
 
 
 def _other_frame_counts(data: DataSet) -> Iterator[str]:

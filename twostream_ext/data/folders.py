@@ -48,7 +48,7 @@ def split_folders(videos_dir: str | os.PathLike[str], split: int = 1, *, seed: i
     train, test = (
         [video for video, is_test in zip(videos, drawn, strict=True) if is_test is part] for part in (False, True)
     )
-    return Split(classes, train, test)
+    return Split(classes, train, test, folder=root)
 
 
 def _by_name(root: Path) -> dict[str, str]:

@@ -32,6 +32,8 @@ class Split(NamedTuple):
     """Paths of videos that the lists have and the folder has not, where it was said to go on without them."""
     frame_counts: Mapping[str, int] = MappingProxyType({})
     """Numbers of frames by the videos' names, where the lists have them."""
+    folder: Path | None = None
+    """That of the videos."""
 
 
 class Entry(NamedTuple):
@@ -60,7 +62,7 @@ def make_split(
     if search.missing and not (skip_missing and found):
         raise ListError(_missing_text(root, search.missing, found))
     missing = tuple(entry.path for entry in search.missing)
-    return Split(classes, for_training, for_testing, missing, search.frame_counts)
+    return Split(classes, for_training, for_testing, missing, search.frame_counts, root)
 
 
 def parts_of(place: str, text: str, expected: str) -> list[str]:
