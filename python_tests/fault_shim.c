@@ -2,19 +2,17 @@
 // Loaded before libc (LD_PRELOAD), lets the n-th call of one kind fail: only for files below one folder, and, of
 // allocations, only for large ones. What fails is chosen by faults_arm, from the process itself.
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <unistd.h>
+
+#include "shim.h"
 
 enum kind { NONE, WRITE, READ, OPEN, RENAME, FSYNC, MKDIR, LINK, UNLINK, ALLOCATE };
 enum manner { FAILS = 0, IS_SHORT = 1 };
@@ -27,14 +25,6 @@ static size_t smallest_allocation;
 static int report;  // where to write whose allocation was refused
 static char root[PATH_MAX];
 static _Atomic long calls;  // of the armed kind, since faults_arm
-
-#define REAL(name) ((__typeof__(&name))real_##name())
-#define FIND(name)                                   \
-  static void *real_##name(void) {                   \
-    static void *found;                              \
-    if (!found) found = dlsym(RTLD_NEXT, #name);     \
-    return found;                                    \
-  }
 
 void faults_arm(const char *folder, int kind, int manner, int error, long at, size_t smallest,
                 int to) {
@@ -60,13 +50,8 @@ static int strikes_path(enum kind kind, const char *path) {
 }
 
 static int strikes_file(enum kind kind, int file) {
-  if (kind != armed_kind) return 0;
-  char link[64], path[PATH_MAX];
-  snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-  ssize_t length = readlink(link, path, sizeof path - 1);
-  if (length < 0) return 0;
-  path[length] = 0;
-  return is_ours(path) && strikes(kind);
+  char path[PATH_MAX];
+  return kind == armed_kind && read_path(file, path) >= 0 && is_ours(path) && strikes(kind);
 }
 
 static int fail(void) {

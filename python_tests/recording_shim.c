@@ -2,19 +2,17 @@
 // Loaded before libc (LD_PRELOAD), notes in order what a process does to the files below one folder: every write with
 // its bytes, every change of a name, every fsync. power_loss.py replays the notes.
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <unistd.h>
+
+#include "shim.h"
 
 // What a note begins with; the path, the second path and the bytes follow. power_loss.py knows its form.
 struct note {
@@ -27,14 +25,6 @@ static int notes = -1;
 static char root[PATH_MAX];
 // A call and its note are one step for all threads: so the notes have the order of the calls.
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
-
-#define REAL(name) ((__typeof__(&name))real_##name())
-#define FIND(name)                                   \
-  static void *real_##name(void) {                   \
-    static void *found;                              \
-    if (!found) found = dlsym(RTLD_NEXT, #name);     \
-    return found;                                    \
-  }
 
 void recording_begin(const char *folder, int file) {
   snprintf(root, sizeof root, "%s", folder);
@@ -50,13 +40,9 @@ static int is_ours(const char *path) {
 // The path of an open file that is ours; one without a name, or without one by now, is nobody's when the power is gone.
 static int find_path(int file, char *path) {
   if (notes < 0) return 0;
-  char link[64];
-  snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-  ssize_t length = readlink(link, path, PATH_MAX - 1);
-  if (length < 0) return 0;
-  path[length] = 0;
+  ssize_t length = read_path(file, path);
   const ssize_t tail = strlen(" (deleted)");
-  return is_ours(path) && (length < tail || strcmp(path + length - tail, " (deleted)") != 0);
+  return length >= 0 && is_ours(path) && (length < tail || strcmp(path + length - tail, " (deleted)") != 0);
 }
 
 FIND(writev)
