@@ -89,13 +89,10 @@ def _extract(scene: Path, out: Path) -> list[str]:
     return ["extract", str(scene / "videos"), *stores, *options]
 
 
-def _lists(scene: Path) -> list[str]:
-    return ["--videos", str(scene), "--lists", str(scene), "--flow", str(scene / "flow")]
-
-
 def _train(scene: Path, out: Path) -> list[str]:
     numbers = ["--recipe", "small", "--iterations", "4", "--batch-size", "4", "--length", "2", "--workers", "0"]
-    return ["train", "temporal", *_lists(scene), "--out", str(out / "run"), *numbers, "--checkpoint-every", "2"]
+    sources = training_runs.sources(scene)
+    return ["train", "temporal", *sources, "--out", str(out / "run"), *numbers, "--checkpoint-every", "2"]
 
 
 def _evaluate(scene: Path, out: Path) -> list[str]:
@@ -104,7 +101,7 @@ def _evaluate(scene: Path, out: Path) -> list[str]:
 
 def _scoring(scene: Path, net: str, part: str, out: Path) -> list[str]:
     options = ["--frames-per-video", "2", "--crops", "1", "--part", part, "--out", str(out)]
-    return ["evaluate", "--model", str(scene / f"{net}.safetensors"), *_lists(scene), *options]
+    return ["evaluate", "--model", str(scene / f"{net}.safetensors"), *training_runs.sources(scene), *options]
 
 
 def _fuse(scene: Path, out: Path) -> list[str]:

@@ -124,14 +124,11 @@ def test_a_backbone_that_does_not_say_its_size_is_refused(hidden: object) -> Non
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("videos")
-    training_runs.make_store(root / "flow")
-    training_runs.make_lists(root)
-    return root
+    return training_runs.make_folder(tmp_path_factory.mktemp("videos"))
 
 
 def arguments(videos: Path, command: str, out: Path) -> list[str]:
-    sources = ["--videos", str(videos), "--lists", str(videos), "--flow", str(videos / "flow"), "--out", str(out)]
+    sources = [*training_runs.sources(videos), "--out", str(out)]
     return [*command.split(), *sources, "--workers", "0"] if command.startswith("train") else [command, *sources]
 
 

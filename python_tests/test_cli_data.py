@@ -37,8 +37,7 @@ def small_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
 def root(tmp_path: Path) -> Path:
     """Two data sets: of the classes c0, c1 and c2, and of d and c1; each with lists, a flow store and a file."""
     for name in ("first", "second"):
-        training_runs.make_store(tmp_path / name / "flow")
-        training_runs.make_lists(tmp_path / name)
+        training_runs.make_folder(tmp_path / name)
         (tmp_path / name / "testlist01.txt").write_text("c0/a.avi\nc1/a.avi\n")
     second = tmp_path / "second"
     for folder in (second, second / "flow"):
@@ -56,10 +55,6 @@ def write_toml(path: Path, folder: str, *more: str) -> str:
     lines = [f'videos = "{folder}"', f'lists = "{folder}"', f'flow = "{folder}/flow"', *more]
     path.write_text("\n".join(lines))
     return str(path)
-
-
-def options(folder: Path) -> list[str]:
-    return ["--videos", str(folder), "--lists", str(folder), "--flow", str(folder / "flow")]
 
 
 def train(out: Path, *sources: str) -> int:
@@ -85,11 +80,11 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_a_file_says_what_the_options_say(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = root / "first"
-    assert train(tmp_path / "a", *options(first)) == 0
+    assert train(tmp_path / "a", *training_runs.sources(first)) == 0
     assert f"{first}: format ucf, 3 classes, 4 training and 2 test videos\n" in capsys.readouterr().out
     assert train(tmp_path / "b", "--data", str(root / "one.toml")) == 0
     assert all(torch.equal(value, weights(tmp_path / "b")[name]) for name, value in weights(tmp_path / "a").items())
-    for number, sources in enumerate((options(first), ["--data", str(root / "one.toml")])):
+    for number, sources in enumerate((training_runs.sources(first), ["--data", str(root / "one.toml")])):
         assert evaluate(tmp_path / "a", tmp_path / f"{number}.safetensors", *sources) == 0
     assert (tmp_path / "0.safetensors").read_bytes() == (tmp_path / "1.safetensors").read_bytes()
 
@@ -129,9 +124,9 @@ def test_what_is_doubtful_is_said_before_training(
 ) -> None:
     first = root / "first"
     (first / "trainlist01.txt").write_text("c0/a.avi\nc1/b.avi\nc1/none.avi\n")
-    assert train(tmp_path / "out", *options(first)) == 1
+    assert train(tmp_path / "out", *training_runs.sources(first)) == 1
     assert "line 3: no video" in error_line(capsys)
-    assert train(tmp_path / "out", *options(first), "--skip-missing") == 0
+    assert train(tmp_path / "out", *training_runs.sources(first), "--skip-missing") == 0
     said = capsys.readouterr().out.splitlines()
     assert [line for line in said if line.startswith("note: ")] == [
         "note: 1 listed videos are missing and left out: 'c1/none.avi'",
@@ -143,7 +138,7 @@ def test_what_is_doubtful_is_said_before_training(
     (first / "classInd.txt").write_text("1 c0\n")
     (first / "trainlist01.txt").write_text("c0/b.avi\n")
     (first / "testlist01.txt").write_text("c0/a.avi\n")
-    for command in (["train", "temporal", *options(first)], ["run", *options(first)[:4]]):
+    for command in (["train", "temporal", *training_runs.sources(first)], ["run", *training_runs.sources(first)[:4]]):
         assert main([*command, "--out", str(tmp_path / "none")]) == 2
         assert "a classifier needs at least 2 classes, got ['c0']" in error_line(capsys)
     assert not (tmp_path / "none").exists()
@@ -180,7 +175,7 @@ def test_two_data_sets_have_a_head_each_called_by_its_file(
     assert "temporal net, 3 classes and 2 classes, 6 videos" in capsys.readouterr().out
     trained = load_model(out / "model.safetensors")
     assert trained.classes == {"one": ["c0", "c1", "c2"], "two": ["d", "c1"]}
-    for sources, dataset in ((one, "one"), (two, "two"), (options(root / "second"), "two")):
+    for sources, dataset in ((one, "one"), (two, "two"), (training_runs.sources(root / "second"), "two")):
         assert evaluate(out, tmp_path / "scores", *sources) == 0
         found = load_scores(tmp_path / "scores")
         videos = data.read(root / f"{dataset}.toml").test
@@ -208,7 +203,7 @@ def test_heads_with_the_same_classes_are_told_apart_by_name(
     expected = engine.evaluate(net, videos, frames=2, crops=1, dataset="three")
     assert torch.equal(load_scores(tmp_path / "three").scores, expected)
     capsys.readouterr()
-    assert evaluate(tmp_path / "out", tmp_path / "none", *options(root / "first")) == 2
+    assert evaluate(tmp_path / "out", tmp_path / "none", *training_runs.sources(root / "first")) == 2
     assert f"one, three have the classes of {root / 'first'}; name one: --data X.toml" in error_line(capsys)
     assert evaluate(tmp_path / "out", tmp_path / "none", *both) == 2
     assert "--data is given 2 times; only training takes several" in error_line(capsys)
@@ -225,7 +220,7 @@ def test_two_data_sets_in_one_head(root: Path, tmp_path: Path, capsys: pytest.Ca
     assert f"{root / 'second'}: format ucf, 1 classes, 2 training and 0 test videos" in said
     assert "temporal net, 4 classes, 6 videos" in said
     assert load_model(tmp_path / "out" / "model.safetensors").classes == {"one+two": ["c0", "c1", "c2", "d"]}
-    for sources in (one, options(root / "first")):
+    for sources in (one, training_runs.sources(root / "first")):
         assert evaluate(tmp_path / "out", tmp_path / "scores", *sources) == 0
         found = load_scores(tmp_path / "scores")
         assert found.classes == ["c0", "c1", "c2", "d"]

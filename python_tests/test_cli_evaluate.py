@@ -22,9 +22,7 @@ CLASSES = ["c0", "c1", "c2"]
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Lists of six training videos and a test video, which is one of them; a flow store; nets with one head and two."""
-    root = tmp_path_factory.mktemp("videos")
-    training_runs.make_store(root / "flow")
-    training_runs.make_lists(root)
+    root = training_runs.make_folder(tmp_path_factory.mktemp("videos"))
     torch.manual_seed(0)
     net = TemporalNet(3, length=2, width=0.05, input_size=training_runs.SIDE)
     save_model(root / "model.safetensors", net, CLASSES)
@@ -34,8 +32,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(videos: Path, out: Path, *more: str, model: str = "model.safetensors") -> list[str]:
-    sources = ["--videos", str(videos), "--lists", str(videos), "--flow", str(videos / "flow")]
-    return ["evaluate", "--model", str(videos / model), *sources, "--out", str(out), *more]
+    return ["evaluate", "--model", str(videos / model), *training_runs.sources(videos), "--out", str(out), *more]
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:

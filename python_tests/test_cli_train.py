@@ -22,16 +22,12 @@ from twostream_ext.engine import CHECKPOINT_FILE, load_model
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Lists, a flow store, and files in the place of the videos, which training does not read."""
-    root = tmp_path_factory.mktemp("videos")
-    training_runs.make_store(root / "flow")
-    training_runs.make_lists(root)
-    return root
+    return training_runs.make_folder(tmp_path_factory.mktemp("videos"))
 
 
 def arguments(videos: Path, out: Path, *more: str) -> list[str]:
-    common = ["--videos", str(videos), "--lists", str(videos), "--flow", str(videos / "flow"), "--out", str(out)]
     numbers = ["--recipe", "demo", "--iterations", "4", "--batch-size", "8", "--length", "2", "--workers", "0"]
-    return ["train", "temporal", *common, *numbers, *more]
+    return ["train", "temporal", *training_runs.sources(videos), "--out", str(out), *numbers, *more]
 
 
 @pytest.fixture(autouse=True)
@@ -157,8 +153,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(launcher: list[str], clips: Path, out: Path, *more: str) -> list[str]:
-    sources = ["--videos", str(clips), "--lists", str(clips), "--flow", str(clips / "flow"), "--out", str(out)]
-    return [*launcher, "twostream_ext", "train", "temporal", *sources, "--recipe", "demo", "--workers", "1", *more]
+    options = [*training_runs.sources(clips), "--out", str(out), "--recipe", "demo", "--workers", "1"]
+    return [*launcher, "twostream_ext", "train", "temporal", *options, *more]
 
 
 def call(command: list[str]) -> None:

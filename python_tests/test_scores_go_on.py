@@ -41,9 +41,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("videos")
-    training_runs.make_store(root / "flow")
-    training_runs.make_lists(root)
+    root = training_runs.make_folder(tmp_path_factory.mktemp("videos"))
     torch.manual_seed(0)
     net = TemporalNet(3, length=2, width=0.05, input_size=training_runs.SIDE)
     save_model(root / "model.safetensors", net, ["c0", "c1", "c2"])
@@ -51,7 +49,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(videos: Path, out: Path, frames: int = 4) -> list[str]:
-    sources = ["--videos", str(videos), "--lists", str(videos), "--flow", str(videos / "flow"), "--part", "train"]
+    sources = [*training_runs.sources(videos), "--part", "train"]
     numbers = ["--frames-per-video", str(frames), "--device", "cpu"]
     return ["evaluate", "--model", str(videos / "model.safetensors"), *sources, "--out", str(out), *numbers]
 

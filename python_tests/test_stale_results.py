@@ -243,8 +243,7 @@ def test_all_that_follows_from_a_net_is_made_again_where_the_net_is_another(
 
 
 def test_a_training_does_not_go_on_with_other_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    training_runs.make_store(tmp_path / "flow")
-    training_runs.make_lists(tmp_path)
+    training_runs.make_folder(tmp_path)
     videos = training_runs.video_set(tmp_path / "flow")
     settings = training_runs.SETTINGS
     engine.train(training_runs.new_net(), videos, settings=settings, out_dir=tmp_path / "out", workers=0)
@@ -281,16 +280,14 @@ def test_fuse_takes_scores_of_the_same_classes_and_nets_alone(
 
 
 def test_evaluate_notes_what_its_scores_were_made_from(tmp_path: Path) -> None:
-    training_runs.make_store(tmp_path / "flow")
-    training_runs.make_lists(tmp_path)
+    training_runs.make_folder(tmp_path)
     torch.manual_seed(0)
     net = TemporalNet(3, length=2, width=0.05, input_size=training_runs.SIDE)
     engine.save_model(tmp_path / "model.safetensors", net, ["c0", "c1", "c2"])
-    sources = ["--videos", str(tmp_path), "--lists", str(tmp_path), "--flow", str(tmp_path / "flow")]
     noted = {}
     for part in ("train", "test", "train again"):
         options = ["--model", str(tmp_path / "model.safetensors"), "--part", part.split()[0], "--crops", "1"]
-        assert main(["evaluate", *options, *sources, "--out", str(tmp_path / part)]) == 0
+        assert main(["evaluate", *options, *training_runs.sources(tmp_path), "--out", str(tmp_path / part)]) == 0
         found = engine.load_scores(tmp_path / part)
         assert found.classes == ["c0", "c1", "c2"]
         noted[part] = dict(found.made_from)

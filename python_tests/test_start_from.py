@@ -35,9 +35,7 @@ def small_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Lists, both stores, and files in the place of the videos, which training does not read."""
-    root = tmp_path_factory.mktemp("videos")
-    training_runs.make_store(root / "flow")
-    training_runs.make_lists(root)
+    root = training_runs.make_folder(tmp_path_factory.mktemp("videos"))
     noise = np.random.default_rng(0)
     for video in training_runs.VIDEOS:
         frames = noise.integers(0, 256, (2, 226, 230, 3), dtype=np.uint8)

@@ -72,6 +72,18 @@ def make_lists(root: Path) -> None:
     (root / "testlist01.txt").write_text(lines[0])
 
 
+def make_folder(root: Path) -> Path:
+    """The store in root/flow, and the lists: what the commands read, see `sources`."""
+    make_store(root / "flow")
+    make_lists(root)
+    return root
+
+
+def sources(folder: Path) -> list[str]:
+    """The options of a command that reads videos, lists and flow of one folder."""
+    return ["--videos", str(folder), "--lists", str(folder), "--flow", str(folder / "flow")]
+
+
 def video_set(store: Path) -> VideoSet:
     return VideoSet(VIDEOS, flow=FlowStore.open(store))
 
