@@ -12,9 +12,7 @@ store. Prints the counts and what did not hold; exits with 1 if anything did not
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import os
 import random
 import shutil
@@ -23,14 +21,14 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import long_run
 import torch
 import training_runs
-from faults import contents, facts
+from faults import contents
 from videos import moving_frames, write_video
 
 from twostream_ext import cli, engine
@@ -221,20 +219,5 @@ def _compare(scene: Path, name: str, expected: dict[str, bytes], counts: Counter
     return wrong
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
-    parser.add_argument("--out", type=Path, help="write the counts to this .json")
-    options = parser.parse_args(arguments)
-    found = try_all(options.folder.absolute(), options.minutes, options.seed)
-    text = json.dumps({**facts(), "minutes": options.minutes, **found}, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
-    return 1 if found["wrong"] else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(long_run.main(try_all, __doc__, minutes=10))

@@ -11,7 +11,6 @@ are. Prints the counts and what did not hold; exits with 1 if anything did not.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import faulthandler
@@ -29,14 +28,14 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import long_run
 import torch
 import training_runs
-from faults import facts
 
 from twostream_ext import cli, engine
 from twostream_ext.data import readers
@@ -119,12 +118,11 @@ def children(process: int) -> list[int]:
 
 def train(folder: Path, *, workers: int = 2, iterations: int = ITERATIONS) -> tuple[int, str]:
     """The command; what main returned, and what it said."""
-    sources = ["--videos", str(folder), "--lists", str(folder), "--flow", str(folder / "flow")]
     numbers = ["--recipe", "demo", "--iterations", str(iterations), "--batch-size", "4", "--length", "2"]
     options = ["--out", str(folder / "out"), "--workers", str(workers), "--checkpoint-every", "10", "--resume"]
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        status = cli.main(["train", "temporal", *sources, *numbers, *options])
+        status = cli.main(["train", "temporal", *training_runs.sources(folder), *numbers, *options])
     return status, said.getvalue()
 
 
@@ -258,8 +256,7 @@ def _goes_on(progress: Progress) -> bool:
 def soak(folder: Path, minutes: float, seed: int, iterations: int = ITERATIONS) -> dict[str, Any]:
     """Train for so many minutes in a forked process that is disturbed; counts, and what did not hold."""
     folder.mkdir(parents=True, exist_ok=True)
-    training_runs.make_store(folder / "flow")
-    training_runs.make_lists(folder)
+    training_runs.make_folder(folder)
     progress = Progress()
     training = os.fork()
     if training == 0:
@@ -322,20 +319,5 @@ def _wait(process: int, progress: Progress) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
-    parser.add_argument("--out", type=Path, help="write the counts to this .json")
-    options = parser.parse_args(arguments)
-    found = soak(options.folder.absolute(), options.minutes, options.seed)
-    text = json.dumps({**facts(), "minutes": options.minutes, **found}, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
-    return 1 if found["wrong"] else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(long_run.main(soak, __doc__, minutes=30))
