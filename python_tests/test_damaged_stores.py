@@ -6,7 +6,6 @@ They are read in a process of their own, which a signal would end, with little m
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import resource
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from processes import in_a_process
 from stores import write_store
 
 from twostream_ext.errors import FlowStoreError
@@ -32,24 +32,15 @@ COUNT = 200
 Damage = Callable[[random.Random, bytearray, Path], None]
 
 
-def in_a_process(work: Callable[[Path], Any], root: Path) -> Any:
+def outlived(work: Callable[[Path], Any], root: Path) -> Any:
     """What `work` gives in a process of its own, which must not end by a signal."""
-    context = multiprocessing.get_context("fork")
-    receiving, sending = context.Pipe(duplex=False)
 
-    def run() -> None:
+    def run() -> Any:
         signal.alarm(100)
-        sending.send(work(root))
+        return work(root)
 
-    process = context.Process(target=run)
-    process.start()
-    sending.close()
-    try:
-        result = receiving.recv()
-    except EOFError:
-        result = None
-    process.join()
-    assert process.exitcode == 0
+    result, status = in_a_process(run)
+    assert status == 0
     return result
 
 
@@ -237,7 +228,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_hundred_damaged_files(root: Path) -> None:
-    results = in_a_process(read_all, root)
+    results = outlived(read_all, root)
     folders = sum("become_a_folder" in name for name in map(str, (root / "damaged").iterdir()))
     assert len(results) == 3 * (COUNT - folders)
     wrong = {
@@ -297,7 +288,7 @@ def read_while_it_is_cut(root: Path) -> list[str]:
 def test_a_file_that_is_cut_short_while_it_is_read_ends_no_process(tmp_path: Path) -> None:
     """A mapping of it would end with a bus error."""
     write_store(tmp_path, ["raw"], count=7, sizes=((128, 170),))
-    said = in_a_process(read_while_it_is_cut, tmp_path)
+    said = outlived(read_while_it_is_cut, tmp_path)
     assert said
     assert all(f"{tmp_path}/raw.safetensors: " in each for each in said)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import faulthandler
 import importlib.util
-import multiprocessing
 import os
 import random
 import shutil
@@ -29,6 +28,7 @@ from typing import Any
 import pytest
 from fuzz_oracle import MEMORY, FoundError, confine, judge, kind_of
 from fuzz_targets import TARGETS, Target, register_small_net, seeds_of
+from processes import in_a_process
 
 from twostream_ext import models
 from twostream_ext.engine import load_model
@@ -76,10 +76,8 @@ def mutants(target: Target, seed: int) -> Any:
 def read_all(target: Target, inputs: Any, folder: Path) -> dict[str, int]:
     """How reading them ended, in a process of its own with little memory and little time for each input."""
     warmed_up(target.name)
-    context = multiprocessing.get_context("fork")
-    receiving, sending = context.Pipe(duplex=False)
 
-    def run() -> None:
+    def run() -> dict[str, int]:
         sys.stderr = (folder / "stderr").open("w")  # decoders of JPEGs say what they think of them
         os.dup2(sys.stderr.fileno(), 2)
         confine()
@@ -92,19 +90,10 @@ def read_all(target: Target, inputs: Any, folder: Path) -> dict[str, int]:
             except Exception as error:
                 results[f"{kind_of(error)}: {error}"] += 1
         signal.alarm(0)
-        sending.send(dict(results))
+        return dict(results)
 
-    process = context.Process(target=run)
-    process.start()
-    sending.close()
-    try:
-        results: dict[str, int] = receiving.recv()
-    except EOFError:
-        results = {}
-    process.join()
-    if process.exitcode != 0:
-        results = {f"the process ended with {process.exitcode} at the input {folder / 'last'}": 1}
-    return results
+    results, status = in_a_process(run)
+    return results if status == 0 else {f"the process ended with {status} at the input {folder / 'last'}": 1}
 
 
 def wrong(results: dict[str, int]) -> dict[str, int]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import struct
 import zlib
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from processes import in_a_process
 from released_files import caffe_net, matconvnet_layers, save_matconvnet
 from stores import smooth_fields
 from torch import nn
@@ -226,30 +226,23 @@ OTHERS: list[Case] = [
 
 def read_in_a_child(read: Callable[[Path], object], path: Path) -> str:
     """What reading says, in a child that may take a gigabyte more than it has."""
-    ours, theirs = os.pipe()
-    child = os.fork()
-    if child == 0:
+
+    def run() -> str:
+        cv2.setNumThreads(1)
+        torch.set_num_threads(1)
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, -1))
+        register_backbone("giant_of_a_stranger", Giant)
         try:
-            cv2.setNumThreads(1)
-            torch.set_num_threads(1)
-            used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, -1))
-            register_backbone("giant_of_a_stranger", Giant)
-            try:
-                read(path)
-                told = "read"
-            except TwoStreamError as error:
-                told = f"refused: {error}"
-            os.write(theirs, told.encode()[:4000])
+            read(path)
+        except TwoStreamError as error:
+            return f"refused: {error}"
         except BaseException as error:
-            os.write(theirs, f"{type(error).__name__}: {error}".encode()[:4000])
-        finally:
-            os._exit(0)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as pipe:
-        told = pipe.read().decode()
-    os.waitpid(child, 0)
-    return told
+            return f"{type(error).__name__}: {error}"
+        return "read"
+
+    told, status = in_a_process(run)
+    return told or f"ended with {status}"
 
 
 @pytest.mark.unsanitized  # a sanitizer's shadow is larger than any limit
