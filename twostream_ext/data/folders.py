@@ -4,20 +4,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from twostream_ext.data.split import Split, Video, some_of, without_case
+from twostream_ext.data.split import Split, Video, group_of, some_of, without_case
 from twostream_ext.errors import ListError
 from twostream_ext.files import check_directory
 from twostream_ext.media import VIDEO_EXTENSIONS, list_videos
 
 TEST_SHARE = 0.3  # of the videos of each class, as in HMDB-51; UCF-101 has 28 %
-_GROUP = re.compile(r"_(g[0-9]+)_")
 
 
 def split_folders(videos_dir: str | os.PathLike[str], split: int = 1, *, seed: int = 0) -> Split:
@@ -42,7 +40,7 @@ def split_folders(videos_dir: str | os.PathLike[str], split: int = 1, *, seed: i
     labels = {name: label for label, name in enumerate(classes)}
     videos = [Video(path, name, labels[_class(path)]) for name, path in found.items()]
     videos.sort(key=lambda video: (video.label, video.path))
-    drawn = _draw_test([_group(video.path) for video in videos], [video.label for video in videos], seed, split)
+    drawn = _draw_test([group_of(video.path) for video in videos], [video.label for video in videos], seed, split)
     if not any(drawn):
         raise ListError(f"{root}: cannot be divided: no class has two videos, or two groups (_g01_) of them")
     train, test = (
@@ -63,12 +61,6 @@ def _by_name(root: Path) -> dict[str, str]:
 
 def _class(path: str) -> str:
     return PurePosixPath(path).parent.name
-
-
-def _group(path: str) -> str:
-    """What a video shares with others of its group: a video that names none is one of its own."""
-    found = _GROUP.search(PurePosixPath(path).name)
-    return found[1] if found else path
 
 
 def _draw_test(groups: Sequence[str], labels: Sequence[int], seed: int, split: int) -> list[bool]:

@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from twostream_ext.data.split import Video
+from twostream_ext.data.split import Video, group_of
 from twostream_ext.errors import SettingsError
 
-_GROUP = re.compile(r"_g\d+_")
 _HELD_OUT = 1  # keeps its random numbers apart from others of the same seed
 
 
@@ -103,9 +101,7 @@ def hold_out(videos: Sequence[Video], share: float, seed: int) -> tuple[list[Vid
         raise SettingsError(f"hold_out is {share}, expected between 0 and 1")
     groups: dict[int, dict[str, list[int]]] = {}
     for index, video in enumerate(videos):
-        mark = _GROUP.search(video.name)
-        group = mark[0] if mark else video.name
-        groups.setdefault(video.label, {}).setdefault(group, []).append(index)
+        groups.setdefault(video.label, {}).setdefault(group_of(video.name), []).append(index)
     held: set[int] = set()
     for label, members in sorted(groups.items()):
         wanted = share * sum(map(len, members.values()))

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from twostream_ext.media import VIDEO_EXTENSIONS, is_numbered_images
 from twostream_ext.media.directory import clip_name
 
 _SHOWN = 3  # names in a message
+_GROUP = re.compile(r"_(g[0-9]+)_")
 
 
 class Video(NamedTuple):
@@ -102,6 +104,15 @@ def names_in(folder: Path) -> list[str]:
 def without_case(name: str) -> tuple[str, str]:
     """Sorts as UCF-101's classInd.txt does: Hammering before HammerThrow, which Python's own order turns round."""
     return name.casefold(), name
+
+
+def group_of(path: str) -> str:
+    """What a video shares with others of its group: `g07` of `A/v_A_g07_c01.avi`, as UCF-101 marks people and scene.
+
+    A video whose name marks no group is one of its own, known by its path.
+    """
+    found = _GROUP.search(PurePosixPath(path).name)
+    return found[1] if found else path
 
 
 def some_of(names: Iterable[str]) -> str:
