@@ -19,7 +19,7 @@ from twostream_ext.data import FrameRuns, Video, VideoSet
 from twostream_ext.engine import RECIPES, Stream, TrainSettings, register_stream, streams
 from twostream_ext.errors import SettingsError
 from twostream_ext.media import FrameBatch, FrameClip, FrameStore, write_frame_clip
-from twostream_ext.models import NetSettings, StreamNet, build_net, top1
+from twostream_ext.models import NetSettings, StreamNet, TemporalInput, build_net, top1
 
 LENGTH = 3  # differences in an input
 SIDE = 57
@@ -35,9 +35,8 @@ class DifferenceStream(Stream[FrameClip, FrameBatch]):
     reads = "frames"
     trained_as = "temporal"
 
-    def new_net(
-        self, classes: int, *, length: int, bidirectional: bool, input: str, subtract: str, **common: Any
-    ) -> StreamNet:
+    def new_net(self, classes: int, temporal_input: TemporalInput, **common: Any) -> StreamNet:
+        length = temporal_input.length
         settings = {"backbone": "cnn_m_2048", **common, "channels": 3 * length, "takes_flow": False, "length": length}
         return build_net(NetSettings(self.name, {"default": classes}, **settings))
 

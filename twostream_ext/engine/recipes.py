@@ -15,7 +15,7 @@ import torch
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.streams import find_stream
 from twostream_ext.errors import SettingsError
-from twostream_ext.models import CNN_M_2048, StreamNet
+from twostream_ext.models import CNN_M_2048, StreamNet, TemporalInput
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ class Recipe:
     width: float  # of CNN-M-2048; 1 is the paper's; no other backbone is told of it
     length: int  # L, flow fields in a stack
     streams: Mapping[str, StreamRecipe]  # by name
-    bidirectional: bool = (
-        False  # half of the fields forward and half backward; and so for the next two, see `TemporalNet`
-    )
+    bidirectional: bool = False  # see `TemporalNet`, as for the next two
     input: str = "stack"
     subtract: str = "mean"
     frames: int = 25  # taken from a test video
@@ -78,6 +76,11 @@ class Recipe:
     jpeg_quality: int = 90
     backbone: str = CNN_M_2048  # of both nets; see `register_backbone`
     hold_out: float = 0.0  # share of the training videos that no net trains on: fusion is chosen on them
+
+    @property
+    def temporal_input(self) -> TemporalInput:
+        """What a temporal net of this recipe takes."""
+        return TemporalInput(self.length, self.bidirectional, self.input, self.subtract)
 
     def numbers(self, stream: str) -> StreamRecipe:
         """Those of a stream by its name; of one that the recipe does not name, those of the one it is trained as.
@@ -165,10 +168,7 @@ def new_net(recipe: Recipe, stream: str, classes: int | Mapping[str, int], *, se
         torch.manual_seed(seed)
         return find_stream(stream).new_net(
             classes,
-            length=recipe.length,
-            bidirectional=recipe.bidirectional,
-            input=recipe.input,
-            subtract=recipe.subtract,
+            recipe.temporal_input,
             dropout=recipe.numbers(stream).dropout,
             backbone=recipe.backbone,
             width=recipe.width if recipe.backbone == CNN_M_2048 else 1.0,

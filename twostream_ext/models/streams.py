@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,15 @@ FLOW_INPUTS = ("stack", "trajectory")
 
 SUBTRACTIONS = ("none", "mean")
 """What is subtracted from each of its fields against camera motion: nothing, or the field's mean displacement."""
+
+
+class TemporalInput(NamedTuple):
+    """How the input of a temporal net is made of flow fields: what `TemporalNet` takes under these names."""
+
+    length: int
+    bidirectional: bool
+    input: str
+    subtract: str
 
 
 @dataclass(frozen=True)

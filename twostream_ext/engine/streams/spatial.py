@@ -14,7 +14,7 @@ from twostream_ext import ops
 from twostream_ext.data import FrameRuns
 from twostream_ext.engine.streams.stream import Size, Stream
 from twostream_ext.media import FrameBatch, FrameClip
-from twostream_ext.models import RGB_MEAN, RGB_STD, NetSettings, SpatialNet, StreamNet
+from twostream_ext.models import RGB_MEAN, RGB_STD, NetSettings, SpatialNet, StreamNet, TemporalInput
 
 # Principal components of the colours of ImageNet's pixels, as in Krizhevsky's cuda-convnet: the
 # standard deviation along each, in pixels, and its direction (a column) in RGB.
@@ -38,16 +38,7 @@ class SpatialStream(Stream[FrameClip, FrameBatch]):
     trained_as = "spatial"
     cuts_alike = True
 
-    def new_net(
-        self,
-        classes: int | Mapping[str, int],
-        *,
-        length: int,
-        bidirectional: bool,
-        input: str,
-        subtract: str,
-        **common: Any,
-    ) -> StreamNet:
+    def new_net(self, classes: int | Mapping[str, int], temporal_input: TemporalInput, **common: Any) -> StreamNet:
         return SpatialNet(classes, **common)
 
     def inputs(self, settings: NetSettings) -> FrameRuns:

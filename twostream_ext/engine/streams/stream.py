@@ -15,7 +15,7 @@ from twostream_ext.data import ClipSource, InputBatch, Inputs, VideoSet
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow import FlowClip
 from twostream_ext.media import FrameClip
-from twostream_ext.models import NetSettings, StreamNet
+from twostream_ext.models import NetSettings, StreamNet, TemporalInput
 
 Clip = TypeVar("Clip", FlowClip, FrameClip)
 Batch = TypeVar("Batch", bound=InputBatch)
@@ -47,20 +47,11 @@ class Stream(ABC, Generic[Clip, Batch]):
     """Whether `cut` gives of a larger window what it gives of each within it, side by side: tests are faster then."""
 
     @abstractmethod
-    def new_net(
-        self,
-        classes: int | Mapping[str, int],
-        *,
-        length: int,
-        bidirectional: bool,
-        input: str,
-        subtract: str,
-        **common: Any,
-    ) -> StreamNet:
+    def new_net(self, classes: int | Mapping[str, int], temporal_input: TemporalInput, **common: Any) -> StreamNet:
         """A net with first weights from torch's random state, whose settings have the name of the stream.
 
-        length, bidirectional, input, subtract: of stacks, see `TemporalNet`. classes, common: what every net takes, see
-        `SpatialNet`.
+        classes, common: what every net takes, see `SpatialNet`.
+        temporal_input: how stacks are made, for a stream that has some.
         """
 
     @abstractmethod

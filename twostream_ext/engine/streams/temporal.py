@@ -12,7 +12,7 @@ from twostream_ext import ops
 from twostream_ext.data import FlowStacks
 from twostream_ext.engine.streams.stream import Size, Stream
 from twostream_ext.flow import FlowClip
-from twostream_ext.models import NetSettings, StreamNet, TemporalNet
+from twostream_ext.models import NetSettings, StreamNet, TemporalInput, TemporalNet
 from twostream_ext.ops import FlowBatch
 
 
@@ -24,19 +24,8 @@ class TemporalStream(Stream[FlowClip, FlowBatch]):
     trained_as = "temporal"
     cuts_alike = True
 
-    def new_net(
-        self,
-        classes: int | Mapping[str, int],
-        *,
-        length: int,
-        bidirectional: bool,
-        input: str,
-        subtract: str,
-        **common: Any,
-    ) -> StreamNet:
-        return TemporalNet(
-            classes, length=length, bidirectional=bidirectional, input=input, subtract=subtract, **common
-        )
+    def new_net(self, classes: int | Mapping[str, int], temporal_input: TemporalInput, **common: Any) -> StreamNet:
+        return TemporalNet(classes, **temporal_input._asdict(), **common)
 
     def inputs(self, settings: NetSettings) -> FlowStacks:
         return FlowStacks(settings.length, settings.bidirectional)
