@@ -40,6 +40,8 @@ class Choices {
 
   float real() { return between(0, 3) == 3 ? any<float>() : static_cast<float>(between(0, 40) - 20) / 8; }
 
+  float real_or(float usual) { return between(0, 1) ? usual : real(); }
+
   void fill(void* memory, size_t size) {
     auto* bytes = static_cast<uint8_t*>(memory);
     const uint32_t seed = any<uint32_t>();
@@ -143,14 +145,15 @@ struct Samples {
   twostream_batch batch;
 };
 
-// N samples [L, height, width, components], of one size or several.
-void make_samples(Choices& choices, Memory& memory, int32_t length, int64_t components, twostream_dtype dtype,
-                  bool is_read, const std::vector<twostream_sample>* like, Samples* made) {
-  const int64_t count = like ? static_cast<int64_t>(like->size()) : choices.between(0, 3);
+// N samples [L, height, width, components], of one size or several, or of those of others.
+Samples make_samples(Choices& choices, Memory& memory, int32_t length, int64_t components, twostream_dtype dtype,
+                     bool is_read, const Samples* like = nullptr) {
+  Samples made;
+  const int64_t count = like ? like->batch.size : choices.between(0, 3);
   for (int64_t index = 0; index < count; ++index) {
     twostream_sample sample{};
-    sample.height = like ? (*like)[index].height : static_cast<int32_t>(choices.between(1, 40));
-    sample.width = like ? (*like)[index].width : static_cast<int32_t>(choices.between(1, 70));
+    sample.height = like ? like->samples[index].height : static_cast<int32_t>(choices.between(1, 40));
+    sample.width = like ? like->samples[index].width : static_cast<int32_t>(choices.between(1, 70));
     std::vector<int64_t> strides;
     const int64_t reach = lay_out(choices, {length, sample.height, sample.width, components}, is_read, &strides);
     sample.field_stride = strides[0];
@@ -158,10 +161,19 @@ void make_samples(Choices& choices, Memory& memory, int32_t length, int64_t comp
     sample.column_stride = strides[2];
     sample.component_stride = strides[3];
     sample.data = memory.take(reach * bytes_of(dtype));
-    made->samples.push_back(sample);
+    made.samples.push_back(sample);
   }
-  made->batch = {made->samples.data(), count, length, dtype};
+  made.batch = {made.samples.data(), count, length, dtype};
+  return made;
 }
+
+// Fields of flow.
+Samples make_flow(Choices& choices, Memory& memory, twostream_dtype dtype, bool is_read) {
+  return make_samples(choices, memory, static_cast<int32_t>(choices.between(1, 4)), 2, dtype, is_read);
+}
+
+// How many numbers a lo, a step or a mean has: [N, L, 2].
+int64_t count_ranges(const Samples& flow) { return flow.batch.size * flow.batch.length * 2; }
 
 // A window that fits all samples, or now and then another size, which must be refused before memory is touched.
 void choose_window(Choices& choices, const Samples& samples, int32_t* height, int32_t* width) {
@@ -204,113 +216,100 @@ twostream_stack make_stack(Choices& choices, Memory& memory, const Samples& samp
   return stack;
 }
 
-int32_t* make_windows(Choices& choices, Memory& memory, int64_t count) {
-  auto* windows = memory.take_array<int32_t>(3 * count);
-  for (int64_t index = 0; index < 3 * count; ++index) {
-    windows[index] = choices.number(-2, 40);
-  }
-  return windows;
-}
-
 float* maybe_reals(Choices& choices, Memory& memory, int64_t count, bool needed) {
   return needed || choices.between(0, 1) ? memory.take_reals(count) : nullptr;
 }
 
-// What the two operators of stacks share.
-struct StackCall {
-  Samples flow;
-  int32_t windows_per_sample;
-  int32_t length;
-  int64_t values;  // N L 2
-};
+// The windows of an operator that takes some.
+template <class Args>
+void choose_windows(Choices& choices, Memory& memory, const Samples& samples, Args* args) {
+  args->windows_per_sample = static_cast<int32_t>(choices.between(0, 3));
+  const int64_t count = samples.batch.size * args->windows_per_sample;
+  auto* windows = memory.take_array<int32_t>(3 * count);
+  for (int64_t index = 0; index < 3 * count; ++index) {
+    windows[index] = choices.number(-2, 40);
+  }
+  args->windows = windows;
+}
 
-StackCall make_stack_call(Choices& choices, Memory& memory, bool is_float, bool is_read) {
-  StackCall call;
-  call.length = static_cast<int32_t>(choices.between(1, 4));
-  call.windows_per_sample = static_cast<int32_t>(choices.between(0, 3));
-  make_samples(choices, memory, call.length, 2, any_dtype(choices, is_float), is_read, nullptr, &call.flow);
-  call.values = call.flow.batch.size * call.length * 2;
-  return call;
+// lo and step of one that takes codes.
+template <class Args>
+void choose_ranges(Choices& choices, Memory& memory, const Samples& flow, bool needed, Args* args) {
+  args->lo = maybe_reals(choices, memory, count_ranges(flow), needed);
+  args->step = maybe_reals(choices, memory, count_ranges(flow), needed);
+}
+
+// What the two operators of stacks share.
+template <class Args>
+Args stack_args(Choices& choices, Memory& memory, const Samples& flow) {
+  Args args{};
+  args.flow = flow.batch;
+  choose_windows(choices, memory, flow, &args);
+  const bool coded = args.flow.dtype == TWOSTREAM_UINT8 && choices.between(0, 15) != 15;
+  choose_ranges(choices, memory, flow, coded, &args);
+  args.mean = maybe_reals(choices, memory, count_ranges(flow), false);
+  args.output = make_stack(choices, memory, flow, args.windows_per_sample, 2 * flow.batch.length, false);
+  return args;
 }
 
 int flow_stack(Choices& choices, Memory& memory) {
-  const StackCall call = make_stack_call(choices, memory, false, true);
-  twostream_flow_stack_args args{};
-  args.flow = call.flow.batch;
-  args.windows_per_sample = call.windows_per_sample;
-  args.windows = make_windows(choices, memory, args.flow.size * args.windows_per_sample);
-  const bool coded = args.flow.dtype == TWOSTREAM_UINT8 && choices.between(0, 15) != 15;
-  args.lo = maybe_reals(choices, memory, call.values, coded);
-  args.step = maybe_reals(choices, memory, call.values, coded);
-  args.mean = maybe_reals(choices, memory, call.values, false);
-  args.output = make_stack(choices, memory, call.flow, args.windows_per_sample, 2 * call.length, false);
+  const Samples flow = make_flow(choices, memory, any_dtype(choices, false), true);
+  const auto args = stack_args<twostream_flow_stack_args>(choices, memory, flow);
   return twostream_flow_stack_cpu(&args);
 }
 
 int flow_stack_backward(Choices& choices, Memory& memory) {
-  const StackCall call = make_stack_call(choices, memory, true, false);
+  const Samples flow = make_flow(choices, memory, any_dtype(choices, true), false);
   twostream_flow_stack_backward_args args{};
-  args.flow_gradient = call.flow.batch;
-  args.windows_per_sample = call.windows_per_sample;
-  args.windows = make_windows(choices, memory, call.flow.batch.size * call.windows_per_sample);
-  args.gradient = make_stack(choices, memory, call.flow, call.windows_per_sample, 2 * call.length, true);
+  args.flow_gradient = flow.batch;
+  choose_windows(choices, memory, flow, &args);
+  args.gradient = make_stack(choices, memory, flow, args.windows_per_sample, 2 * flow.batch.length, true);
   return twostream_flow_stack_backward_cpu(&args);
 }
 
 int trajectory_stack(Choices& choices, Memory& memory) {
-  const StackCall call = make_stack_call(choices, memory, false, true);
-  twostream_trajectory_stack_args args{};
-  args.flow = call.flow.batch;
-  args.windows_per_sample = call.windows_per_sample;
-  args.windows = make_windows(choices, memory, args.flow.size * args.windows_per_sample);
-  const bool coded = args.flow.dtype == TWOSTREAM_UINT8 && choices.between(0, 15) != 15;
-  args.lo = maybe_reals(choices, memory, call.values, coded);
-  args.step = maybe_reals(choices, memory, call.values, coded);
-  args.mean = maybe_reals(choices, memory, call.values, false);
+  const Samples flow = make_flow(choices, memory, any_dtype(choices, false), true);
+  auto args = stack_args<twostream_trajectory_stack_args>(choices, memory, flow);
   args.bidirectional = static_cast<int32_t>(choices.between(0, 1));
-  args.output = make_stack(choices, memory, call.flow, args.windows_per_sample, 2 * call.length, false);
   return twostream_trajectory_stack_cpu(&args);
 }
 
 int trajectory_stack_backward(Choices& choices, Memory& memory) {
   const bool with_fields = choices.between(0, 3) != 3;
-  const StackCall call = make_stack_call(choices, memory, with_fields, true);
+  const Samples flow = make_flow(choices, memory, any_dtype(choices, with_fields), true);
   twostream_trajectory_stack_backward_args args{};
-  args.flow = call.flow.batch;
-  args.windows_per_sample = call.windows_per_sample;
-  args.windows = make_windows(choices, memory, args.flow.size * args.windows_per_sample);
+  args.flow = flow.batch;
+  choose_windows(choices, memory, flow, &args);
   args.bidirectional = static_cast<int32_t>(choices.between(0, 1));
-  args.gradient = make_stack(choices, memory, call.flow, args.windows_per_sample, 2 * call.length, true);
-  args.mean_gradient = memory.take_array<float>(call.values);
+  args.gradient = make_stack(choices, memory, flow, args.windows_per_sample, 2 * flow.batch.length, true);
+  args.mean_gradient = memory.take_array<float>(count_ranges(flow));
   Samples gradients;
   if (with_fields) {
-    make_samples(choices, memory, call.length, 2, args.flow.dtype, false, &call.flow.samples, &gradients);
+    gradients = make_samples(choices, memory, flow.batch.length, 2, flow.batch.dtype, false, &flow);
     args.flow_gradient = gradients.samples.data();
     args.subtract_mean = static_cast<int32_t>(choices.between(0, 1));
     int64_t largest = 0;
-    for (const twostream_sample& sample : call.flow.samples) {
+    for (const twostream_sample& sample : flow.samples) {
       largest = std::max<int64_t>(largest, int64_t{sample.height} * sample.width);
     }
     // Of a size that is refused no workspace is made.
-    const bool sound = fits(call.flow, args.gradient.height, args.gradient.width);
+    const bool sound = fits(flow, args.gradient.height, args.gradient.width);
     const int64_t pixels = sound ? int64_t{args.gradient.height} * args.gradient.width : 0;
-    const int64_t places = args.flow.size * args.windows_per_sample * 2 * call.length * pixels;
+    const int64_t places = flow.batch.size * args.windows_per_sample * 2 * flow.batch.length * pixels;
     args.positions = memory.take_array<float>(places);
     args.displacements = memory.take_array<float>(places);
-    args.largest = memory.take_array<uint32_t>(call.values);
-    args.sums_stride = 2 * call.length * largest + choices.between(0, 3);
-    args.sums = memory.take_array<int64_t>(args.flow.size * args.sums_stride);
+    args.largest = memory.take_array<uint32_t>(count_ranges(flow));
+    args.sums_stride = 2 * flow.batch.length * largest + choices.between(0, 3);
+    args.sums = memory.take_array<int64_t>(flow.batch.size * args.sums_stride);
   }
   return twostream_trajectory_stack_backward_cpu(&args);
 }
 
 int crop_frames(Choices& choices, Memory& memory) {
-  Samples frames;
-  make_samples(choices, memory, 1, 3, any_dtype(choices, false), true, nullptr, &frames);
+  const Samples frames = make_samples(choices, memory, 1, 3, any_dtype(choices, false), true);
   twostream_crop_frames_args args{};
   args.frames = frames.batch;
-  args.windows_per_sample = static_cast<int32_t>(choices.between(0, 3));
-  args.windows = make_windows(choices, memory, frames.batch.size * args.windows_per_sample);
+  choose_windows(choices, memory, frames, &args);
   for (int channel = 0; channel < 3; ++channel) {
     args.mean[channel] = choices.real();
     args.deviation[channel] = choices.real();
@@ -321,12 +320,10 @@ int crop_frames(Choices& choices, Memory& memory) {
 }
 
 int crop_frames_backward(Choices& choices, Memory& memory) {
-  Samples frames;
-  make_samples(choices, memory, 1, 3, any_dtype(choices, true), false, nullptr, &frames);
+  const Samples frames = make_samples(choices, memory, 1, 3, any_dtype(choices, true), false);
   twostream_crop_frames_backward_args args{};
   args.frames_gradient = frames.batch;
-  args.windows_per_sample = static_cast<int32_t>(choices.between(0, 3));
-  args.windows = make_windows(choices, memory, frames.batch.size * args.windows_per_sample);
+  choose_windows(choices, memory, frames, &args);
   for (float& deviation : args.deviation) {
     deviation = choices.real();
   }
@@ -335,59 +332,54 @@ int crop_frames_backward(Choices& choices, Memory& memory) {
 }
 
 int mean_flow(Choices& choices, Memory& memory) {
-  const StackCall call = make_stack_call(choices, memory, false, true);
+  const Samples flow = make_flow(choices, memory, any_dtype(choices, false), true);
   twostream_mean_flow_args args{};
-  args.flow = call.flow.batch;
-  args.lo = maybe_reals(choices, memory, call.values, args.flow.dtype == TWOSTREAM_UINT8);
-  args.step = maybe_reals(choices, memory, call.values, args.flow.dtype == TWOSTREAM_UINT8);
-  args.output = memory.take_array<float>(call.values);
+  args.flow = flow.batch;
+  choose_ranges(choices, memory, flow, flow.batch.dtype == TWOSTREAM_UINT8, &args);
+  args.output = memory.take_array<float>(count_ranges(flow));
   return twostream_mean_flow_cpu(&args);
 }
 
 int quantize_flow(Choices& choices, Memory& memory) {
-  const StackCall call = make_stack_call(choices, memory, true, true);
-  Samples codes;
-  make_samples(choices, memory, call.length, 2, TWOSTREAM_UINT8, false, &call.flow.samples, &codes);
+  const Samples flow = make_flow(choices, memory, any_dtype(choices, true), true);
+  const Samples codes = make_samples(choices, memory, flow.batch.length, 2, TWOSTREAM_UINT8, false, &flow);
   twostream_quantize_flow_args args{};
-  args.flow = call.flow.batch;
+  args.flow = flow.batch;
   args.bound = choices.real();
   args.codes = codes.samples.data();
-  args.lo = memory.take_array<float>(call.values);
-  args.step = memory.take_array<float>(call.values);
-  args.mean = memory.take_array<float>(call.values);
+  args.lo = memory.take_array<float>(count_ranges(flow));
+  args.step = memory.take_array<float>(count_ranges(flow));
+  args.mean = memory.take_array<float>(count_ranges(flow));
   return twostream_quantize_flow_cpu(&args);
 }
 
 int dequantize_flow(Choices& choices, Memory& memory) {
-  StackCall call;
-  call.length = static_cast<int32_t>(choices.between(1, 4));
-  make_samples(choices, memory, call.length, 2, TWOSTREAM_UINT8, true, nullptr, &call.flow);
-  const int64_t values = call.flow.batch.size * call.length * 2;
-  Samples output;
+  const Samples codes = make_flow(choices, memory, TWOSTREAM_UINT8, true);
   twostream_dequantize_flow_args args{};
-  args.codes = call.flow.batch;
+  args.codes = codes.batch;
   args.output_dtype = any_dtype(choices, true);
-  make_samples(choices, memory, call.length, 2, args.output_dtype, false, &call.flow.samples, &output);
+  const Samples output = make_samples(choices, memory, codes.batch.length, 2, args.output_dtype, false, &codes);
   args.output = output.samples.data();
-  args.lo = memory.take_reals(values);
-  args.step = memory.take_reals(values);
+  choose_ranges(choices, memory, codes, true, &args);
   return twostream_dequantize_flow_cpu(&args);
 }
 
-int64_t* make_sizes(Choices& choices, Memory& memory, int64_t count) {
-  auto* sizes = memory.take_array<int64_t>(2 * count);
-  for (int64_t index = 0; index < 2 * count; ++index) {
+// What the two operators that make windows share.
+template <class Args>
+void choose_sizes(Choices& choices, Memory& memory, Args* args) {
+  args->size = choices.between(0, 20);
+  auto* sizes = memory.take_array<int64_t>(2 * args->size);
+  for (int64_t index = 0; index < 2 * args->size; ++index) {
     sizes[index] = choices.between(0, 7) == 7 ? choices.any<int64_t>() : choices.number(-1, 60);
   }
-  return sizes;
+  args->sizes = sizes;
+  args->height = choices.number(0, 40);
+  args->width = choices.number(0, 40);
 }
 
 int random_windows(Choices& choices, Memory& memory) {
   twostream_random_windows_args args{};
-  args.size = choices.between(0, 20);
-  args.sizes = make_sizes(choices, memory, args.size);
-  args.height = choices.number(0, 40);
-  args.width = choices.number(0, 40);
+  choose_sizes(choices, memory, &args);
   args.flip = choices.real();
   args.seed = choices.any<uint64_t>();
   args.offset = choices.any<uint64_t>();
@@ -397,10 +389,7 @@ int random_windows(Choices& choices, Memory& memory) {
 
 int ten_crop_windows(Choices& choices, Memory& memory) {
   twostream_ten_crop_windows_args args{};
-  args.size = choices.between(0, 20);
-  args.sizes = make_sizes(choices, memory, args.size);
-  args.height = choices.number(0, 40);
-  args.width = choices.number(0, 40);
+  choose_sizes(choices, memory, &args);
   args.windows = memory.take_array<int32_t>(30 * args.size);
   return twostream_ten_crop_windows_cpu(&args);
 }
@@ -415,7 +404,7 @@ twostream_response_shape make_response(Choices& choices, twostream_response_cons
   *bytes = shape.samples * shape.channels * shape.pixels * bytes_of(shape.dtype);
   constants->size = choices.between(0, 15) == 15 ? choices.any<int64_t>() : choices.between(0, 9);
   constants->alpha = choices.real();
-  constants->beta = choices.between(0, 1) ? 0.75f : choices.real();
+  constants->beta = choices.real_or(0.75f);
   constants->k = choices.real();
   return shape;
 }
@@ -477,12 +466,12 @@ int tvl1_flow(Choices& choices, Memory& memory) {
                     ? args.output
                     : make_fields(choices, memory, args.pair_count, frames.height, frames.width, true);
   }
-  args.tau = choices.between(0, 1) ? 0.25f : choices.real();
-  args.lambda = choices.between(0, 1) ? 0.15f : choices.real();
-  args.theta = choices.between(0, 1) ? 0.3f : choices.real();
-  args.epsilon = choices.between(0, 1) ? 0.0f : choices.real();
+  args.tau = choices.real_or(0.25f);
+  args.lambda = choices.real_or(0.15f);
+  args.theta = choices.real_or(0.3f);
+  args.epsilon = choices.real_or(0.0f);
   args.scales = choices.number(0, 4);
-  args.scale_step = choices.between(0, 1) ? 0.5f : choices.real();
+  args.scale_step = choices.real_or(0.5f);
   args.warps = static_cast<int32_t>(choices.between(0, 2));  // as many loops as are asked for are done: few
   args.iterations = static_cast<int32_t>(choices.between(0, 4));
   args.median = static_cast<int32_t>(choices.between(0, 5));
