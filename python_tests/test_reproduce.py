@@ -298,6 +298,10 @@ def test_the_command_on_generated_videos(
     command = ["reproduce", "table1b", "--out", str(tmp_path), "--seeds", "1", "--budget", "0.004", "--workers", "0"]
     assert main(command) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[-1] for line in printed[-7:]] == [f"{value:.1f}" for value in PAPER["table1b"]]
+    assert [line.split()[-1] for line in printed[-9:-2]] == [f"{value:.1f}" for value in PAPER["table1b"]]
+    assert printed[-2:] == ["", f"report: {tmp_path}/report.html"]
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [row["setting"]["nets"][0]["length"] for row in summary["rows"]] == [1, 5, 10, 10, 10, 10, 10]
+    assert summary["data"] == {"shaken": str(tmp_path / "videos" / "shaken")}
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(f"<b>{100 * row['top1']:.1f}</b>" in page for row in summary["rows"])

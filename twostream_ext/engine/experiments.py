@@ -34,13 +34,14 @@ from twostream_ext.data import (
 from twostream_ext.engine.checkpoint import load_model, save_model, start_from
 from twostream_ext.engine.origin import unlike, videos_origin
 from twostream_ext.engine.paper_tables import TABLES, Row, Table, Training
-from twostream_ext.engine.pipeline import MODEL_FILE, SUMMARY_FILE, check_clips, flow_device
+from twostream_ext.engine.pipeline import MODEL_FILE, check_clips, flow_device
 from twostream_ext.engine.recipes import Recipe, StreamRecipe, new_net
 from twostream_ext.engine.scores import Scores, load_scores, scores_origin, write_scores
+from twostream_ext.engine.summary import write_summary
 from twostream_ext.engine.train import CHECKPOINT_FILE, train
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.extraction import extract
-from twostream_ext.files import atomic_write, check_file, remove_leftovers
+from twostream_ext.files import check_file, remove_leftovers
 from twostream_ext.models import (
     ONLY_DATASET,
     UCF101_LIKE_HMDB51,
@@ -149,7 +150,8 @@ def reproduce(
         start_from(new_net(recipe, "spatial", 2, seed=0), sources.images)
     remove_leftovers(out)
     lacks = {row: lack for row in table.rows if (lack := _lack(row, sources))}
-    _prepare(work, table, [row for row in table.rows if row not in lacks], say)
+    can_be_run = [row for row in table.rows if row not in lacks]
+    notes = _prepare(work, table, can_be_run, say)
     rows = []
     for number, row in enumerate(table.rows, 1):
         say(f"{name}, row {number} of {len(table.rows)}: {row.text} ...")
@@ -166,9 +168,10 @@ def reproduce(
         ],
         "splits": table.splits,
         "recipe": recipe.as_json(),
+        "data": {source.name: str(source.videos) for source in _needed(sources, table, can_be_run)},
+        "notes": notes,
     }
-    with atomic_write(Path(out) / SUMMARY_FILE) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_summary(out, summary)
     return summary
 
 
@@ -307,8 +310,12 @@ class _Data(NamedTuple):
     classes: dict[str, list[str]]  # of each softmax
 
 
-def _prepare(work: _Work, table: Table, rows: Sequence[Row], say: Say) -> None:
-    """Extract flow, both ways, and frames of the data sets that the rows need, and check that they will do."""
+def _prepare(work: _Work, table: Table, rows: Sequence[Row], say: Say) -> list[str]:
+    """Extract flow, both ways, and frames of the data sets that the rows need, and check that they will do.
+
+    Returns what is doubtful about the data; it is said, too.
+    """
+    notes = []
     longest = max((net.length for row in rows for net in row.nets if net.stream == "temporal"), default=0)
     for source, splits in _needed(work.sources, table, rows).items():
         folder = work.root / "data" / source.name
@@ -334,8 +341,10 @@ def _prepare(work: _Work, table: Table, rows: Sequence[Row], say: Say) -> None:
         for split in splits:
             data = _open(work, source, split)
             for doubt in find_doubts(source.lists or source.videos, data):
-                say(f"note: {source.name}, split {split}: {doubt}")
+                notes.append(f"{source.name}, split {split}: {doubt}")
+                say(f"note: {notes[-1]}")
             check_clips(data, replace(work.recipe, length=longest))
+    return notes
 
 
 def _needed(sources: Sources, table: Table, rows: Sequence[Row]) -> dict[DataSource, Sequence[int]]:
