@@ -20,10 +20,10 @@ GENERATED_RECIPE = Recipe(
     width=0.125,
     length=10,
     streams={
-        "spatial": StreamRecipe(900, 32, 1e-2, dropout=0.5),
-        "temporal": StreamRecipe(600, 32, 1e-2, dropout=0.5),
+        "spatial": StreamRecipe(600, 16, 1e-2, dropout=0.5),
+        "temporal": StreamRecipe(600, 16, 1e-2, dropout=0.5),
     },
-    frames=5,
+    frames=3,
     flow_method="dis",
     jpeg_quality=95,
 )
