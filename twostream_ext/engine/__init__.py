@@ -5,7 +5,8 @@ from twostream_ext.devices import find_device
 from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model, start_from
 from twostream_ext.engine.evaluate import evaluate, video_scores
-from twostream_ext.engine.experiments import GENERATED_RECIPE, Sources, generate_sources, reproduce
+from twostream_ext.engine.experiments import reproduce
+from twostream_ext.engine.generated_tables import GENERATED_RECIPE, generate_sources
 from twostream_ext.engine.origin import videos_origin
 from twostream_ext.engine.paper_tables import TABLES, Row, Table, Training
 from twostream_ext.engine.pipeline import MODEL_FILE, SVM_FILE, run_pipeline
@@ -32,6 +33,7 @@ from twostream_ext.engine.summary import (
     read_run,
     read_summary,
 )
+from twostream_ext.engine.table_data import Sources
 from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, summed_loss, train, train_batches
 from twostream_ext.engine.training_log import LOG_FILE, TrainingCurves, read_training_log
 
