@@ -3,32 +3,55 @@
 
 python benchmarks/reproduce.py table1b --out DIR [--seeds 3] [--threads 2]
 
-Broken off, it goes on in DIR; `seconds` are then those of the last call alone, and `goes_on` says so.
+Broken off, or given with more seeds, it goes on in DIR. The record's `cost` is of all these calls: `seconds` on the
+clock, `processor_seconds` of all processes, which work of others on the machine changes less, and `nets_trained`, which
+are fewer than the table needs where another table in DIR has left some.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import machine
 import torch
 
-from twostream_ext.engine import GENERATED_RECIPE, TABLES, generate_sources, reproduce
+from twostream_ext.engine import GENERATED_RECIPE, MODEL_FILE, TABLES, generate_sources, reproduce
 from twostream_ext.files import atomic_write
 
 
 def record_of(table: str, out: Path, seeds: int, workers: int) -> dict[str, Any]:
-    goes_on = (out / "nets").exists()
-    began = time.perf_counter()
     sources = generate_sources(table, out)
     summary = reproduce(table, out, sources, recipe=GENERATED_RECIPE, seeds=range(seeds), workers=workers)
-    seconds = round(time.perf_counter() - began)
-    facts = machine.facts(torch.device("cpu"), torch.get_num_threads())
-    return {**facts, "seconds": seconds, "goes_on": goes_on, **summary}
+    return {**machine.facts(torch.device("cpu"), torch.get_num_threads()), **summary}
+
+
+@contextmanager
+def costs_noted(file: Path, out: Path) -> Iterator[None]:
+    """Add what is done inside to the costs in a file, also if it is broken off."""
+    began = costs(out)
+    try:
+        yield
+    finally:
+        before = json.loads(file.read_text()) if file.exists() else dict.fromkeys(began, 0)
+        ended = costs(out)
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file) as temporary:
+            temporary.write_text(json.dumps({name: round(before[name] + ended[name] - began[name]) for name in began}))
+
+
+def costs(out: Path) -> dict[str, float]:
+    return {
+        "seconds": time.perf_counter(),
+        "processor_seconds": sum(os.times()[:4]),  # of this process, and of those it started that have ended
+        "nets_trained": len(list(out.glob(f"nets/*/{MODEL_FILE}"))),
+    }
 
 
 def main() -> None:
@@ -40,11 +63,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    record = record_of(options.table, options.out, options.seeds, options.workers)
+    noted = options.out / f"cost_{options.table}.json"
+    with costs_noted(noted, options.out):
+        record = record_of(options.table, options.out, options.seeds, options.workers)
+    record["cost"] = json.loads(noted.read_text())
     file = machine.ROOT / "benchmarks" / "results" / f"reproduce_{options.table}.json"
     with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"{file}: {record['seconds']} s")
+    print(f"{file}: {record['cost']}")
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ from twostream_ext.engine import (
     TrainSettings,
     load_model,
     load_scores,
+    read_any_summary,
     read_run,
-    read_summary,
     read_training_log,
     save_model,
     save_scores,
@@ -363,11 +363,22 @@ def summaries(folder: Path) -> list[bytes]:
         "classes": ["a", "b"],
         "recipe": {"length": 10},
     }
-    return [json.dumps(summary).encode()]
+    measures = {
+        "top1": {"spatial": 0.5},
+        "interval": {"spatial": [0.4, 0.6]},
+        "mean_class": {"spatial": 0.5},
+        "mean_class_interval": {"spatial": [0.4, 0.6]},
+    }
+    split = {**measures, "videos": {"train": 3, "test": 2}}
+    of_splits = {**measures, "splits": {"1": split, "2": split}, "classes": ["a", "b"], "recipe": {}, "notes": ["x"]}
+    row = {"top1": 0.5, "interval": [0.4, 0.6], "mean_class": 0.5, "seeds": 3, "paper": 0.8, "setting": {"text": "row"}}
+    left_out = {"setting": {"text": "row"}, "reason": "why", "paper": 0.8}
+    of_table = {"table": "table2", "rows": [row], "not_run": [left_out], "splits": 1, "recipe": {}}
+    return [json.dumps(each).encode() for each in (summary, of_splits, of_table)]
 
 
 def read_result_of_run(path: Path) -> None:
-    assert isinstance(read_summary(path.parent), dict)
+    assert isinstance(read_any_summary(path.parent), dict)
 
 
 def logs(folder: Path) -> list[bytes]:

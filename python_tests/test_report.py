@@ -224,6 +224,17 @@ def test_a_method_whose_answers_are_not_kept_has_a_row_too(copy: Path) -> None:
     assert "<td>of tomorrow</td>" in report.write_report(copy).read_text(encoding="utf-8")
 
 
+def test_notes_about_the_data_are_on_the_page(copy: Path) -> None:
+    """As they are; a run that has none, or did not keep them, has no such part."""
+    assert "About the data" not in report.write_report(copy).read_text(encoding="utf-8")
+    summary = json.loads((copy / "summary.json").read_text())
+    notes = ["1 of 16 classes have no test video: '</script><script>alert(1)</script>'", "3 listed videos are missing"]
+    (copy / "summary.json").write_text(json.dumps({**summary, "notes": notes}))
+    page = report.write_report(copy).read_text(encoding="utf-8")
+    assert "About the data" in page
+    assert set(notes) <= set(Words(page).names)
+
+
 def test_a_confusion_matrix_is_one_picture() -> None:
     counts = np.array([[3, 1], [0, 0]])
     picture = pictures.draw_confusion(counts)
@@ -337,7 +348,7 @@ def test_the_command_writes_the_page_again(copy: Path, capsys: pytest.CaptureFix
     assert report.is_report_current(copy)
 
 
-@pytest.mark.parametrize("summary", [None, "{}", '{"table": "table2", "rows": []}', "[]", "{"])
+@pytest.mark.parametrize("summary", [None, "{}", '{"table": "table2", "rows": []}', '{"splits": {}}', "[]", "{"])
 def test_there_is_no_report_of_what_is_no_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], summary: str | None
 ) -> None:

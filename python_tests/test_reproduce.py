@@ -132,13 +132,13 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The directories of the nets that are trained, as they come."""
     begun: list[str] = []
-    train = engine.experiments.train
+    train = engine.kept_nets.train
 
     def noted(*arguments: Any, **options: Any) -> None:
         begun.append(options["out_dir"].name)
         train(*arguments, **options)
 
-    monkeypatch.setattr(engine.experiments, "train", noted)
+    monkeypatch.setattr(engine.kept_nets, "train", noted)
     return begun
 
 
@@ -175,17 +175,17 @@ def test_what_was_broken_off_goes_on_and_trains_nothing_twice(
     whole = run("table2", tmp_path / "whole", sources)
     names = list(trainings)
     trainings.clear()
-    train = engine.experiments.train
+    train = engine.kept_nets.train
 
     def broken_off(*arguments: Any, **options: Any) -> None:
         if len(trainings) == 2:
             raise KeyboardInterrupt
         train(*arguments, **options)
 
-    monkeypatch.setattr(engine.experiments, "train", broken_off)
+    monkeypatch.setattr(engine.kept_nets, "train", broken_off)
     with pytest.raises(KeyboardInterrupt):
         run("table2", tmp_path / "broken", sources)
-    monkeypatch.setattr(engine.experiments, "train", train)
+    monkeypatch.setattr(engine.kept_nets, "train", train)
     assert not (tmp_path / "broken" / "summary.json").exists()
     assert run("table2", tmp_path / "broken", sources) == whole
     assert trainings == names
@@ -292,12 +292,15 @@ def test_wrong_input_is_one_line(
 def test_the_command_on_generated_videos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        engine.experiments, "_GENERATED", {"table1b": {"first": engine.experiments._Generated("shaken", 1, 1)}}
-    )
+    made = {"table1b": {"first": engine.generated_tables._Generated("shaken", 1, 1)}}
+    monkeypatch.setattr(engine.generated_tables, "_GENERATED", made)
     command = ["reproduce", "table1b", "--out", str(tmp_path), "--seeds", "1", "--budget", "0.004", "--workers", "0"]
     assert main(command) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[-1] for line in printed[-7:]] == [f"{value:.1f}" for value in PAPER["table1b"]]
+    assert [line.split()[-1] for line in printed[-9:-2]] == [f"{value:.1f}" for value in PAPER["table1b"]]
+    assert printed[-2:] == ["", f"report: {tmp_path}/report.html"]
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [row["setting"]["nets"][0]["length"] for row in summary["rows"]] == [1, 5, 10, 10, 10, 10, 10]
+    assert summary["data"] == {"shaken": str(tmp_path / "videos" / "shaken")}
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(f"<b>{100 * row['top1']:.1f}</b>" in page for row in summary["rows"])

@@ -15,6 +15,7 @@ from twostream_ext.errors import SettingsError
 if TYPE_CHECKING:
     from twostream_ext.engine import Recipe
 
+ALL_SPLITS = "all"
 _STORE = ReadsFolder(is_store=True)
 _VIDEOS = ReadsFolder(unread=(".safetensors",))  # scores may lie beside videos and lists, of which none ends like them
 
@@ -63,10 +64,27 @@ def add_videos(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_lists(parser: argparse.ArgumentParser) -> None:
-    """`add_videos`, and what concerns a single split of them."""
+def split_number(text: str) -> int | str:
+    """An argparse type: 1, 2, ... or `ALL_SPLITS`."""
+    return text if text == ALL_SPLITS else positive_number(text)
+
+
+def add_lists(parser: argparse.ArgumentParser, *, several_splits: bool = False) -> None:
+    """`add_videos`, and which split of them; several_splits: or which splits, as `splits`, with no `split`."""
     add_videos(parser)
-    parser.add_argument("--split", type=positive_number, help="which of the splits that the lists have (1)")
+    if several_splits:
+        parser.set_defaults(split=None)
+        parser.add_argument(
+            "--split",
+            dest="splits",
+            nargs="+",
+            type=split_number,
+            metavar="N",
+            help="which of the splits that the lists have; several (1 2 3, or all): each in OUT/splitN, flow and "
+            "frames once for all, and their mean (1)",
+        )
+    else:
+        parser.add_argument("--split", type=positive_number, help="which of the splits that the lists have (1)")
     parser.add_argument(
         "--skip-missing", action="store_true", help="go on without listed videos that are not there, or not in a store"
     )

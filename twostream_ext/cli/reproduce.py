@@ -60,7 +60,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def execute(options: argparse.Namespace) -> None:
     from twostream_ext.engine import find_device, reproduce
-    from twostream_ext.report import format_experiment
+    from twostream_ext.report import format_experiment, write_report
 
     device = find_device(options.device)
     is_own = options.videos or options.lists or options.data
@@ -75,7 +75,8 @@ def execute(options: argparse.Namespace) -> None:
         workers=options.workers,
         say=_say,
     )
-    print(f"\n{format_experiment(summary)}")
+    print(f"\n{format_experiment(summary)}\n", flush=True)  # first: a report that cannot be written shall not cost it
+    print(f"report: {write_report(options.out)}")
 
 
 def _on_own_videos(options: argparse.Namespace) -> tuple[Sources, Recipe]:

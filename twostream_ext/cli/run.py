@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twostream_ext.cli.data import read_source_alone
 from twostream_ext.cli.options import (
+    ALL_SPLITS,
     add_backbone,
     add_flow_input,
     add_init,
@@ -35,7 +37,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="Compute flow, train both nets, score the test videos, fuse and report. Run again, it goes on "
         "where it stopped.",
     )
-    add_lists(parser)
+    add_lists(parser, several_splits=True)
     add_stores(parser)
     add_out(parser, use=WritesFolder(_files))
     parser.add_argument(
@@ -64,6 +66,7 @@ def execute(options: argparse.Namespace) -> None:
 
     check_init(options)
     source = read_source_alone(options)
+    splits = _splits(options.splits, source)
     name = options.recipe
     if name == "auto":
         name = default_recipe(find_device(options.device))
@@ -75,7 +78,8 @@ def execute(options: argparse.Namespace) -> None:
     if options.init is not None:
         numbers = recipe.numbers("spatial").fine_tuned(options.init, last_layer=options.last_layer)
         recipe = recipe.with_numbers("spatial", numbers)
-    run_and_report(options, source, recipe, skip_missing=options.skip_missing)
+    source = replace(source, split=splits[0])
+    run_and_report(options, source, recipe, splits=splits, skip_missing=options.skip_missing)
 
 
 def _files() -> tuple[str, ...]:
@@ -86,35 +90,57 @@ def _files() -> tuple[str, ...]:
 
 
 def run_and_report(
-    options: argparse.Namespace, source: DataSource, recipe: Recipe, *, skip_missing: bool = False
+    options: argparse.Namespace,
+    source: DataSource,
+    recipe: Recipe,
+    *,
+    splits: Sequence[int] = (),
+    skip_missing: bool = False,
 ) -> None:
-    """Run the pipeline and show its table and where the report is."""
-    from twostream_ext.engine import find_device, run_pipeline
+    """Run the pipeline and show its table and where the report is; splits: several, in place of the source's."""
+    from twostream_ext.engine import find_device, run_pipeline, run_splits, split_folder
     from twostream_ext.errors import SettingsError
-    from twostream_ext.report import REPORT_FILE, format_table, is_report_current, write_report
+    from twostream_ext.report import REPORT_FILE, format_splits, format_table, is_report_current, write_report
 
     if source.whole:
         raise SettingsError("whole: a run needs test videos, and a data set that is trained on as a whole has none")
-    summary = run_pipeline(
-        source.videos,
-        source.lists,
-        options.out,
-        recipe=recipe,
-        split=source.split,
-        form=source.format,
-        flow=source.flow,
-        frames=source.frames,
-        leave_out=source.leave_out,
-        skip_missing=skip_missing,
-        seed=options.seed,
-        device=find_device(options.device),
-        workers=options.workers,
-        say=_say,
-    )
-    print(f"\n{format_table(summary)}\n", flush=True)  # first: a report that cannot be written shall not cost it
-    if not is_report_current(options.out):
-        write_report(options.out)
+    given: dict[str, Any] = {
+        "recipe": recipe,
+        "form": source.format,
+        "flow": source.flow,
+        "frames": source.frames,
+        "leave_out": source.leave_out,
+        "skip_missing": skip_missing,
+        "seed": options.seed,
+        "device": find_device(options.device),
+        "workers": options.workers,
+        "say": _say,
+    }
+    places = (source.videos, source.lists, options.out)
+    folders = [split_folder(options.out, number) for number in splits] if len(splits) > 1 else []
+    if folders:
+        table = format_splits(run_splits(*places, splits=splits, **given))
+    else:
+        table = format_table(run_pipeline(*places, split=source.split, **given))
+    print(f"\n{table}\n", flush=True)  # first: a report that cannot be written shall not cost it
+    for out in (options.out, *folders):
+        if not is_report_current(out):
+            write_report(out)
     print(f"report: {options.out / REPORT_FILE}")
+
+
+def _splits(given: list[int | str] | None, source: DataSource) -> list[int]:
+    """The splits to run, each once."""
+    from twostream_ext.data import listed_splits
+    from twostream_ext.errors import SettingsError
+
+    if given is None:
+        return [source.split]
+    if ALL_SPLITS not in given:
+        return list(dict.fromkeys(map(int, given)))
+    if len(given) > 1:
+        raise SettingsError(f"--split {ALL_SPLITS} is given beside numbers; give one or the other")
+    return listed_splits(source)
 
 
 def _say(line: str) -> None:

@@ -22,6 +22,11 @@ def is_hmdb(names: Iterable[str]) -> bool:
     return any(_LIST.fullmatch(name) for name in names)
 
 
+def hmdb_splits(names: Iterable[str]) -> set[int]:
+    """The numbers of the splits of which the names of files have a list."""
+    return {int(found["split"]) for found in map(_LIST.fullmatch, names) if found}
+
+
 def read_hmdb_lists(
     videos_dir: str | os.PathLike[str], lists_dir: str | os.PathLike[str], split: int = 1, *, skip_missing: bool = False
 ) -> Split:

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, get_type_hints
 
 from twostream_ext.data.data_sets import DataSet, trained_whole, without_classes
 from twostream_ext.data.folders import split_folders
-from twostream_ext.data.hmdb import is_hmdb, read_hmdb_lists
+from twostream_ext.data.hmdb import hmdb_splits, is_hmdb, read_hmdb_lists
 from twostream_ext.data.split import Split, names_in
-from twostream_ext.data.tsn import is_tsn, read_tsn_lists
-from twostream_ext.data.ucf import CLASSES_FILE, is_ucf, read_ucf_lists
+from twostream_ext.data.tsn import is_tsn, read_tsn_lists, tsn_splits
+from twostream_ext.data.ucf import CLASSES_FILE, is_ucf, read_ucf_lists, ucf_splits
 from twostream_ext.errors import ListError, SettingsError, closest
 from twostream_ext.files import check_directory
 from twostream_ext.noted import is_noted_as
@@ -31,12 +31,13 @@ FOLDERS = "folders"
 class _Lists(NamedTuple):
     fits: Callable[[list[str]], bool]
     read: Callable[..., Split]
+    splits: Callable[[list[str]], set[int]]
 
 
 _LISTS = {
-    "ucf": _Lists(is_ucf, read_ucf_lists),
-    "hmdb": _Lists(is_hmdb, read_hmdb_lists),
-    "tsn": _Lists(is_tsn, read_tsn_lists),
+    "ucf": _Lists(is_ucf, read_ucf_lists, ucf_splits),
+    "hmdb": _Lists(is_hmdb, read_hmdb_lists, hmdb_splits),
+    "tsn": _Lists(is_tsn, read_tsn_lists, tsn_splits),
 }
 FORMATS = (*_LISTS, FOLDERS)
 _LOOKED_FOR = (
@@ -148,6 +149,17 @@ def open_data(
         split = trained_whole(split)
     data = DataSet(split, flow=source.flow, frames=source.frames, skip_missing=skip_missing)
     return OpenedData(data, form, drawn)
+
+
+def listed_splits(source: DataSource) -> list[int]:
+    """The numbers of all splits that the lists of a data set have.
+
+    SettingsError if it has no lists: there is no end to the draws.
+    """
+    form = source.format or find_format(source.videos, source.lists)
+    if form == FOLDERS:
+        raise SettingsError(f"{source.videos}: has no lists of which all splits could be taken; say which draws")
+    return sorted(_LISTS[form].splits(names_in(source.videos if source.lists is None else source.lists)))
 
 
 def describe_data(place: object, opened: OpenedData) -> str:

@@ -40,6 +40,11 @@ def is_tsn(names: Iterable[str]) -> bool:
     return bool(_pairs(names))
 
 
+def tsn_splits(names: Iterable[str]) -> set[int]:
+    """The numbers of the splits of which the names of files have both lists; where they say none, it is one."""
+    return {1 if pair.split is None else pair.split for pair in _pairs(names)}
+
+
 def read_tsn_lists(
     videos_dir: str | os.PathLike[str], lists_dir: str | os.PathLike[str], split: int = 1, *, skip_missing: bool = False
 ) -> Split:

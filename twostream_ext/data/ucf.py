@@ -13,12 +13,17 @@ from twostream_ext.errors import ListError
 from twostream_ext.files import atomic_write, check_directory
 
 CLASSES_FILE = "classInd.txt"
-_LIST = re.compile(r"(?:train|test)list[0-9]+\.txt")
+_LIST = re.compile(r"(?:train|test)list(?P<split>[0-9]+)\.txt")
 
 
 def is_ucf(names: Iterable[str]) -> bool:
     """Whether the names of files are those of such lists."""
     return any(_LIST.fullmatch(name) for name in names)
+
+
+def ucf_splits(names: Iterable[str]) -> set[int]:
+    """The numbers of the splits of which the names of files have a list."""
+    return {int(found["split"]) for found in map(_LIST.fullmatch, names) if found}
 
 
 def read_ucf_lists(

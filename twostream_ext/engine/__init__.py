@@ -5,18 +5,11 @@ from twostream_ext.devices import find_device
 from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model, start_from
 from twostream_ext.engine.evaluate import evaluate, video_scores
-from twostream_ext.engine.experiments import GENERATED_RECIPE, Sources, generate_sources, reproduce
+from twostream_ext.engine.experiments import reproduce
+from twostream_ext.engine.generated_tables import GENERATED_RECIPE, generate_sources
 from twostream_ext.engine.origin import videos_origin
 from twostream_ext.engine.paper_tables import TABLES, Row, Table, Training
-from twostream_ext.engine.pipeline import (
-    MODEL_FILE,
-    RUN_FILE,
-    SUMMARY_FILE,
-    SVM_FILE,
-    read_run,
-    read_summary,
-    run_pipeline,
-)
+from twostream_ext.engine.pipeline import MODEL_FILE, SVM_FILE, run_pipeline
 from twostream_ext.engine.predict import Prediction, predict_video
 from twostream_ext.engine.recipes import RECIPES, Recipe, StreamRecipe, default_recipe, find_recipe, new_net
 from twostream_ext.engine.scores import (
@@ -29,7 +22,18 @@ from twostream_ext.engine.scores import (
     write_scores,
 )
 from twostream_ext.engine.settings import TrainSettings
+from twostream_ext.engine.splits import run_splits, split_folder
 from twostream_ext.engine.streams import STREAMS, Stream, find_stream, register_stream
+from twostream_ext.engine.summary import (
+    RUN_FILE,
+    SUMMARY_FILE,
+    is_of_splits,
+    is_of_table,
+    read_any_summary,
+    read_run,
+    read_summary,
+)
+from twostream_ext.engine.table_data import Sources
 from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, summed_loss, train, train_batches
 from twostream_ext.engine.training_log import LOG_FILE, TrainingCurves, read_training_log
 
@@ -66,19 +70,24 @@ __all__ = [
     "find_recipe",
     "find_stream",
     "generate_sources",
+    "is_of_splits",
+    "is_of_table",
     "load_model",
     "load_same_videos",
     "load_scores",
     "new_net",
     "predict_video",
+    "read_any_summary",
     "read_run",
     "read_summary",
     "read_training_log",
     "register_stream",
     "reproduce",
     "run_pipeline",
+    "run_splits",
     "save_model",
     "save_scores",
+    "split_folder",
     "start_from",
     "summed_loss",
     "train",

@@ -30,6 +30,11 @@ class Training:
     bidirectional: bool = False
     subtract: Literal["none", "mean"] = "mean"
 
+    @property
+    def needs_other(self) -> bool:
+        """Whether it learns from the other data set, alone or beside its own."""
+        return self.on in ("other", "added", "multi_task")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -43,6 +48,16 @@ class Row:
     """Of the nets, where there are two."""
     own: Literal["first", "second"] = "first"
     """The data set that is tested; the other one helps."""
+
+    def trainings(self) -> list[Training]:
+        """All that the row needs, those that its nets start from too."""
+        found = []
+        for net in self.nets:
+            training: Training | None = net
+            while training is not None:
+                found.append(training)
+                training = training.start
+        return found
 
 
 @dataclass(frozen=True)

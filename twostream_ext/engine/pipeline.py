@@ -7,7 +7,6 @@ What a run leaves in its directory: `run.json` (its settings), `flow/` and `fram
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import torch
 from twostream_ext.data import (
     DataSet,
     DataSource,
+    OpenedData,
     VideoSet,
     describe_data,
     find_doubts,
@@ -32,10 +32,11 @@ from twostream_ext.engine.origin import Origin, data_digest, tensor_digest, unli
 from twostream_ext.engine.recipes import Recipe, new_net
 from twostream_ext.engine.scores import Scores, load_scores, scores_origin, write_scores
 from twostream_ext.engine.streams import STREAMS
+from twostream_ext.engine.summary import RUN_FILE, SUMMARY_FILE, read_summary, write_summary
 from twostream_ext.engine.train import CHECKPOINT_FILE, train
 from twostream_ext.errors import CheckpointError, FlowStoreError, SettingsError
 from twostream_ext.extraction import extract
-from twostream_ext.files import atomic_write, check_directory, remove_leftovers
+from twostream_ext.files import remove_leftovers
 from twostream_ext.flow import FlowStore, find_method
 from twostream_ext.media import FrameStore, is_made_of
 from twostream_ext.models import (
@@ -48,13 +49,10 @@ from twostream_ext.models import (
     freeze_backbone,
     fused_accuracies,
 )
-from twostream_ext.noted import check_noted
 from twostream_ext.settings_files import claim
 
 STORES = ("flow", "frames")
 
-RUN_FILE = "run.json"
-SUMMARY_FILE = "summary.json"
 LISTS_FOLDER = "lists"
 MODEL_FILE = "model.safetensors"
 SVM_FILE = "fusion/svm.safetensors"
@@ -125,17 +123,10 @@ def run_pipeline(
     root = Path(out)
     if flow is not None and frames is None:
         raise SettingsError("flow is given without frames (--frames); twostream extract --frames makes both at once")
-    source = _source(videos, lists, form, split, flow, frames, leave_out)
-    opened = open_data(source, seed=seed, drawn_lists=root / LISTS_FOLDER, skip_missing=skip_missing)
-    listed = opened.data
-    place = source.lists or source.videos
-    notes = find_doubts(place, listed)
-    if not listed.test.videos:
-        raise SettingsError(f"{place}: there are no test videos")
-    _parts(listed, recipe, seed)  # fails if nothing can be held out
-    if not (root / RUN_FILE).exists():
-        _check_nets(recipe, len(listed.classes))
-    _claim(root, source, seed, recipe)
+    source = source_of(videos, lists, form, split, flow, frames, leave_out)
+    opened, notes = look_at_data(root, source, recipe, seed, skip_missing)
+    listed, place = opened.data, source.lists or source.videos
+    claim_run(root, source, split, seed, recipe)
     if opened.drawn is not None:
         write_ucf_lists(root / LISTS_FOLDER, opened.drawn)
     remove_leftovers(root)
@@ -160,36 +151,11 @@ def run_pipeline(
         with _step(f"{stream} net, scores of all videos", say):
             scores[stream] = _score(root, stream, net, parts, data.classes, recipe)
     summary = _summarise(root, data, parts, scores, split, seed, recipe, notes)
-    with atomic_write(root / SUMMARY_FILE) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_summary(root, summary)
     return summary
 
 
-def read_run(out: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the settings of a run; CheckpointError if `out` holds none."""
-    return _read_json(Path(out), RUN_FILE, "no run")
-
-
-def read_summary(out: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the result of a finished run; CheckpointError if `out` holds none, or a summary of something else."""
-    kinds = {"top1": dict[str, float], "videos": dict[str, int], "classes": list[str], "recipe": dict[str, Any]}
-    return check_noted(
-        Path(out) / SUMMARY_FILE, _read_json(Path(out), SUMMARY_FILE, "no finished run"), kinds, CheckpointError
-    )
-
-
-def _read_json(root: Path, name: str, lack: str) -> dict[str, Any]:
-    path = root / name
-    check_directory(root, CheckpointError)
-    try:
-        return check_noted(path, json.loads(path.read_text(encoding="utf-8")), {}, CheckpointError)
-    except FileNotFoundError:
-        raise CheckpointError(f"{root}: holds {lack} (there is no {name} in it)") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
-
-
-def _source(
+def source_of(
     videos: str | os.PathLike[str],
     lists: str | os.PathLike[str] | None,
     form: str | None,
@@ -198,16 +164,35 @@ def _source(
     frames: str | os.PathLike[str] | None,
     leave_out: Sequence[str],
 ) -> DataSource:
+    """The data of a run, from what `run_pipeline` is given."""
     folders = [None if each is None else Path(each) for each in (lists, flow, frames)]
     return DataSource(Path(videos), folders[0], form, split, folders[1], folders[2], tuple(leave_out))
 
 
-def _claim(root: Path, source: DataSource, seed: int, recipe: Recipe) -> None:
+def look_at_data(
+    root: Path, source: DataSource, recipe: Recipe, seed: int, skip_missing: bool
+) -> tuple[OpenedData, list[str]]:
+    """The listed videos of a run, and what is doubtful about them, before anything is written or computed.
+
+    TwoStreamError, as of `run_pipeline`, if the lists cannot be read, or videos or nets cannot be what the recipe says.
+    """
+    opened = open_data(source, seed=seed, drawn_lists=root / LISTS_FOLDER, skip_missing=skip_missing)
+    place = source.lists or source.videos
+    notes = find_doubts(place, opened.data)
+    if not opened.data.test.videos:
+        raise SettingsError(f"{place}: there are no test videos")
+    _parts(opened.data, recipe, seed)  # fails if nothing can be held out
+    if not (root / RUN_FILE).exists():
+        _check_nets(recipe, len(opened.data.classes))
+    return opened, notes
+
+
+def claim_run(root: Path, source: DataSource, split: int | str, seed: int, recipe: Recipe) -> None:
     """Note the run's settings in its directory, or check that they are those noted."""
     paths = {name: getattr(source, name) for name in ("videos", "lists", *STORES)}
     settings = {
         **{name: None if path is None else str(path.resolve()) for name, path in paths.items()},
-        "split": source.split,
+        "split": split,
         "seed": seed,
         **recipe.as_json(),
     }
@@ -229,15 +214,21 @@ def _extract(root: Path, source: DataSource, listed: DataSet, recipe: Recipe, de
         return
     extract(
         source.videos,
-        root / "flow",
+        _store(root, "flow"),
         method=recipe.flow_method,
         device=flow_device(recipe.flow_method, device),
         smallest_side=recipe.smallest_side,
         quality=recipe.jpeg_quality,
         backward=recipe.bidirectional,
         names=[video.path for video in (*listed.train.videos, *listed.test.videos)],
-        frames_out=root / "frames" if source.frames is None else None,
+        frames_out=_store(root, "frames") if source.frames is None else None,
     )
+
+
+def _store(root: Path, name: str) -> Path:
+    """Where a store is made: splits share one by links, which lead nowhere until it is there."""
+    path = root / name
+    return path.resolve() if path.is_symlink() else path
 
 
 def _check_nets(recipe: Recipe, classes: int) -> None:

@@ -15,8 +15,10 @@ from torch import Tensor
 from twostream_ext.engine.checkpoint import TrainedNet, load_model
 from twostream_ext.engine.evaluate import video_scores
 from twostream_ext.engine.origin import net_digest, unlike
-from twostream_ext.engine.pipeline import MODEL_FILE, SVM_FILE, flow_device, read_run
+from twostream_ext.engine.pipeline import MODEL_FILE, SVM_FILE, flow_device
+from twostream_ext.engine.splits import SEVERAL, split_folder
 from twostream_ext.engine.streams import STREAMS, find_stream
+from twostream_ext.engine.summary import read_run
 from twostream_ext.errors import CheckpointError, VideoError
 from twostream_ext.extraction import extract
 from twostream_ext.files import check_file
@@ -61,6 +63,8 @@ def predict_video(
     path = Path(video)
     check_file(path, VideoError)
     run = read_run(model)
+    if run.get("split") == SEVERAL:
+        raise CheckpointError(f"{model}: holds runs on several splits; give that of one, {split_folder(model, 1)} say")
     nets = {stream: load_model(Path(model) / stream / MODEL_FILE, device) for stream in STREAMS}
     svm = _load_svm(Path(model) / SVM_FILE, nets)
     with tempfile.TemporaryDirectory(prefix="twostream-") as scratch:

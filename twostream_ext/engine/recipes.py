@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from twostream_ext.engine.paper_tables import Training
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.engine.streams import find_stream
 from twostream_ext.errors import SettingsError
@@ -92,6 +93,33 @@ class Recipe:
     def with_numbers(self, stream: str, numbers: StreamRecipe) -> Recipe:
         """The same recipe with other numbers for one stream."""
         return replace(self, streams={**self.streams, stream: numbers})
+
+    def of_training(self, training: Training, start: str | os.PathLike[str] | None) -> Recipe:
+        """The same recipe with what a row of the paper's tables says itself in place of its own.
+
+        start: file of the net that it is fine-tuned from; None: from scratch.
+        """
+        numbers = self.numbers(training.stream)
+        if start is not None:
+            numbers = numbers.fine_tuned(start, last_layer=training.last_layer)
+        if training.dropout is not None:
+            numbers = replace(numbers, dropout=training.dropout)
+        return replace(
+            self.with_numbers(training.stream, numbers),
+            input=training.input,
+            length=training.length,
+            bidirectional=training.bidirectional,
+            subtract=training.subtract,
+        )
+
+    def deciding(self, stream: str) -> dict[str, Any]:
+        """What decides a net of one stream: neither the other stream's numbers nor those of test and fusion.
+
+        Plain values. The net that it starts from is left out, to be noted by content and not by where it lies.
+        """
+        numbers = replace(self.numbers(stream), init=None)
+        plain = replace(self, streams={stream: numbers}).as_json()
+        return {name: value for name, value in plain.items() if name not in ("frames", "crops", "hold_out")}
 
     def scaled(self, budget: float) -> Recipe:
         """This recipe with `budget` times the iterations, for nets of sqrt(budget) times the width: as many weights.

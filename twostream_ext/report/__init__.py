@@ -8,6 +8,8 @@ from twostream_ext.report.table import (
     format_accuracies,
     format_accuracy,
     format_classes,
+    format_splits,
+    format_summary,
     format_table,
     useless_fusions,
 )
@@ -20,6 +22,8 @@ __all__ = [
     "format_accuracy",
     "format_classes",
     "format_experiment",
+    "format_splits",
+    "format_summary",
     "format_table",
     "is_report_current",
     "useless_fusions",

@@ -128,6 +128,36 @@ def _thousands(number: float) -> str:
     return f"{number / 1000:g}k" if number >= 10_000 else f"{number:g}"
 
 
+class RowMarks(NamedTuple):
+    """A row of a table of the paper: a line of text, and below it marks on a scale."""
+
+    text: str
+    name: str
+    y: float  # of the marks
+    low: float  # where the interval begins, from the left, in pixels
+    high: float
+    here: float
+    paper: float
+
+
+def experiment_layout(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Where our numbers lie beside the paper's, for `experiment.svg`; rows: as in `summary.json` of `reproduce`."""
+    left, width, top, step = 14.0, 420.0, 34.0, 42.0
+    length = width - 2 * left
+
+    def across(share: float) -> float:
+        return left + length * min(1.0, max(0.0, share))
+
+    marks = []
+    for number, row in enumerate(rows):
+        text, (low, high) = row["setting"]["text"], map(across, row["interval"])
+        place = top + step * number + 28
+        marks.append(RowMarks(_cut(text, 60), text, place, low, high, across(row["top1"]), across(row["paper"])))
+    bottom = top + step * len(rows) + 4
+    ticks = [Tick(f"{share}", across(share / 100)) for share in (0, 25, 50, 75, 100)]
+    return {"rows": marks, "ticks": ticks, "top": top, "bottom": bottom, "width": width, "height": bottom + 24}
+
+
 class Cell(NamedTuple):
     """A number in a confusion matrix."""
 
@@ -197,8 +227,8 @@ def _letters(text: str) -> int:
     return len(text) + wide - sum(unicodedata.combining(each) > 0 for each in text)
 
 
-def _cut(name: str) -> str:
+def _cut(name: str, longest: int = _LONGEST) -> str:
     kept = name
-    while _letters(kept) > _LONGEST:
-        kept = kept[: min(len(kept) - 1, _LONGEST)]
+    while _letters(kept) > longest:
+        kept = kept[: min(len(kept) - 1, longest)]
     return name if kept == name else f"{kept}…"

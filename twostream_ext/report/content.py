@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,19 +74,26 @@ def draw(root: Path, result: Result) -> Part:
 def _accuracy(result: Result) -> Part:
     summary, methods = result.summary, accuracies(result)
     content = {
+        "heading": "Two-stream result",
         "title": f"{len(result.classes)} classes, {len(result.labels)} test videos",
         "classes": result.classes,
         "videos": summary["videos"],
         "split": summary["split"],
         "seed": summary["seed"],
-        "colours": {name: _COLOURS.get(name, _OTHER_COLOUR) for name in (*methods, *result.predicted)},
+        "notes": summary.get("notes", []),  # 0.1.0 did not keep them
+        "colours": method_colours((*methods, *result.predicted)),
         "methods": [{"name": name, "words": _words(name), **each._asdict()} for name, each in methods.items()],
-        "verdict": _verdict(methods),
+        "verdict": verdict(methods),
     }
     return Part(content, {}, {})
 
 
-def _verdict(methods: Mapping[str, Accuracy]) -> str:
+def method_colours(methods: Iterable[str]) -> dict[str, str]:
+    """A colour for each stream and fusion."""
+    return {name: _COLOURS.get(name, _OTHER_COLOUR) for name in methods}
+
+
+def verdict(methods: Mapping[str, Accuracy]) -> str:
     """Whether fusing helps, in a sentence."""
     top1 = {name: each.top1 for name, each in methods.items()}
     best = max(STREAMS, key=top1.__getitem__)
@@ -235,8 +242,6 @@ def _facts(root: Path, summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Settings, data and versions by name, for the last part of the page."""
     run = attempt(read_run, root)
     noted = {"run": run} if isinstance(run, Missing) else {name: run.get(name) for name in ("videos", "lists")}
-    recipe = dict(summary["recipe"])
-    streams = {stream: recipe.pop(stream) for stream in STREAMS if stream in recipe}
     data = {
         **noted,
         "split": summary["split"],
@@ -245,7 +250,25 @@ def _facts(root: Path, summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "classes": len(summary["classes"]),
         **{f"{name}, SHA-256": value for name, value in summary.get("made_from", {}).items() if isinstance(value, str)},
     }
-    versions = {
+    return {
+        **recipe_facts(summary["recipe"], {"seed": summary["seed"]}),
+        "Data": data,
+        "Versions that made this page": versions(),
+    }
+
+
+def recipe_facts(recipe: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A recipe in words, that of each stream by itself; more: settings besides."""
+    own = {name: value for name, value in recipe.items() if name not in STREAMS}
+    return {
+        "Settings": {**in_words(own), **more},
+        **{f"Training of the {name} net": in_words(recipe[name]) for name in STREAMS if name in recipe},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of all that makes a page."""
+    return {
         "twostream_ext": build_info().version,
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -253,13 +276,8 @@ def _facts(root: Path, summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "python": platform.python_version(),
         "machine": platform.platform(),
     }
-    return {
-        "Settings": {**_in_words(recipe), "seed": summary["seed"]},
-        **{f"Training of the {stream} net": _in_words(numbers) for stream, numbers in streams.items()},
-        "Data": data,
-        "Versions that made this page": versions,
-    }
 
 
-def _in_words(settings: Mapping[str, Any]) -> dict[str, Any]:
+def in_words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by names without `_`."""
     return {name.replace("_", " "): value for name, value in settings.items()}

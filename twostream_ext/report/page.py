@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One page about a run: an HTML file that holds its pictures, and asks no other machine for anything."""
+"""One page about a run or a table: an HTML file that holds its pictures, and asks no other machine for anything."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from twostream_ext.engine import SUMMARY_FILE, read_summary
+from twostream_ext.engine import SUMMARY_FILE, is_of_splits, is_of_table, read_any_summary
 from twostream_ext.errors import ReportError, TwoStreamError, describe
 from twostream_ext.files import atomic_write
-from twostream_ext.report.content import draw
+from twostream_ext.report.content import Part, draw
+from twostream_ext.report.other_pages import draw_splits, draw_table
 from twostream_ext.report.result import MISSING_MARK, percent, read_result
 
 REPORT_FILE = "report.html"
@@ -30,12 +31,13 @@ _UNPRINTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]"
 def write_report(out: str | os.PathLike[str]) -> Path:
     """Write `report.html` and, in `figures/`, its pictures (PNG) and charts (SVG); return the page's path.
 
-    out: the directory of a finished run. What has been deleted of it since (flow, frames, nets) is missing on the page.
+    out: the directory of a finished run, of one on several splits, or of a table of the paper. What has been deleted of
+        a run since (flow, frames, nets) is missing on its page.
 
-    CheckpointError if `out` holds no finished run; ReportError, in one line, whatever else goes wrong.
+    CheckpointError if `out` holds none of them; ReportError, in one line, whatever else goes wrong.
     """
     root = Path(out)
-    summary = read_summary(root)
+    summary = read_any_summary(root)
     try:
         return _write(root, summary)
     except (TwoStreamError, OSError) as error:
@@ -54,7 +56,8 @@ def is_report_current(out: str | os.PathLike[str]) -> bool:
     path = Path(out) / REPORT_FILE
     if not path.exists():
         return False
-    if "made_from" not in read_summary(out):
+    summary = read_any_summary(out)
+    if not (is_of_table(summary) or is_of_splits(summary) or "made_from" in summary):
         return True
     page = path.read_text(encoding="utf-8", errors="replace")
     return _summary_digest(Path(out)) in page and MISSING_MARK not in page
@@ -75,19 +78,27 @@ def _write(root: Path, summary: dict[str, Any]) -> Path:
     )
     templates.filters["percent"] = percent
     digest = _summary_digest(root)
-    result = read_result(root, summary)
-    content, files, charts = draw(root, result)
+    template, (content, files, charts) = _content(root, summary)
     style, script = (_source(templates, name) for name in ("report.css", "report.js"))
-    for name, (template, values) in charts.items():
-        files[f"{name}.svg"] = _render(templates, template, {**content, **values}).encode()
+    for name, (chart, values) in charts.items():
+        files[f"{name}.svg"] = _render(templates, chart, {**content, **values}).encode()
     for name, picture in files.items():
         with atomic_write(root / FIGURES / name) as temporary:
             temporary.write_bytes(picture)
     more = {"style": style, "script": script, "script_digest": _content_hash(script), "summary_digest": digest}
-    page = _render(templates, "report.html", {**content, **more})
+    page = _render(templates, template, {**content, **more})
     with atomic_write(root / REPORT_FILE) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return root / REPORT_FILE
+
+
+def _content(root: Path, summary: dict[str, Any]) -> tuple[str, Part]:
+    """The template of a page, and what it is filled with."""
+    if is_of_table(summary):
+        return "experiment.html", draw_table(summary)
+    if is_of_splits(summary):
+        return "splits.html", draw_splits(summary)
+    return "report.html", draw(root, read_result(root, summary))
 
 
 def _render(templates: jinja2.Environment, name: str, content: Mapping[str, Any]) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from twostream_ext.engine import is_of_splits, is_of_table
 from twostream_ext.models import FUSIONS, Accuracy, wilson_interval
+from twostream_ext.report.experiment import format_experiment
 
 ROWS = {
     "spatial": "spatial stream",
@@ -19,6 +21,13 @@ ROWS = {
     "weighted": "two streams, weighted",
     "svm_chosen": "two streams, SVM, C chosen",
 }
+
+
+def format_summary(summary: Mapping[str, Any]) -> str:
+    """Format any `summary.json`: of a run, of one on several splits, or of a table of the paper."""
+    if is_of_table(summary):
+        return format_experiment(summary)
+    return format_splits(summary) if is_of_splits(summary) else format_table(summary)
 
 
 def format_table(summary: Mapping[str, Any]) -> str:
@@ -32,6 +41,35 @@ def format_table(summary: Mapping[str, Any]) -> str:
         *_choices(summary),
     ]
     return "\n".join(lines)
+
+
+def format_splits(summary: Mapping[str, Any]) -> str:
+    """Format the accuracies of a run on several splits: one row a method, each split and their mean, in percent."""
+    splits, means = summary["splits"], mean_accuracies(summary)
+    words = {name: ROWS.get(name, name) for name in means}
+    width = max(map(len, words.values()))
+    lines = [f"{len(summary['classes'])} classes, {len(splits)} splits"]
+    for measure, title, ends in (("top1", "top-1", "interval"), ("mean_class", "mean class", "mean_class_interval")):
+        heads = [f"{f'split {number}':>8}" for number in splits]
+        lines.append("  ".join([f"{title:{width}}", *heads, f"{'mean':>5}", "95 % interval"]))
+        for name, mean in means.items():
+            each = [f"{_percent(split[measure][name]):>8}" for split in splits.values()]
+            of_all = [_percent(getattr(mean, measure)), _interval(getattr(mean, ends))]
+            lines.append("  ".join([f"{words[name]:{width}}", *each, *of_all]))
+    return "\n".join([*lines, *useless_fusions(means, ROWS)])
+
+
+def mean_accuracies(summary: Mapping[str, Any]) -> dict[str, Accuracy]:
+    """The means over the splits of a run, by method."""
+    return {
+        name: Accuracy(
+            summary["top1"][name],
+            tuple(summary["interval"][name]),
+            summary["mean_class"][name],
+            tuple(summary["mean_class_interval"][name]),
+        )
+        for name in summary["top1"]
+    }
 
 
 def _choices(summary: Mapping[str, Any]) -> list[str]:
