@@ -12,12 +12,22 @@ from twostream_ext.engine.pipeline import (
     MODEL_FILE,
     RUN_FILE,
     SUMMARY_FILE,
+    SVM_CHOSEN_FILE,
     SVM_FILE,
     read_run,
     read_summary,
     run_pipeline,
 )
-from twostream_ext.engine.predict import Prediction, predict_video
+from twostream_ext.engine.predict import (
+    FinishedRun,
+    Prediction,
+    is_image_folder,
+    load_run,
+    predict_clips,
+    predict_video,
+)
+from twostream_ext.engine.predictor import DEFAULT_WINDOW, Pixels, Predictor, Window, read_pixels
+from twostream_ext.engine.read_ahead import ReadAhead
 from twostream_ext.engine.recipes import RECIPES, Recipe, StreamRecipe, default_recipe, find_recipe, new_net
 from twostream_ext.engine.scores import (
     Scores,
@@ -35,6 +45,7 @@ from twostream_ext.engine.training_log import LOG_FILE, TrainingCurves, read_tra
 
 __all__ = [
     "CHECKPOINT_FILE",
+    "DEFAULT_WINDOW",
     "GENERATED_RECIPE",
     "LOG_FILE",
     "MODEL_FILE",
@@ -42,10 +53,15 @@ __all__ = [
     "RUN_FILE",
     "STREAMS",
     "SUMMARY_FILE",
+    "SVM_CHOSEN_FILE",
     "SVM_FILE",
     "TABLES",
     "DivergenceError",
+    "FinishedRun",
+    "Pixels",
     "Prediction",
+    "Predictor",
+    "ReadAhead",
     "Recipe",
     "Row",
     "Scores",
@@ -57,6 +73,7 @@ __all__ = [
     "TrainedNet",
     "Training",
     "TrainingCurves",
+    "Window",
     "check_classes",
     "check_same_net",
     "default_recipe",
@@ -66,11 +83,15 @@ __all__ = [
     "find_recipe",
     "find_stream",
     "generate_sources",
+    "is_image_folder",
     "load_model",
+    "load_run",
     "load_same_videos",
     "load_scores",
     "new_net",
+    "predict_clips",
     "predict_video",
+    "read_pixels",
     "read_run",
     "read_summary",
     "read_training_log",
