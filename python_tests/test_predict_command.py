@@ -222,9 +222,8 @@ def test_a_pipe_gives_what_the_file_gives(
         assert predict(model, "-", *PIPE, "--out", tmp_path / "pipe.csv") == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines()[1].startswith("30 frames, ")
-    assert shown.err == (
-        "twostream: warning: -: 1 frame lost, first at frame 30: the pipe ends after 5 of its 20736 bytes\n"
-    )
+    lost = "1 frame lost, first at frame 30: the pipe ends after 5 of its 20736 bytes"
+    assert shown.err == f"twostream: warning: standard input: {lost}\n"
     assert (tmp_path / "pipe.csv").read_bytes() == (tmp_path / "file.csv").read_bytes()
 
 

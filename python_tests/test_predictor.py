@@ -65,12 +65,12 @@ def assert_same(ours: list[engine.Window], theirs: list[engine.Window]) -> None:
 
 def test_a_window_is_answered_as_a_video_of_its_frames(run: engine.FinishedRun, tmp_path: Path) -> None:
     """Whose flow and frames went through a store, as those did that the nets were trained on."""
-    frames = moving_frames(31, size=SIZE)
+    frames = moving_frames(23, size=SIZE)
     opened = open_video(video(tmp_path, frames), smallest_side=72)
     predictor = engine.Predictor(run, window=14 / FPS, stride=8 / FPS, fps=opened.fps)
     windows = list(predictor.windows(opened.frames))
-    assert [window.first for window in windows] == [0, 8, 16, 17]  # the last ends with the video
-    for window in windows[1::2]:
+    assert [window.first for window in windows] == [0, 8, 9]  # the last ends with the video
+    for window in windows[1:]:
         alone = video(tmp_path, frames[window.first : window.first + 14], f"from {window.first}")
         assert_same_scores(window.prediction, engine.predict_video(alone, run, progress=False))
         assert window.start == pytest.approx(window.first / FPS, abs=0.002)

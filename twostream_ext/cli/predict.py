@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _SHOWN_FAILURES = 10
 _PIPE = "-"
+_PIPE_NAME = "standard input"  # in errors
 _CAMERA = re.compile(r"camera:(?P<number>[0-9]+)")
 _SIZE = re.compile(r"(?P<width>[0-9]{1,6})x(?P<height>[0-9]{1,6})")
 
@@ -226,8 +227,8 @@ def _predict_stream(options: argparse.Namespace, device: torch.device, source: s
 
     run = load_run(options.model, device)
     video = _open(options, source, run.settings["smallest_side"])
-    window = options.window or DEFAULT_WINDOW
-    predictor = Predictor(run, window=window, stride=options.stride, fps=video.fps, name=source)
+    window, name = options.window or DEFAULT_WINDOW, _PIPE_NAME if source == _PIPE else source
+    predictor = Predictor(run, window=window, stride=options.stride, fps=video.fps, name=name)
     ahead = read_pixels(video, drops=_CAMERA.fullmatch(source) is not None)
     began = time.perf_counter()
     bar = tqdm(ahead, desc="predict", unit="frame", disable=None)
@@ -243,21 +244,22 @@ def _predict_stream(options: argparse.Namespace, device: torch.device, source: s
     rate = predictor.frame_count / (time.perf_counter() - began)
     dropped = f", {ahead.dropped} dropped" if ahead.dropped else ""
     print(f"{predictor.frame_count} frames, {rate:.1f} frames/s{dropped}")
-    _tell_damage(source, video)
+    _tell_damage(name, video)
 
 
 def _open(options: argparse.Namespace, source: str, smallest_side: int) -> OpenVideo:
     from twostream_ext.media import open_camera, open_raw, open_video
 
     if source == _PIPE:
-        if sys.stdin.isatty():
-            raise SettingsError("predict - reads raw frames from a pipe, and standard input is a terminal")
+        if sys.stdin is None or sys.stdin.isatty():
+            raise SettingsError("predict - reads raw frames from a pipe, and standard input is none")
         return open_raw(
             FileIO(sys.stdin.fileno(), closefd=False),  # without a lock, which a thread that waits would keep
             size=options.size,
             fps=options.fps,
             pixels=options.pixels or "rgb24",
             smallest_side=smallest_side,
+            name=_PIPE_NAME,
         )
     camera = _CAMERA.fullmatch(source)
     if camera is not None:
