@@ -86,8 +86,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     live.add_argument(
         "--pixels",
         choices=("rgb24", "yuv420p"),
-        help="how they lie in the pipe (rgb24); as yuv420p (-pix_fmt yuv420p) a file that is in it gives the answers "
-        "of the file itself, as rgb24 flow is estimated on another grey",
+        help="of the pipe, by FFmpeg's names (rgb24); of a file in yuv420p that format keeps the luma, on which flow "
+        "is estimated, so that the answers are those of the file",
     )
     add_device(parser)
     return parser
