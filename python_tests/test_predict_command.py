@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from made_runs import RECIPE, make_run
@@ -205,6 +206,24 @@ def test_the_whole_of_a_video_as_a_line(model: Path, video: Path, tmp_path: Path
     (row,) = json.loads((tmp_path / "a.json").read_text())
     assert row["video"] == str(video)
     assert row["class"] == engine.predict_video(video, model).best
+
+
+def test_a_folder_of_images_is_a_video(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By itself, from within, and in a folder of videos."""
+    images = tmp_path / "videos" / "v.1"
+    images.mkdir(parents=True)
+    for number, frame in enumerate(FRAMES[:14], start=1):
+        cv2.imwrite(str(images / f"img_{number:05}.png"), frame)
+    monkeypatch.chdir(images)
+    for video in (images, "."):
+        assert predict(model, video) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[: len(shown) // 2] == shown[len(shown) // 2 :]
+    assert predict(model, tmp_path / "videos", "--out", tmp_path / "a.csv") == 0
+    (row,) = read(tmp_path / "a.csv")
+    assert (row["video"], row["class"]) == ("v.1", shown[1].split("  ")[0].strip())
 
 
 PIPE = ["--size", f"{SIZE[1]}x{SIZE[0]}", "--fps", "25", "--window", "0.6", "--stride", "0.2"]
