@@ -33,6 +33,12 @@ RACE_CHECK = os.environ.get("TWOSTREAM_RACE_CHECK") == "1"
 hypothesis.settings.load_profile("sanitized" if SANITIZED else "default")
 
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The processes of `-n` share the processors: threads beside them would mostly wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 

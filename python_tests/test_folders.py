@@ -153,7 +153,7 @@ WRONG = {
     "evaluate --model folder --videos . --lists . --out OUT": ("folder", "is a directory, expected a file"),
     "evaluate --model file --videos . --lists . --out folder": ("folder", "is a directory, expected a file"),
     "fuse folder": ("folder", "is a directory, expected a file"),
-    "predict folder --model run": ("folder", "is a directory, expected a file"),
+    "predict folder --model run": ("folder", "holds no videos"),
     "predict none --model run": ("none", "no such file"),
     "predict c0/a.avi --model file": ("file", "is a file, expected a directory"),
 }

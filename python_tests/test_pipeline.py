@@ -137,7 +137,7 @@ def test_killed_runs_go_on_and_end_alike(clips, finished, tmp_path):
         assert torch.equal(engine.load_scores(tmp_path / "scores" / f"{name}.safetensors").scores, expected)
 
 
-def test_inputs_and_beginnings_of_another_kind_go_all_the_way(clips, finished, tmp_path):
+def test_inputs_and_beginnings_of_another_kind_go_all_the_way(clips, finished, tmp_path, capsys):
     """Flow of both directions is made, a prediction prepares it as the training did; a last layer is trained alone."""
     kind = {"input": "trajectory", "bidirectional": True, "subtract": "none", "length": 4}
     init = finished / "spatial" / "model.safetensors"
@@ -160,6 +160,7 @@ def test_inputs_and_beginnings_of_another_kind_go_all_the_way(clips, finished, t
     torch.testing.assert_close(prediction.scores["temporal"], scores.scores[0], rtol=1e-5, atol=1e-6)
 
     check_what_was_held_out(tmp_path, summary)
+    check_prediction_by_what_was_chosen(tmp_path, clips / f"{scores.names[0]}.mp4", prediction, summary, capsys)
 
 
 def check_what_was_held_out(out, summary):
@@ -185,6 +186,29 @@ def check_what_was_held_out(out, summary):
     table = report.format_table(summary)
     assert "16 training videos that no net trained on: weights spatial" in table
     report.write_report(out)
+
+
+def check_prediction_by_what_was_chosen(out, video, prediction, summary, capsys):
+    """A prediction fuses by the weights, and shows what the SVM with the chosen C says of it."""
+    streams = [prediction.scores[stream].double() for stream in engine.STREAMS]
+    weights = summary["fusion"]["weights"].values()
+    expected = sum(weight * scores for weight, scores in zip(weights, streams, strict=True))
+    torch.testing.assert_close(prediction.scores["weighted"].double(), expected, rtol=1e-5, atol=1e-6)
+    assert prediction.best == prediction.classes[int(expected.argmax())]
+    files = [
+        [engine.load_scores(out / "scores" / f"{stream}_{part}.safetensors") for stream in engine.STREAMS]
+        for part in ("train", "test")
+    ]
+    seen, test = ([each.scores for each in part] for part in files)
+    machine = models.SVMFusion(summary["fusion"]["C"]).fit(seen, files[0][0].labels)
+    assert prediction.svm_chosen == machine.predict([scores[:1] for scores in test]).item()
+    assert main(["predict", str(video), "--model", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["weighted", "average", "spatial", "temporal"]
+    assert lines[1].split()[0] == prediction.best
+    assert lines[-1] == f"SVM, C chosen: {prediction.classes[prediction.svm_chosen]}"
+    (out / "fusion" / "svm_chosen.safetensors").unlink()  # as runs before it was kept
+    assert engine.predict_video(video, out).svm_chosen is None
 
 
 def test_the_demo_leaves_other_runs_alone(finished, capsys):
@@ -272,7 +296,8 @@ def test_predict_on_real_video(real_clips, finished, tmp_path, monkeypatch, caps
     assert lines[3].startswith("SVM: ")
     frames = list(media.read_video(out, smallest_side=None))
     assert len(frames) == 119  # a flow field less than frames
-    assert frames[0].shape == (72 + 3 * 18, 2 * 88, 3)  # two lines of text and a margin
+    # Enlarged, so that there is room for names: a title, two bars and a margin stand below.
+    assert frames[0].shape == (4 * 72 + 3 * 18 + 12, 4 * 2 * 88, 3)
     assert list(tmp_path.iterdir()) == [out]
 
 

@@ -9,8 +9,17 @@ from twostream_ext.engine.experiments import reproduce
 from twostream_ext.engine.generated_tables import GENERATED_RECIPE, generate_sources
 from twostream_ext.engine.origin import videos_origin
 from twostream_ext.engine.paper_tables import TABLES, Row, Table, Training
-from twostream_ext.engine.pipeline import MODEL_FILE, SVM_FILE, run_pipeline
-from twostream_ext.engine.predict import Prediction, predict_video
+from twostream_ext.engine.pipeline import MODEL_FILE, SVM_CHOSEN_FILE, SVM_FILE, run_pipeline
+from twostream_ext.engine.predict import (
+    FinishedRun,
+    Prediction,
+    is_image_folder,
+    load_run,
+    predict_clips,
+    predict_video,
+)
+from twostream_ext.engine.predictor import DEFAULT_WINDOW, Pixels, Predictor, Window, read_pixels
+from twostream_ext.engine.read_ahead import ReadAhead
 from twostream_ext.engine.recipes import RECIPES, Recipe, StreamRecipe, default_recipe, find_recipe, new_net
 from twostream_ext.engine.scores import (
     Scores,
@@ -39,6 +48,7 @@ from twostream_ext.engine.training_log import LOG_FILE, TrainingCurves, read_tra
 
 __all__ = [
     "CHECKPOINT_FILE",
+    "DEFAULT_WINDOW",
     "GENERATED_RECIPE",
     "LOG_FILE",
     "MODEL_FILE",
@@ -46,10 +56,15 @@ __all__ = [
     "RUN_FILE",
     "STREAMS",
     "SUMMARY_FILE",
+    "SVM_CHOSEN_FILE",
     "SVM_FILE",
     "TABLES",
     "DivergenceError",
+    "FinishedRun",
+    "Pixels",
     "Prediction",
+    "Predictor",
+    "ReadAhead",
     "Recipe",
     "Row",
     "Scores",
@@ -61,6 +76,7 @@ __all__ = [
     "TrainedNet",
     "Training",
     "TrainingCurves",
+    "Window",
     "check_classes",
     "check_same_net",
     "default_recipe",
@@ -70,14 +86,18 @@ __all__ = [
     "find_recipe",
     "find_stream",
     "generate_sources",
+    "is_image_folder",
     "is_of_splits",
     "is_of_table",
     "load_model",
+    "load_run",
     "load_same_videos",
     "load_scores",
     "new_net",
+    "predict_clips",
     "predict_video",
     "read_any_summary",
+    "read_pixels",
     "read_run",
     "read_summary",
     "read_training_log",

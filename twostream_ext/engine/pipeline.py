@@ -2,7 +2,8 @@
 """From a folder of videos to a two-stream result, in steps that are done once and kept.
 
 What a run leaves in its directory: `run.json` (its settings), `flow/` and `frames/` (stores), `spatial/` and
-`temporal/` (checkpoint, log, `model.safetensors`), `scores/`, `fusion/svm.safetensors`, `summary.json`.
+`temporal/` (checkpoint, log, `model.safetensors`), `scores/`, `fusion/svm.safetensors`, where videos were held out
+also `fusion/svm_chosen.safetensors`, `summary.json`.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ STORES = ("flow", "frames")
 LISTS_FOLDER = "lists"
 MODEL_FILE = "model.safetensors"
 SVM_FILE = "fusion/svm.safetensors"
+SVM_CHOSEN_FILE = "fusion/svm_chosen.safetensors"
+"""The machine with the C that was chosen on what was held out; there is none where nothing was."""
 
 _STORES: dict[str, Callable[[Path], FlowStore | FrameStore]] = {"flow": FlowStore.open, "frames": FrameStore.open}
 
@@ -398,7 +401,7 @@ def _summarise(
 ) -> dict[str, Any]:
     svm = _fit(root / SVM_FILE, [scores[stream]["train"] for stream in STREAMS])
     tested = {stream: scores[stream]["test"].scores for stream in STREAMS}
-    chosen = _choose({part: [scores[stream][part] for stream in STREAMS] for part in parts})
+    chosen = _choose(root, {part: [scores[stream][part] for stream in STREAMS] for part in parts})
     given: dict[str, Any] = {"weights": chosen.weights, "svm_chosen": chosen.svm} if chosen else {}
     return {
         **describe_accuracies(fused_accuracies(tested, data.test.labels, svm=svm, **given)),
@@ -434,26 +437,26 @@ class _Chosen(NamedTuple):
         return {"weights": dict(zip(STREAMS, self.weights, strict=True)), "C": self.svm.C}
 
 
-def _choose(parts: Mapping[str, list[Scores]]) -> _Chosen | None:
+def _choose(root: Path, parts: Mapping[str, list[Scores]]) -> _Chosen | None:
     """Weights and a machine, from the scores of each stream on each part; None where nothing was held out."""
     if _HELD_OUT not in parts:
         return None
     training, held_out = ([each.scores for each in parts[part]] for part in ("train", _HELD_OUT))
     training_labels, labels = (parts[part][0].labels for part in ("train", _HELD_OUT))
     cost = choose_cost(training, training_labels, held_out, labels)
-    return _Chosen(choose_weights(held_out, labels), SVMFusion(cost).fit(training, training_labels))
+    return _Chosen(choose_weights(held_out, labels), _fit(root / SVM_CHOSEN_FILE, parts["train"], cost))
 
 
-def _fit(path: Path, training: list[Scores]) -> SVMFusion:
-    """The machine that has learnt from these scores: that in the file, or a new one."""
+def _fit(path: Path, training: list[Scores], cost: float = 1.0) -> SVMFusion:
+    """The machine that has learnt from these scores with this C: that in the file, or a new one."""
     scores, labels = [each.scores for each in training], training[0].labels
     learnt = {**dict(zip(STREAMS, scores, strict=True)), "labels": labels}
     made_from = {"scores": tensor_digest(learnt), "nets": [each.made_from.get("net") for each in training]}
     if path.exists():
         kept = SVMFusion.load(path)
-        if kept.made_from == made_from:
+        if kept.made_from == made_from and cost == kept.C:
             return kept
-    svm = SVMFusion().fit(scores, labels)
+    svm = SVMFusion(cost).fit(scores, labels)
     svm.made_from = made_from
     svm.save(path)
     return svm

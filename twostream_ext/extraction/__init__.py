@@ -3,5 +3,6 @@
 
 from twostream_ext.extraction.executors import dask_executor
 from twostream_ext.extraction.extract import extract
+from twostream_ext.extraction.job import code_fields, quantize_fields
 
-__all__ = ["dask_executor", "extract"]
+__all__ = ["code_fields", "dask_executor", "extract", "quantize_fields"]

@@ -282,18 +282,25 @@ def _code_stretch(job: Job, plan: Plan, device: torch.device, frames: list[Pixel
             flow = _estimate(frames, plan, device)
         except VideoError as error:
             raise VideoError(f"{job.video}: {error}") from error
-        quantized = {
-            direction: ops.QuantizedFlow(
-                *(part[0].cpu() for part in ops.quantize_flow(fields[None], bound=settings.bound))
-            )
-            for direction, fields in zip(DIRECTIONS, flow, strict=True)
-            if fields is not None
-        }
-    coded = {
+        quantized = quantize_fields(flow, settings)
+    return CodedStretch(pictures, code_fields(quantized, settings))
+
+
+def quantize_fields(flow: ClipFlow, settings: FlowSettings) -> dict[str, ops.QuantizedFlow]:
+    """Fields on any device in 8 bits, by direction, each part on the CPU with the fields as its first axis."""
+    return {
+        direction: ops.QuantizedFlow(*(part[0].cpu() for part in ops.quantize_flow(fields[None], bound=settings.bound)))
+        for direction, fields in zip(DIRECTIONS, flow, strict=True)
+        if fields is not None
+    }
+
+
+def code_fields(quantized: dict[str, ops.QuantizedFlow], settings: FlowSettings) -> dict[str, CodedFlow]:
+    """What `quantize_fields` gives, as the files of a store of these settings keep it."""
+    return {
         direction: code_flow(fields, codec=settings.codec, quality=settings.quality)
         for direction, fields in quantized.items()
     }
-    return CodedStretch(pictures, coded)
 
 
 def _estimate(frames: list[Pixels], plan: Plan, device: torch.device) -> ClipFlow:

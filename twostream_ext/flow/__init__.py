@@ -11,6 +11,7 @@ from twostream_ext.flow.draw import (
 )
 from twostream_ext.flow.estimators import Estimator, estimator_name, load_estimator, run_estimator
 from twostream_ext.flow.flow_store import FlowStore
+from twostream_ext.flow.memory import FlowInMemory
 from twostream_ext.flow.methods import (
     METHODS,
     ClipFlow,
@@ -38,6 +39,7 @@ __all__ = [
     "CodedFlow",
     "Estimator",
     "FlowClip",
+    "FlowInMemory",
     "FlowSettings",
     "FlowStore",
     "Method",

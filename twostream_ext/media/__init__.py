@@ -8,6 +8,7 @@ from twostream_ext.media.frame_batch import FrameBatch, read_frame_batch
 from twostream_ext.media.frames import (
     FrameClip,
     FrameSettings,
+    FramesInMemory,
     FrameStore,
     code_frame,
     write_coded_frames,
@@ -19,6 +20,7 @@ from twostream_ext.media.listing import list_videos
 from twostream_ext.media.mp4 import Picture, check_mp4, write_mp4
 from twostream_ext.media.numbered_images import is_numbered_images
 from twostream_ext.media.random_access import FrameReader
+from twostream_ext.media.raw import RAW_PIXELS, RawFrames, open_camera, open_raw
 from twostream_ext.media.video import (
     VIDEO_EXTENSIONS,
     OpenVideo,
@@ -35,6 +37,7 @@ __all__ = [
     "CODECS",
     "FALLBACK_FPS",
     "NOTED_AS",
+    "RAW_PIXELS",
     "VIDEO_EXTENSIONS",
     "Damage",
     "Frame",
@@ -43,8 +46,10 @@ __all__ = [
     "FrameReader",
     "FrameSettings",
     "FrameStore",
+    "FramesInMemory",
     "OpenVideo",
     "Picture",
+    "RawFrames",
     "VideoFrame",
     "check_codec",
     "check_mp4",
@@ -58,6 +63,8 @@ __all__ = [
     "jpeg",
     "list_videos",
     "open_as",
+    "open_camera",
+    "open_raw",
     "open_video",
     "png",
     "read_frame_batch",

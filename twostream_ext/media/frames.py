@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -83,11 +83,46 @@ class FrameClip:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}: frame {index} of {len(self)} was asked for")
-        picture = read_pictures(self._container, _SERIES, index, 1)[0]
-        frame = decode_frame(picture, self.size)
+        frame = decode_frame(self._picture(index), self.size)
         if frame is None:
-            raise FlowStoreError(f"{self._container.path}: frame {index} cannot be decoded")
+            raise FlowStoreError(f"{self._place}: frame {index} cannot be decoded")
         return frame
+
+    def _picture(self, index: int) -> npt.NDArray[np.uint8]:
+        """The JPEG of a frame, uint8 [bytes]."""
+        return read_pictures(self._container, _SERIES, index, 1)[0]
+
+    @property
+    def _place(self) -> str:
+        """What an error names."""
+        return str(self._container.path)
+
+
+class FramesInMemory(FrameClip):
+    """Frames that are coded as in a store, but lie in memory."""
+
+    def __init__(
+        self, name: str, coded: Sequence[bytes], *, fps: float, size: tuple[int, int], source_size: tuple[int, int]
+    ) -> None:
+        """coded: a JPEG of each frame, as `code_frame` makes it; size: (height, width) of all of them."""
+        self.name = name
+        self.fps = fps
+        self.size = size
+        self.source_size = source_size
+        self.metadata = {}
+        self._coded = coded
+        self._count = len(coded)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{len(self)} {self.size}"
+
+    def _picture(self, index: int) -> npt.NDArray[np.uint8]:
+        return np.frombuffer(self._coded[index], np.uint8)
+
+    @property
+    def _place(self) -> str:
+        return self.name
 
 
 class FrameStore(Store[FrameClip]):

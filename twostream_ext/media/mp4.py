@@ -65,7 +65,7 @@ def _encode(path: Path, pictures: Iterable[Picture], fps: float) -> int:
     if first is None:
         return 0
     height, width = _even(first).shape[:2]
-    with _quiet_opencv():
+    with quiet_opencv():
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), _writable_fps(fps), (width, height))
     count = 0
     try:
@@ -100,7 +100,7 @@ def _count_frames(path: Path) -> int:
 
 
 @contextmanager
-def _quiet_opencv() -> Iterator[None]:
+def quiet_opencv() -> Iterator[None]:
     """Without OpenCV's warnings: what went wrong is in our error. The level is one per process."""
     with _opening:
         level = cv2.utils.logging.getLogLevel()

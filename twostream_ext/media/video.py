@@ -111,7 +111,7 @@ def open_video(
     source_size, pixel_aspect = (first.frame.height, first.frame.width), _pixel_aspect(source)
     if turn.transposed:
         source_size, pixel_aspect = source_size[::-1], pixel_aspect[::-1]
-    size = _rescaled(source_size, pixel_aspect if square_pixels else (1, 1), smallest_side)
+    size = rescaled(source_size, pixel_aspect if square_pixels else (1, 1), smallest_side)
     if max(size[0] * size[1], source_size[0] * source_size[1]) > MOST_PIXELS or max(size) > LONGEST_JPEG_SIDE:
         raise VideoError(f"{path}: {_too_large(source_size, size)}")
     timed: Iterator[TimedFrame] = chain([first], decoded)
@@ -202,7 +202,7 @@ def _pixel_aspect(source: Source) -> tuple[int, int]:
     return (aspect.numerator, aspect.denominator) if aspect and aspect > 0 else (1, 1)
 
 
-def _rescaled(size: tuple[int, int], pixel_aspect: tuple[int, int], smallest_side: int | None) -> tuple[int, int]:
+def rescaled(size: tuple[int, int], pixel_aspect: tuple[int, int], smallest_side: int | None) -> tuple[int, int]:
     """(height, width) with square pixels out of such of this aspect."""
     height, width = size[0], size[1] * pixel_aspect[0] / pixel_aspect[1]
     scale = 1.0 if smallest_side is None else smallest_side / min(height, width)
