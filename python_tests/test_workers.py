@@ -284,6 +284,7 @@ def test_readers_end_also_where_the_wait_for_their_end_is_broken_off(seconds: fl
     with broken_off_after(seconds):
         items.close()  # type: ignore[attr-defined]
     check_no_reader_is_left()
+    assert not readers._receivers  # nor the files that are kept for one
 
 
 @contextmanager

@@ -135,11 +135,16 @@ class _Receiver:
         if self in _receivers:
             self._is_closed = True
             self._wanted.put(False)
-            _end(self._processes)
-            # It may be starting them. Where they are not forked, semaphores are said to be leaked unless it ends, too,
-            # which looks every 5 s whether they live.
-            self._thread.join(_GRACE if START_METHOD == "fork" else _GRACE + 5)
-            _receivers.discard(self)  # only now: if this is interrupted, it is done again
+            try:
+                _end(self._processes)
+                # It may be starting them. Where they are not forked, semaphores are said to be leaked unless it ends,
+                # too, which looks every 5 s whether they live.
+                self._thread.join(_GRACE if START_METHOD == "fork" else _GRACE + 5)
+            finally:
+                # Also if this is broken off: kept, it would keep the files that tell the processes' end. If one is left
+                # all the same, it is ended with the program.
+                if not any(process.is_alive() for process in self._processes):
+                    _receivers.discard(self)
 
     def _receive(self, loader: DataLoader[Any], gpu: int | None) -> None:
         if gpu is not None:
@@ -150,6 +155,7 @@ class _Receiver:
             _leave_alone(results)
             if self._is_closed:  # while they were started
                 _end(self._processes)
+                _receivers.discard(self)
             while self._wanted.get() and not self._is_closed:
                 self._came.put(next(results, _END))
         except Exception as error:
