@@ -178,3 +178,14 @@ def add_out(parser: argparse.ArgumentParser, default: str | None = None, *, use:
     """The directory of the run; use: where it has files that could be given as an input, too."""
     words = "directory of the run" + (f" ({default})" if default else "")
     add_path(parser, "--out", use=use or WritesFolder(), required=default is None, default=default, help=words)
+
+
+def above_zero(text: str) -> float:
+    """An argparse type: a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number

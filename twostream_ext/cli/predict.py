@@ -15,7 +15,7 @@ from functools import partial
 from io import FileIO
 from typing import TYPE_CHECKING, Any
 
-from twostream_ext.cli.options import add_device, positive_number
+from twostream_ext.cli.options import above_zero, add_device, positive_number
 from twostream_ext.cli.paths import ReadsFolder, WritesFile, add_path
 from twostream_ext.errors import DamagedVideoWarning, ExtractionError, SettingsError, VideoError
 
@@ -72,16 +72,16 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     windows = parser.add_argument_group("windows")
     windows.add_argument(
-        "--window", type=_positive, metavar="S", help="seconds of a window (of a pipe and a camera: 2; else the video)"
+        "--window", type=above_zero, metavar="S", help="seconds of a window (of a pipe and a camera: 2; else the video)"
     )
-    windows.add_argument("--stride", type=_positive, metavar="S", help="seconds from one to the next (as --window)")
+    windows.add_argument("--stride", type=above_zero, metavar="S", help="seconds from one to the next (as --window)")
     windows.add_argument(
         "--spans", action="store_true", help="join windows of the same class that follow each other to one line"
     )
     live = parser.add_argument_group("pipe and camera")
     live.add_argument("--size", type=_size, metavar="WxH", help="of the frames in the pipe, in pixels")
     live.add_argument(
-        "--fps", type=_positive, metavar="R", help="frames per second of the pipe, or wanted of the camera"
+        "--fps", type=above_zero, metavar="R", help="frames per second of the pipe, or wanted of the camera"
     )
     live.add_argument(
         "--pixels",
@@ -339,17 +339,6 @@ def _answers(options: argparse.Namespace, run: FinishedRun, *, many: bool = Fals
 
     show({name: name for name in columns})
     yield show
-
-
-def _positive(text: str) -> float:
-    """An argparse type: a number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return number
 
 
 def _size(text: str) -> tuple[int, int]:

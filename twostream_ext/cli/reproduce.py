@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twostream_ext.cli.data import read_sources
-from twostream_ext.cli.options import add_out, add_run_options, add_videos, positive_number
+from twostream_ext.cli.options import above_zero, add_out, add_run_options, add_videos, positive_number
 from twostream_ext.cli.paths import ReadsFile, add_path
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--budget",
-        type=_budget,
+        type=above_zero,
         default=1.0,
         metavar="B",
         help="train B times as many iterations, of nets with the square root of B times the width, at most the "
@@ -100,17 +100,6 @@ def _on_generated_videos(options: argparse.Namespace) -> tuple[Sources, Recipe]:
     return generate_sources(
         options.table, options.out, seed=options.seed, images=options.init, say=_say
     ), GENERATED_RECIPE
-
-
-def _budget(text: str) -> float:
-    """An argparse type: a number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return number
 
 
 def _say(line: str) -> None:
