@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A table of the paper on generated videos, recorded: what `twostream reproduce TABLE --out DIR` gives, and where.
+"""A table of the paper, recorded: what `twostream reproduce TABLE --out DIR` gives, and where.
 
-python benchmarks/reproduce.py table1b --out DIR [--seeds 3] [--threads 2]
+python benchmarks/reproduce.py table1b --out DIR [--seeds 3] [--first-seed 0] [--budget 1] [--threads 2]
+    [--videos VIDEOS --lists LISTS] [--record reproduce_table1b.json]
 
-Broken off, or given with more seeds, it goes on in DIR. The record's `cost` is of all these calls: `seconds` on the
-clock, `processor_seconds` of all processes, which work of others on the machine changes less, and `nets_trained`, which
-are fewer than the table needs where another table in DIR has left some.
+Without --videos on generated videos; with them by the recipe "small". Broken off, or given with more seeds, it goes on
+in DIR. The record's `cost` is of all these calls: `seconds` on the clock, `processor_seconds` of all processes, which
+work of others on the machine changes less, and `nets_trained`, which are fewer than the table needs where another table
+in DIR has left some.
 """
 
 from __future__ import annotations
@@ -22,14 +24,22 @@ from typing import Any
 import machine
 import torch
 
-from twostream_ext.engine import GENERATED_RECIPE, MODEL_FILE, TABLES, generate_sources, reproduce
+from twostream_ext.data import DataSource
+from twostream_ext.engine import GENERATED_RECIPE, MODEL_FILE, RECIPES, TABLES, Sources, generate_sources, reproduce
 from twostream_ext.files import atomic_write
 
 
-def record_of(table: str, out: Path, seeds: int, workers: int) -> dict[str, Any]:
-    sources = generate_sources(table, out)
-    summary = reproduce(table, out, sources, recipe=GENERATED_RECIPE, seeds=range(seeds), workers=workers)
-    return {**machine.facts(torch.device("cpu"), torch.get_num_threads()), **summary}
+def record_of(options: argparse.Namespace) -> dict[str, Any]:
+    if options.videos:
+        sources, recipe = Sources(DataSource(options.videos, options.lists, name="first")), RECIPES["small"]
+    else:
+        sources, recipe = generate_sources(options.table, options.out), GENERATED_RECIPE
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    recipe = recipe.scaled(options.budget)
+    summary = reproduce(options.table, options.out, sources, recipe=recipe, seeds=seeds, workers=options.workers)
+    del summary["data"]  # where the videos lie
+    facts = machine.facts(torch.device("cpu"), torch.get_num_threads())
+    return {**facts, "budget": options.budget, "seed_numbers": list(seeds), **summary}
 
 
 @contextmanager
@@ -59,15 +69,20 @@ def main() -> None:
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--out", type=Path, required=True, help="directory for videos, nets and scores")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--budget", type=float, default=1.0)
+    parser.add_argument("--videos", type=Path)
+    parser.add_argument("--lists", type=Path)
+    parser.add_argument("--record", help="name of the record (reproduce_TABLE.json)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     noted = options.out / f"cost_{options.table}.json"
     with costs_noted(noted, options.out):
-        record = record_of(options.table, options.out, options.seeds, options.workers)
+        record = record_of(options)
     record["cost"] = json.loads(noted.read_text())
-    file = machine.ROOT / "benchmarks" / "results" / f"reproduce_{options.table}.json"
+    file = machine.ROOT / "benchmarks" / "results" / (options.record or f"reproduce_{options.table}.json")
     with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"{file}: {record['cost']}")
