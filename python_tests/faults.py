@@ -125,6 +125,10 @@ def _predict(scene: Path, out: Path) -> list[str]:
     ]
 
 
+def _answers(scene: Path, out: Path) -> list[str]:
+    return ["predict", str(scene / "videos"), "--model", str(scene / "finished"), "--out", str(out / "answers.json")]
+
+
 COMMANDS = {
     "extract": Command(_extract),
     "train": Command(_train, ("--resume",)),
@@ -132,6 +136,7 @@ COMMANDS = {
     "fuse": Command(_fuse),
     "run": Command(_run),
     "predict": Command(_predict),
+    "predict --out": Command(_answers),
 }
 
 

@@ -43,7 +43,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from twostream_ext import files
 
-WRITING = ("extract", "train", "evaluate", "run", "predict")  # `fuse` writes nothing here
+WRITING = ("extract", "train", "evaluate", "run", "predict", "predict --out")  # `fuse` writes nothing here
 PAGE = 4096  # bytes
 _NOTE = struct.Struct("<8sIIQQ")  # struct note of recording_shim.c
 
