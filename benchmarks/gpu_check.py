@@ -35,6 +35,7 @@ TESTS = [
     "trajectory_stack",
     "crop_frames",
     "mean_flow",
+    "camera_motion",
     "quantize_flow",
     "local_response_norm",
     "gradients",

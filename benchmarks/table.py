@@ -40,6 +40,7 @@ OPERATORS = (
     "trajectory_stack",
     "crop_frames",
     "mean_flow",
+    "camera_motion",
     "quantize_flow",
     "dequantize_flow",
     "local_response_norm",

@@ -92,6 +92,8 @@ def cases(height: int = 9, width: int = 11, crop: tuple[int, int] = (7, 6)) -> d
         tensors = {"frames": images, "windows": windows, "shift": shift}
         add("crop_frames", f"ragged {name}", tensors, size=crop, channels_last=True, **COLOUR)
         add("mean_flow", name, {"flow": flow, **coding})
+        add("camera_motion", name, {"flow": flow, **coding})
+        add("camera_motion", f"ragged {name}", {"flow": ragged, **coding}, iterations=3)
         if given == torch.uint8:
             for dtype in FLOATS:
                 tensors = {"codes": flow, "lo": lo, "step": step}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 
@@ -62,6 +64,48 @@ def trajectory_stack(displacements, windows, size, subtract_mean=False, bidirect
     batch, bounds = np.array(batch), np.array(bounds)
     leading = (len(displacements), len(windows[0]))
     return batch.reshape(*leading, *batch.shape[1:]), bounds.reshape(*leading, -1, 1, 1)
+
+
+def camera_motion(field, rounds):
+    """One field [H, W, 2] of float64 -> the map [2, 3]: least squares, again and again, each with new weights."""
+    height, width, _ = field.shape
+    step = 1
+    while ((height - 1) // step + 1) * (-(-((width - 1) // step + 1) // 8) * 8) > 4096:
+        step += 1 + step // 8
+
+    def pixels(every):
+        """Places [rows, columns, 3] between 0 and 1, and displacements there."""
+        rows = np.arange((height - 1) % every // 2, height, every)
+        columns = np.arange((width - 1) % every // 2, width, every)
+        y, x = np.meshgrid(rows, columns, indexing="ij")
+        return np.stack([x / max(width - 1, 1), y / max(height - 1, 1), np.ones(x.shape)], axis=-1), field[y, x]
+
+    def fit(places, values, weights):
+        roots = np.sqrt(weights)[..., None]
+        return np.linalg.lstsq((roots * places).reshape(-1, 3), (roots * values).reshape(-1, 2), rcond=1e-6)[0]
+
+    places, values = pixels(step)
+    parts = [(slice(None), slice(None))]
+    rows, columns = places.shape[:2]
+    if rows >= 32 and columns >= 32:
+        down, right = ([length * part // 4 for part in range(5)] for length in (rows, columns))
+        parts += [
+            (slice(top, bottom), slice(left, last))
+            for top, bottom in itertools.pairwise(down)
+            for left, last in itertools.pairwise(right)
+        ]
+    starts = [fit(places[part], values[part], np.ones(places[part].shape[:2])) for part in parts]
+    penalties = [np.sqrt(np.linalg.norm(values - places @ start, axis=-1))[::4].mean() for start in starts]
+    fitted, scale = starts[np.argmin(penalties)], max(min(penalties) ** 4, 1e-6)
+    for number in range(rounds):
+        if number == rounds - 1:
+            (places, values), scale = pixels(1), 8 * scale
+        squared = ((values - places @ fitted) ** 2).sum(-1)
+        weights = (1 / (1 + squared / scale)) ** 2
+        fitted = fit(places, values, weights)
+        scale = max(1.5 * (weights * squared).sum() / weights.sum(), 1e-6)
+    slopes = fitted[:2] / np.array([[max(width - 1, 1)], [max(height - 1, 1)]])
+    return np.concatenate([slopes, fitted[2:]]).T
 
 
 def crop_frames(frames, windows, size, mean, std, shift):

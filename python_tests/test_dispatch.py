@@ -23,6 +23,7 @@ windows = ops.random_windows([[33, 47]] * 2, 29, seed=1)
 quantized = ops.quantize_flow(flow)
 codes, lo, step, mean = quantized
 results = [*quantized, ops.mean_flow(flow), ops.mean_flow(codes, lo=lo, step=step)]
+results += [ops.camera_motion(flow), ops.camera_motion(codes, lo=lo, step=step), ops.camera_motion(flow.half())]
 results.append(ops.dequantize_flow(codes, lo, step))
 for dtype in (torch.float32, torch.float16, torch.bfloat16):
     results.append(ops.flow_stack(codes, windows, 29, lo=lo, step=step, mean=mean, dtype=dtype))

@@ -30,6 +30,7 @@ def test_operators_find_codes_and_tables_in_the_batch(device):
         ops.flow_stack(alone, windows, 5, mean=mean.to(device), **given),
     )
     assert torch.equal(ops.mean_flow(batch), ops.mean_flow(alone, **given))
+    assert torch.equal(ops.camera_motion(batch), ops.camera_motion(alone, **given))
     along = ops.trajectory_stack(batch, windows, 5, subtract_mean=True)
     assert torch.equal(along, ops.trajectory_stack(alone, windows, 5, mean=mean.to(device), **given))
 

@@ -166,7 +166,7 @@ def test_a_gradient_is_never_lost_in_silence():
         ops.flow_stack(flow, WINDOWS, 4, out=torch.empty(2, 2, 4, 4, 4))
     with pytest.raises(RuntimeError, match="flow_stack: no gradient is computed for lo"):
         ops.flow_stack(codes, WINDOWS, 4, lo=ranges, step=ranges)
-    for refused in (ops.mean_flow, ops.quantize_flow):
+    for refused in (ops.mean_flow, ops.camera_motion, ops.quantize_flow):
         with pytest.raises(RuntimeError, match="no gradient is computed for flow"):
             refused(flow)
     with torch.no_grad():

@@ -65,7 +65,7 @@ def test_outputs_and_inputs_with_any_strides(device, data, name):
 
     def place(tensor):
         layout = {"offset": data.draw(st.integers(0, 15))}
-        if tensor.dim() > 3:  # smaller results are demanded contiguous
+        if tensor.dim() > 3 and case.operator != "camera_motion":  # tables of fields are demanded contiguous
             layout["order"] = data.draw(st.permutations(range(tensor.dim())))
             layout["gaps"] = [data.draw(st.integers(0, 2)) for _ in tensor.shape]
         places.append(Embedded(tensor.shape, tensor.dtype, tensor.device, **layout))
@@ -189,6 +189,7 @@ def test_offsets_beyond_32_bits_in_inputs(device, dimension):
     for call in (
         lambda pixels: ops.flow_stack(pixels, windows, (3, 4), **ranges, dtype=torch.bfloat16),
         lambda pixels: ops.mean_flow(pixels, **ranges),
+        lambda pixels: ops.camera_motion(pixels, **ranges),
         lambda pixels: ops.dequantize_flow(pixels, **ranges, out=torch.zeros(*extents)),
     ):
         assert torch.equal(call(codes), call(near))

@@ -76,6 +76,19 @@ def test_means(device, dtype):
 
 
 @floats
+def test_camera_motion(device, dtype):
+    clean, _ = spoiled((2, 3, 75, 91, 2), dtype, device)
+    expected = ops.camera_motion(clean)
+    assert expected.isfinite().all()
+    expected[1, 2] = math.nan
+    for value in WILD:
+        for row, column in ((0, 0), (37, 45), (74, 90)):  # of the grid and not
+            flow = clean.clone()
+            flow[1, 2, row, column, 0] = value
+            assert equal(ops.camera_motion(flow), expected)
+
+
+@floats
 @pytest.mark.parametrize("bound", [None, 2.0])
 def test_codes(device, dtype, bound):
     _, flow = spoiled((1, 2, 5, 41, 2), dtype, device)

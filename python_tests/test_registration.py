@@ -62,6 +62,7 @@ CASES = {
         (torch.randn(2, 6, 8, 9), [CODES], WINDOWS, False, False, False),
     ),
     "mean_flow": (twostream.mean_flow.default, ([CODES], RANGES, RANGES)),
+    "camera_motion": (twostream.camera_motion.default, ([CODES], RANGES, RANGES, 3)),
     "quantize_flow": (twostream.quantize_flow.default, ([FLOW], 2.0)),
     "dequantize_flow": (twostream.dequantize_flow.default, ([CODES], RANGES, RANGES, torch.bfloat16)),
     "crop_frames": (
@@ -111,6 +112,7 @@ OUT_CASES = {
         {"out": [torch.zeros(12, 14, 3), torch.zeros(11, 13, 3)]},
     ),
     "mean_flow.out": (twostream.mean_flow.out, ([FLOW], None, None), {"out": torch.zeros(2, 3, 2)}),
+    "camera_motion.out": (twostream.camera_motion.out, ([FLOW], None, None, 3), {"out": torch.zeros(2, 3, 2, 3)}),
     "crop_frames.out": (
         twostream.crop_frames.out,
         ([FRAMES], WINDOWS, *COLOUR, None),
@@ -167,7 +169,7 @@ class Pipeline(torch.nn.Module):
         restored = ops.dequantize_flow(codes, lo, step)
         colours = ops.crop_frames(frames, ops.ten_crop_windows(sizes, 8), 8, mean=COLOUR[0], std=COLOUR[1])
         normal = ops.local_response_norm(stack)
-        return normal.sum(1), paths.sum(1), ops.mean_flow(restored), colours.mean(1)
+        return normal.sum(1), paths.sum(1), ops.mean_flow(restored), ops.camera_motion(restored), colours.mean(1)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

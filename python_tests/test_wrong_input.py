@@ -178,6 +178,17 @@ CASES = {
         ValueError,
         "dequantize_flow: out must be of the sizes of codes",
     ),
+    "camera motion of a field of 1 dimension": (lambda: ops.camera_motion(torch.zeros(3)), ValueError, "flow must be"),
+    "camera motion without a round": (
+        lambda: ops.camera_motion(FLOW, iterations=0),
+        ValueError,
+        "camera_motion: iterations must be a positive number, got 0",
+    ),
+    "camera motion into means": (
+        lambda: ops.camera_motion(FLOW, out=torch.zeros(2, 3, 2)),
+        ValueError,
+        r"camera_motion: out must be of shape \[2, 3, 2, 3\]",
+    ),
     "mean of a field of 1 dimension": (lambda: ops.mean_flow(torch.zeros(3)), ValueError, "flow must be"),
     "sizes of floats": (lambda: ops.random_windows(torch.zeros(2, 2), 4, seed=0), TypeError, "sizes must be integers"),
     "sizes of three columns": (lambda: ops.ten_crop_windows([[8, 9, 3]], 4), ValueError, "sizes must be of shape"),

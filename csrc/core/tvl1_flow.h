@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/host_device.h"
+#include "core/scalar.h"
 #include "twostream/tvl1_flow.h"
 
 namespace twostream {
@@ -57,16 +58,6 @@ TWOSTREAM_HD int32_t within(int32_t place, int32_t length) {
 }
 
 // ---- values --------------------------------------------------------------------------------------------------------
-
-TWOSTREAM_HD float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
-TWOSTREAM_HD float square_root(float value) { return sqrtf(value); }
-
-TWOSTREAM_HD float lower(float a, float b) { return a < b ? a : b; }
-TWOSTREAM_HD float upper(float a, float b) { return a < b ? b : a; }
-TWOSTREAM_HD float floor_of(float value) { return floorf(value); }
-
-// 1 / value, or 0 where the value is `least` or below it.
-TWOSTREAM_HD float inverse_above(float value, float least) { return value > least ? 1.0f / value : 0.0f; }
 
 template <typename Value>
 TWOSTREAM_HD Value constant(float value) {

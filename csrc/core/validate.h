@@ -94,6 +94,10 @@ inline bool valid(const twostream_mean_flow_args& args) {
   return valid_batch(args.flow, 1, 1) && valid_coding(args.flow, args.lo, args.step);
 }
 
+inline bool valid(const twostream_camera_motion_args& args) {
+  return valid_batch(args.flow, 1, 1) && valid_coding(args.flow, args.lo, args.step) && args.iterations >= 1;
+}
+
 inline bool valid(const twostream_quantize_flow_args& args) {
   return valid_batch(args.flow, 1, 1) && is_float(args.flow.dtype) && same_sizes(args.flow, args.codes);
 }

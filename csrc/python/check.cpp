@@ -88,6 +88,13 @@ twostream_dtype dtype_of(const Tensor& tensor, const Argument& argument, bool al
   refuse_type(argument, wanted, describe(tensor.view.dtype));
 }
 
+int32_t check_count(Call& call, const char* name, int64_t value) {
+  if (value < 1 || value > INT32_MAX) {
+    refuse_value({call, name}, "a positive number", std::to_string(value));
+  }
+  return static_cast<int32_t>(value);
+}
+
 void check_shape(const Tensor& tensor, const Argument& argument, const std::vector<int64_t>& wanted) {
   bool same = tensor.ndim() == static_cast<int>(wanted.size());
   for (size_t dimension = 0; same && dimension < wanted.size(); ++dimension) {
@@ -208,19 +215,35 @@ void check_same_sizes(const Samples& samples, const Argument& argument, const Sa
   }
 }
 
+namespace {
+
+// A contiguous float32 tensor [N, L, ...], `each` of every field.
+float* table_beside(const py::object& object, const Argument& argument, const Samples& samples, Access access,
+                    const std::vector<int64_t>& each) {
+  const Tensor tensor = argument.call.take(object, argument, access);
+  if (!is_type(tensor, kDLFloat, 32)) {
+    refuse_type(argument, "float32", describe(tensor.view.dtype));
+  }
+  std::vector<int64_t> wanted{static_cast<int64_t>(samples.samples.size()), samples.length};
+  wanted.insert(wanted.end(), each.begin(), each.end());
+  check_shape(tensor, argument, wanted);
+  check_contiguous(tensor, argument);
+  check_same_device(tensor, argument, samples.first, samples.name);
+  return tensor.data<float>();
+}
+
+}  // namespace
+
 float* optional_per_field(const py::object& object, const Argument& argument, const Samples& samples) {
   return object.is_none() ? nullptr : required_per_field(object, argument, samples);
 }
 
 float* required_per_field(const py::object& object, const Argument& argument, const Samples& samples, Access access) {
-  const Tensor tensor = argument.call.take(object, argument, access);
-  if (!is_type(tensor, kDLFloat, 32)) {
-    refuse_type(argument, "float32", describe(tensor.view.dtype));
-  }
-  check_shape(tensor, argument, {static_cast<int64_t>(samples.samples.size()), samples.length, 2});
-  check_contiguous(tensor, argument);
-  check_same_device(tensor, argument, samples.first, samples.name);
-  return tensor.data<float>();
+  return table_beside(object, argument, samples, access, {2});
+}
+
+float* required_maps(const py::object& object, const Argument& argument, const Samples& samples, Access access) {
+  return table_beside(object, argument, samples, access, {2, 3});
 }
 
 Coding check_coding(Call& call, const py::object& lo, const py::object& step, const Samples& samples) {

@@ -20,6 +20,9 @@ namespace twostream::python {
 bool is_type(const Tensor& tensor, DLDataTypeCode code, int bits);
 twostream_dtype dtype_of(const Tensor& tensor, const Argument& argument, bool allow_uint8, bool allow_float);
 
+// A positive number of 32 bits.
+int32_t check_count(Call& call, const char* name, int64_t value);
+
 // The shape must be `wanted`, where -1 stands for any length.
 void check_shape(const Tensor& tensor, const Argument& argument, const std::vector<int64_t>& wanted);
 void check_contiguous(const Tensor& tensor, const Argument& argument);
@@ -64,6 +67,10 @@ void check_same_sizes(const Samples& samples, const Argument& argument, const Sa
 float* optional_per_field(const py::object& object, const Argument& argument, const Samples& samples);
 float* required_per_field(const py::object& object, const Argument& argument, const Samples& samples,
                           Access access = Access::reads);
+
+// Affine maps, a contiguous float32 tensor [N, L, 2, 3] beside `samples`.
+float* required_maps(const py::object& object, const Argument& argument, const Samples& samples,
+                     Access access = Access::reads);
 
 // lo and step: both for uint8 fields, neither for float fields.
 struct Coding {

@@ -22,6 +22,7 @@ PYBIND11_MODULE(TWOSTREAM_MODULE_NAME, module) {
   bind_trajectory_stack_backward(module);
   bind_crop_frames(module);
   bind_mean_flow(module);
+  bind_camera_motion(module);
   bind_quantize_flow(module);
   bind_dequantize_flow(module);
   bind_random_windows(module);

@@ -12,6 +12,7 @@ void bind_trajectory_stack(pybind11::module_& module);
 void bind_trajectory_stack_backward(pybind11::module_& module);
 void bind_crop_frames(pybind11::module_& module);
 void bind_mean_flow(pybind11::module_& module);
+void bind_camera_motion(pybind11::module_& module);
 void bind_quantize_flow(pybind11::module_& module);
 void bind_dequantize_flow(pybind11::module_& module);
 void bind_random_windows(pybind11::module_& module);

@@ -17,13 +17,6 @@ float check_positive(Call& call, const char* name, double value) {
   return number;
 }
 
-int32_t check_count(Call& call, const char* name, int64_t value) {
-  if (value < 1 || value > std::numeric_limits<int32_t>::max()) {
-    refuse_value({call, name}, "a positive number", std::to_string(value));
-  }
-  return static_cast<int32_t>(value);
-}
-
 twostream_grey_frames check_frames(const Tensor& frames, const Argument& argument) {
   check_shape(frames, argument, {-1, -1, -1});
   const bool is_bytes = is_type(frames, kDLUInt, 8);

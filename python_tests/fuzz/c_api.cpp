@@ -340,6 +340,16 @@ int mean_flow(Choices& choices, Memory& memory) {
   return twostream_mean_flow_cpu(&args);
 }
 
+int camera_motion(Choices& choices, Memory& memory) {
+  const Samples flow = make_flow(choices, memory, any_dtype(choices, false), true);
+  twostream_camera_motion_args args{};
+  args.flow = flow.batch;
+  choose_ranges(choices, memory, flow, flow.batch.dtype == TWOSTREAM_UINT8, &args);
+  args.iterations = static_cast<int32_t>(choices.between(0, 12));
+  args.output = memory.take_array<float>(3 * count_ranges(flow));
+  return twostream_camera_motion_cpu(&args);
+}
+
 int quantize_flow(Choices& choices, Memory& memory) {
   const Samples flow = make_flow(choices, memory, any_dtype(choices, true), true);
   const Samples codes = make_samples(choices, memory, flow.batch.length, 2, TWOSTREAM_UINT8, false, &flow);
@@ -500,6 +510,7 @@ const Target kTargets[] = {
     {"crop_frames", crop_frames},
     {"crop_frames_backward", crop_frames_backward},
     {"mean_flow", mean_flow},
+    {"camera_motion", camera_motion},
     {"quantize_flow", quantize_flow},
     {"dequantize_flow", dequantize_flow},
     {"random_windows", random_windows},

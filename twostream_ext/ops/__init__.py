@@ -5,6 +5,7 @@ This room needs torch alone. Shapes, units and the conventions of windows and co
 """
 
 from twostream_ext.ops.build import BuildInfo, build_info, built_with_cuda
+from twostream_ext.ops.camera_motion import camera_motion
 from twostream_ext.ops.crop_frames import crop_frames
 from twostream_ext.ops.dequantize_flow import dequantize_flow
 from twostream_ext.ops.flow_batch import FlowBatch
@@ -23,6 +24,7 @@ __all__ = [
     "QuantizedFlow",
     "build_info",
     "built_with_cuda",
+    "camera_motion",
     "crop_frames",
     "dequantize_flow",
     "flow_stack",

@@ -3,6 +3,7 @@
 #ifndef TWOSTREAM_TWOSTREAM_H_
 #define TWOSTREAM_TWOSTREAM_H_
 
+#include "twostream/camera_motion.h"
 #include "twostream/common.h"
 #include "twostream/crop_frames.h"
 #include "twostream/dequantize_flow.h"
