@@ -21,7 +21,7 @@ ORDER = (
     ("ops",),
     ("media",),
     ("flow",),
-    ("data", "models", "extraction"),  # side by side: they do not know each other
+    ("data", "models", "extraction", "motion"),  # side by side: they do not know each other
     ("engine",),
     ("report",),
     ("cli",),

@@ -2,7 +2,8 @@
 """Two-stream convolutional networks for action recognition in videos (Simonyan & Zisserman, NIPS 2014).
 
 The rooms are imported when they are first used, so that a project that wants the kernels alone pays for nothing else:
-`ops` (kernels), `media` (video files and stores), `flow`, `extraction`, `data`, `models`, `engine`, `report`.
+`ops` (kernels), `media` (video files and stores), `flow`, `extraction`, `motion` (scores of videos), `data`, `models`,
+`engine`, `report`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from twostream_ext.locations import cmake_prefix_path, get_include, get_library
 
 __version__: str = _C.version()
 
-_ROOMS = ("data", "engine", "extraction", "flow", "media", "models", "ops", "report")
+_ROOMS = ("data", "engine", "extraction", "flow", "media", "models", "motion", "ops", "report")
 _STEPS = {"extract": "extraction"}
 """Functions that have a short name here, with their rooms."""
 
@@ -37,6 +38,7 @@ __all__ = [
     "get_library",
     "media",
     "models",
+    "motion",
     "ops",
     "report",
 ]

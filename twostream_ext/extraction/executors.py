@@ -13,12 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import torch
 from tqdm import tqdm
 
 from twostream_ext.errors import ExtractionError, SettingsError, TwoStreamError, VideoError, describe
-from twostream_ext.extraction.job import CodedStretch, Job, Made, Plan, Submit, make_files, run_job, set_opencv_threads
+from twostream_ext.extraction.job import CodedStretch, Job, Made, Plan, Submit, make_files, run_job
+from twostream_ext.threads import single_threads
 
 _AHEAD = 1024  # videos that an executor has been given and not done
 _WAIT = 0.5  # seconds between two updates of the progress bar where no video ends
@@ -70,7 +70,7 @@ def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Prog
     """Work on videos with `workers` threads, which share even a single video."""
     stop = threading.Event()
     with (
-        _single_threads(),
+        single_threads(),
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
         ThreadPoolExecutor(workers) as decoders,
     ):
@@ -90,7 +90,7 @@ def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Prog
 
 def run_on_executor(jobs: Iterable[Job], plan: Plan, executor: Executor, progress: Progress) -> Outcome:
     """Work on videos by the workers of an executor, one thread a video."""
-    with _single_threads():
+    with single_threads():
         return _run(jobs, lambda job: executor.submit(run_job, job, plan), _AHEAD, progress)
 
 
@@ -178,15 +178,3 @@ def _counted(call: Callable[[], CodedStretch], progress: Progress) -> CodedStret
     coded = call()
     progress.add_pairs(coded.pairs)
     return coded
-
-
-@contextmanager
-def _single_threads() -> Iterator[None]:
-    """OpenCV and torch with one thread per call: the videos and their stretches are what is shared out."""
-    opencv, ours = cv2.getNumThreads(), torch.get_num_threads()
-    set_opencv_threads(1)
-    try:
-        yield
-    finally:
-        set_opencv_threads(opencv)
-        torch.set_num_threads(ours)  # set to 1 in a worker, it is 1 in threads that start later

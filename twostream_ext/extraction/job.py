@@ -9,7 +9,6 @@ the work does not change a byte.
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -56,6 +55,7 @@ from twostream_ext.media import (
     write_coded_frames,
 )
 from twostream_ext.media.png import code_png
+from twostream_ext.threads import set_opencv_threads
 
 _ESTIMATOR = "estimator"
 _PAIRS = {"cpu": 16, "cuda": 64, _ESTIMATOR: 16}  # at most, in a stretch
@@ -65,8 +65,6 @@ _PIXELS = {"cpu": 1 << 19, "cuda": 1 << 24, _ESTIMATOR: 1 << 22}
 
 # Memory of the device for two stretches: one computes while the codes of the other come back.
 _device_turns = threading.BoundedSemaphore(2)
-
-_IMPORTED_BY = os.getpid()
 
 
 @dataclass(frozen=True)
@@ -130,12 +128,6 @@ def run_job(job: Job, plan: Plan) -> Made:
         return make_files(job, plan, _at_once)
     finally:
         torch.set_num_threads(threads)
-
-
-def set_opencv_threads(count: int) -> None:
-    """Let OpenCV use so many threads a call; not in a forked child, where it would wait for those of its parent."""
-    if os.getpid() == _IMPORTED_BY:
-        cv2.setNumThreads(count)
 
 
 def _at_once(call: Callable[[], CodedStretch]) -> Future[CodedStretch]:

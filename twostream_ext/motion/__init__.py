@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How much moves in videos, with the camera's own motion told apart: scores, without a flow store."""
+
+from twostream_ext.motion.fields import CameraMotion, Displacement, FieldMotion
+from twostream_ext.motion.many import find_videos, score_videos
+from twostream_ext.motion.score import MotionScore, MotionSettings, score
+from twostream_ext.motion.table import SCORE_FILES, check_scores_file, score_columns, score_row
+
+__all__ = [
+    "SCORE_FILES",
+    "CameraMotion",
+    "Displacement",
+    "FieldMotion",
+    "MotionScore",
+    "MotionSettings",
+    "check_scores_file",
+    "find_videos",
+    "score",
+    "score_columns",
+    "score_row",
+    "score_videos",
+]
