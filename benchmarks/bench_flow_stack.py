@@ -26,6 +26,7 @@ from workloads import (
     coded_flow,
     compiled,
     describe,
+    generator,
     interleaved,
     nbytes,
     some_windows,
@@ -41,11 +42,12 @@ def problem(
     planar: bool = False,
     per_sample: int = 1,
     given_mean: bool = True,
+    camera: bool = False,
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
     ragged: bool = False,
 ) -> Problem:
-    """Codes, random windows (every second one flipped), ranges and means; the output is there already."""
+    """Codes, random windows (every second one flipped), ranges and means, or maps; the output is there already."""
     sizes, device = setting.sizes(count), setting.device
     codes, lo, step, mean = (sizes.spread(each, device) for each in coded_flow(sizes))
     flow = codes.permute(0, 1, 3, 4, 2) if planar else interleaved(codes)
@@ -57,7 +59,9 @@ def problem(
     inputs.samples, inputs.flow = samples, samples if ragged else flow
     windows = some_windows(sizes.distinct, per_sample, smallest[1], smallest[2], sizes.crop)
     inputs.windows = sizes.spread(windows, device)
-    inputs.lo, inputs.step, inputs.mean = lo, step, mean if given_mean else None
+    inputs.lo, inputs.step, inputs.mean = lo, step, mean if given_mean and not camera else None
+    maps = torch.randn(sizes.distinct, sizes.length, 2, 3, generator=generator(4)) * torch.tensor([0.01, 0.01, 2.0])
+    inputs.camera = sizes.spread(maps, device) if camera else None
     shape = (sizes.count * per_sample, 2 * sizes.length, sizes.crop, sizes.crop)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     out = torch.empty(shape, dtype=dtype, device=device, memory_format=layout)
@@ -88,9 +92,10 @@ def distinct(inputs: SimpleNamespace, sizes: Sizes) -> SimpleNamespace:
 def _ours(problem: Problem) -> Call:
     i = problem.inputs
     windows, out = (i.windows, i.out) if i.windows.shape[1] > 1 else (i.windows[:, 0], i.out[:, 0])
-    return lambda: ops.flow_stack(
-        i.flow, windows, i.size, lo=i.lo, step=i.step, mean=i.mean, subtract_mean=True, out=out
-    )
+    ranges = {"lo": i.lo, "step": i.step}
+    if i.camera is not None:
+        return lambda: ops.flow_stack(i.flow, windows, i.size, camera=i.camera, out=out, **ranges)
+    return lambda: ops.flow_stack(i.flow, windows, i.size, mean=i.mean, subtract_mean=True, out=out, **ranges)
 
 
 def _windows(inputs: SimpleNamespace) -> list[tuple[int, int, int, int, int]]:
@@ -106,7 +111,9 @@ def _numpy(problem: Problem) -> Call:
 def _with_numpy(inputs: SimpleNamespace, out: torch.Tensor) -> torch.Tensor:
     lo, step, stacks = inputs.lo.numpy(), inputs.step.numpy(), out.numpy()
     samples = [each.numpy() for each in inputs.samples]
-    if inputs.mean is None:
+    if inputs.camera is not None:
+        mean = np.zeros_like(lo)
+    elif inputs.mean is None:
         mean = np.stack([each.mean((1, 2), dtype=np.float32) for each in samples]) * step + lo
     else:
         mean = inputs.mean.numpy()
@@ -116,7 +123,17 @@ def _with_numpy(inputs: SimpleNamespace, out: torch.Tensor) -> torch.Tensor:
         stack = stacks[n, k].reshape(crop.shape)
         np.multiply(crop, (step[n] * np.float32(sign))[..., None, None], out=stack)
         stack += ((lo[n] - mean[n]) * np.float32(sign))[..., None, None]
+        if inputs.camera is not None:
+            moved = _of_camera(inputs.camera[n].numpy(), top, left, inputs.size)
+            stack -= (moved[..., ::-1] if flip else moved) * np.float32(sign)[:, None, None]
     return out
+
+
+def _of_camera(maps: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
+    """What maps [L, 2, 3] say in a window: [L, 2, size, size]."""
+    rows, columns = (np.arange(start, start + size, dtype=np.float32) for start in (top, left))
+    across, down = maps[..., 0, None, None] * columns, maps[..., 1, None, None] * rows[:, None]
+    return across + (down + maps[..., 2, None, None])
 
 
 def _torch_mean(samples: list[torch.Tensor], lo: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
@@ -235,6 +252,7 @@ WORKLOADS = [
     _workload("planar codes", numpy, eager, inductor, opencv, pipeline, planar=True),
     _workload("interleaved codes", numpy, eager, inductor, opencv, pipeline),
     _workload("mean computed", numpy, eager, inductor, opencv, given_mean=False),
+    _workload("a camera", numpy, planar=True, camera=True),
     _workload("bfloat16", eager, inductor, planar=True, dtype=BF16),
     _workload("channels last", numpy, eager, inductor, channels_last=True),
     _workload("ten crops", numpy, eager, inductor, opencv, count=3, per_sample=10, planar=True),

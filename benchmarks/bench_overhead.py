@@ -48,7 +48,7 @@ def _registered(problem: Problem) -> Call:
 
 def _bare(problem: Problem) -> Call:
     i = problem.inputs
-    return lambda: _C.flow_stack(i.fields, i.windows, None, None, None, i.out)
+    return lambda: _C.flow_stack(i.fields, i.windows, None, None, None, None, i.out)
 
 
 def _empty(problem: Problem) -> Call:

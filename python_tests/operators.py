@@ -71,6 +71,7 @@ def cases(height: int = 9, width: int = 11, crop: tuple[int, int] = (7, 6)) -> d
     lo = random_values((2, 2, 2), torch.float32, 1)
     step = random_values((2, 2, 2), torch.float32, 2).abs() / 50
     mean = random_values((2, 2, 2), torch.float32, 3)
+    camera = random_values((2, 2, 2, 3), torch.float32, 4) / 50
     shift = random_values((2, 3), torch.float32, 4)
 
     for given in (torch.uint8, *FLOATS):
@@ -86,6 +87,8 @@ def cases(height: int = 9, width: int = 11, crop: tuple[int, int] = (7, 6)) -> d
                 add(stack, words, tensors, size=crop, dtype=dtype, **more)
             add("crop_frames", words, {"frames": frames, "windows": one_window}, size=crop, dtype=dtype, **COLOUR)
         for stack in ("flow_stack", "trajectory_stack"):
+            tensors = {"flow": flow, "windows": windows, "camera": camera, **coding}
+            add(stack, f"{name} and a camera", tensors, size=crop)
             tensors = {"flow": ragged, "windows": windows, **coding}
             add(stack, f"ragged {name}", tensors, size=crop, subtract_mean=True, channels_last=True)
         images = [random_values((*extent, 3), given, 8) for extent in extents]

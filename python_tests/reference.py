@@ -8,12 +8,22 @@ import itertools
 import numpy as np
 
 
-def flow_stack(displacements, windows, size, subtract_mean=False):
-    """displacements: list of N float64 arrays [L, H, W, 2]; windows int [N, K, 3] -> [N, K, 2L, h, w]."""
+def mapped(camera, x, y):
+    """What a map [2, 3] says at places: [..., 2]."""
+    return np.stack([x, y, np.ones(x.shape)], axis=-1) @ camera.astype(np.float64).T
+
+
+def flow_stack(displacements, windows, size, subtract_mean=False, camera=None):
+    """displacements: list of N float64 arrays [L, H, W, 2]; windows int [N, K, 3]; camera [N, L, 2, 3] or None
+    -> [N, K, 2L, h, w].
+    """
     height, width = size
     batch = []
-    for given, places in zip(displacements, windows, strict=True):
+    for number, (given, places) in enumerate(zip(displacements, windows, strict=True)):
         fields = given - given.mean(axis=(1, 2), keepdims=True) if subtract_mean else given
+        if camera is not None:
+            y, x = np.mgrid[: given.shape[1], : given.shape[2]]
+            fields = np.stack([field - mapped(map, x, y) for field, map in zip(given, camera[number], strict=True)])
         stacks = []
         for top, left, flip in places:
             crop = fields[:, top : top + height, left : left + width, :]
@@ -35,14 +45,14 @@ def bilinear(field, x, y):
     return total
 
 
-def trajectory_stack(displacements, windows, size, subtract_mean=False, bidirectional=False):
+def trajectory_stack(displacements, windows, size, subtract_mean=False, bidirectional=False, camera=None):
     """The paper's equation 2, and how far float32 may be from it: two arrays [N, K, 2L, h, w] and [N, K, 2L, 1, 1].
 
-    displacements: list of N float64 arrays [L, H, W, 2]; windows int [N, K, 3].
+    displacements: list of N float64 arrays [L, H, W, 2]; windows int [N, K, 3]; camera [N, L, 2, 3] or None.
     """
     height, width = size
     batch, bounds = [], []
-    for fields, places in zip(displacements, windows, strict=True):
+    for number, (fields, places) in enumerate(zip(displacements, windows, strict=True)):
         length, rows, columns, _ = fields.shape
         for top, left, flip in places:
             channels, errors = [], []
@@ -52,10 +62,15 @@ def trajectory_stack(displacements, windows, size, subtract_mean=False, bidirect
                     moved = 0.0
                 d = bilinear(field, x, y)
                 value = d - field.mean(axis=(0, 1)) if subtract_mean else d
+                map_slope, map_size = 0.0, 0.0
+                if camera is not None:
+                    value = d - mapped(camera[number][k], x, y)
+                    map_slope = np.abs(camera[number][k][:, :2]).sum()
+                    map_size = map_slope * (rows + columns) + np.abs(camera[number][k][:, 2]).max()
                 channels.extend(np.moveaxis(value[:, ::-1] * [-1.0, 1.0] if flip else value, -1, 0))
                 slope = sum(np.abs(np.diff(field, axis=axis)).max(initial=0) for axis in (0, 1))
                 error = moved * slope + 1e-6 * (np.abs(field).max() + 1)
-                errors += [error, error]
+                errors += [error + moved * map_slope + 1e-6 * map_size] * 2
                 moved += error + 1e-7 * (rows + columns)
                 x = np.clip(x + d[..., 0], 0, columns - 1)
                 y = np.clip(y + d[..., 1], 0, rows - 1)

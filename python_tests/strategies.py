@@ -87,6 +87,14 @@ def flow_batches(draw, dtypes=(torch.uint8, *FLOATS)):
 
 
 @st.composite
+def camera_maps(draw, batch):
+    """A map of its own for each field, float32 [N, L, 2, 3]."""
+    seed = draw(st.integers(0, 2**31))
+    maps = random_values((len(batch.samples), batch.samples[0].shape[0], 2, 3), torch.float32, seed)
+    return maps * torch.tensor([0.01, 0.01, 1.0])
+
+
+@st.composite
 def frame_batches(draw):
     """N frames: one tensor or a list of different sizes."""
     dtype = draw(st.sampled_from([torch.uint8, *FLOATS]))

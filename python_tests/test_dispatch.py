@@ -44,6 +44,9 @@ codings = {"lo": lo, "step": step, "mean": mean}
 halves = [flow.half(), flow.bfloat16(), straight.half(), spoiled.half()]
 for fields in (codes, planar, flow, straight, strange, spoiled, *halves):
     coding = codings if fields.dtype == torch.uint8 else {}
+    for stack in (ops.flow_stack, ops.trajectory_stack):
+        coding_alone = {name: table for name, table in coding.items() if name != "mean"}
+        results.append(stack(fields, windows, 29, camera=ops.camera_motion(flow), **coding_alone).nan_to_num())
     for channels_last in (False, True):
         results.append(ops.trajectory_stack(fields, windows, 29, channels_last=channels_last, **coding).nan_to_num())
 for fields in narrow:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import flow_stack as reference_stack
-from strategies import FLOATS, crops, flow_batches
+from strategies import FLOATS, camera_maps, crops, flow_batches
 
 from twostream_ext import ops
 
@@ -42,6 +42,58 @@ def test_against_the_formula(device, data):
     assert result.dtype == dtype
     assert result.device.type == device.type
     assert_close(result, reference_stack(batch.values, windows, size, subtract_mean), dtype)
+
+
+@per_device
+@given(data=st.data())
+def test_a_camera_against_the_formula(device, data):
+    batch = data.draw(flow_batches())
+    size, windows = data.draw(crops(batch, rows_axis=1))
+    camera = data.draw(camera_maps(batch))
+    dtype, channels_last = data.draw(st.sampled_from(FLOATS)), data.draw(st.booleans())
+    flow, lo, step = batch.to(device)
+    options = {"lo": lo, "step": step, "camera": camera.to(device), "dtype": dtype, "channels_last": channels_last}
+    result = ops.flow_stack(flow, torch.from_numpy(windows).to(device), size, **options)
+    assert_close(result, reference_stack(batch.values, windows, size, camera=camera.numpy()), dtype)
+    out = torch.full_like(result, torch.nan)
+    del options["dtype"], options["channels_last"]
+    ops.flow_stack(flow, torch.from_numpy(windows).to(device), size, **options, out=out)
+    assert torch.equal(out, result)
+
+
+def test_a_camera_that_only_pans_is_a_mean(device):
+    generator = torch.Generator().manual_seed(1)
+    flow = torch.randn(2, 3, 18, 29, 2, generator=generator).to(device)
+    mean = torch.randn(2, 3, 2, generator=generator).to(device)
+    camera = torch.cat([torch.zeros(2, 3, 2, 2, device=device), mean[..., None]], -1)
+    windows = torch.tensor([[0, 1, 1], [1, 0, 0]], dtype=torch.int32, device=device)
+    for stack in (ops.flow_stack, ops.trajectory_stack):
+        assert torch.equal(stack(flow, windows, 17, camera=camera), stack(flow, windows, 17, mean=mean))
+
+
+def test_what_the_camera_moves_comes_to_rest(device):
+    y, x = torch.meshgrid(torch.arange(30.0), torch.arange(40.0), indexing="ij")
+    camera = torch.tensor([[0.02, -0.01, 3.0], [0.03, 0.005, -2.0]])
+    field = torch.stack([x, y, torch.ones_like(x)], -1) @ camera.T
+    flow, maps = field.expand(2, 4, 30, 40, 2).to(device), camera.expand(2, 4, 2, 3).to(device)
+    windows = torch.tensor([[[3, 5, 0], [0, 19, 1]]] * 2, dtype=torch.int32, device=device)
+    for stack in (ops.flow_stack, ops.trajectory_stack):
+        assert stack(flow, windows, 21, camera=maps).abs().max() < 1e-5
+        assert stack(flow, windows, 21, camera=ops.camera_motion(flow)).abs().max() < 1e-4
+        assert stack(flow, windows, 21, subtract_mean=True).abs().max() > 0.5
+
+
+def test_a_large_output_with_a_camera_is_the_same():
+    # Past the cache the rows are stored another way.
+    flow = torch.randn(1, 32, 520, 500, 2, generator=torch.Generator().manual_seed(0))
+    camera = torch.randn(1, 32, 2, 3, generator=torch.Generator().manual_seed(1))
+    windows = torch.tensor([[3, 7, 1]], dtype=torch.int32)
+    for stack in (ops.flow_stack, ops.trajectory_stack):
+        whole = stack(flow, windows, (510, 490), camera=camera)
+        assert whole.numel() * 4 > 24 << 20
+        for row in (0, 300, 509):
+            start = torch.tensor([[3 + row, 7, 1]], dtype=torch.int32)
+            assert torch.equal(stack(flow, start, (1, 490), camera=camera)[:, :, 0], whole[:, :, row])
 
 
 @per_device
@@ -133,8 +185,16 @@ def test_cpu_and_cuda_kernels_agree_to_the_bit(cuda_on_host):
     for dtype in FLOATS:
         expected = ops.flow_stack(codes, windows, 16, lo=lo, step=step, mean=mean, dtype=dtype)
         out = torch.empty_like(expected)
-        cuda_on_host.flow_stack([codes], windows, lo, step, mean, out)
+        cuda_on_host.flow_stack([codes], windows, lo, step, mean, None, out)
         assert torch.equal(out, expected)
+        camera = torch.randn(2, 3, 2, 3, generator=generator)
+        for layout in (False, True):
+            expected = ops.flow_stack(
+                codes, windows, 16, lo=lo, step=step, camera=camera, dtype=dtype, channels_last=layout
+            )
+            out = torch.empty_like(expected)
+            cuda_on_host.flow_stack([codes], windows, lo, step, None, camera, out)
+            assert torch.equal(out, expected)
 
 
 def test_device_windows_are_clamped_into_the_field(cuda_on_host):
@@ -145,7 +205,7 @@ def test_device_windows_are_clamped_into_the_field(cuda_on_host):
     with pytest.raises(ValueError, match="windows"):
         ops.flow_stack(flow, extreme, 4)
     out = torch.empty(1, 2, 4, 4)
-    cuda_on_host.flow_stack([flow], extreme, None, None, None, out)
+    cuda_on_host.flow_stack([flow], extreme, None, None, None, None, out)
     assert torch.equal(out, expected)
     if torch.cuda.is_available():
         assert torch.equal(ops.flow_stack(flow.cuda(), extreme.cuda(), 4).cpu(), expected)

@@ -101,6 +101,17 @@ def test_flow_stack_by_finite_differences(device, subtract_mean):
     )
 
 
+def test_a_camera_changes_no_gradient(device):
+    flow = torch.randn(2, 2, 5, 6, 2, device=device, requires_grad=True)
+    windows, camera = WINDOWS.to(device), torch.randn(2, 2, 2, 3, device=device)
+    weights = torch.randn(2, 2, 4, 3, 4, device=device)
+    plain, still = (ops.flow_stack(flow, windows, (3, 4), camera=each) for each in (None, camera))
+    (expected,), (got,) = (torch.autograd.grad(stack, flow, weights) for stack in (plain, still))
+    assert torch.equal(got, expected)
+    with pytest.raises(RuntimeError, match="flow_stack: no gradient is computed for camera"):
+        ops.flow_stack(flow, windows, (3, 4), camera=camera.requires_grad_())
+
+
 @pytest.mark.filterwarnings("ignore:Input .* requires gradient and is not a double:UserWarning")
 def test_given_means_by_finite_differences(device):
     flow = torch.randn(2, 2, 5, 6, 2, device=device)

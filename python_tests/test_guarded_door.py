@@ -45,6 +45,7 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "FeatureMaps": lambda: noise(2, 6, 4, 5),
     "Windows": lambda: torch.tensor([[0, 1, 1], [2, 0, 0]], dtype=torch.int32),
     "PerField": lambda: noise(2, 2, 2).abs() + 0.5,
+    "AffineMaps": lambda: noise(2, 2, 2, 3) * 0.1,
     "PerFrame": lambda: noise(2, 3),
     "Sizes": lambda: torch.tensor([[8, 9], [7, 9]]),
     "Size": lambda: 4,
@@ -83,6 +84,8 @@ def example(operator: Operator[Any], device: torch.device, *, coded: bool = Fals
     names = {each.name for each in operator.parameters}
     for each in operator.parameters:
         if each.is_tensor and each.name in ("lo", "step") and each.optional and not coded:
+            continue
+        if "camera" in names and each.name == ("mean" if coded else "camera"):  # one of them at most
             continue
         if each.is_tensor or each.default is REQUIRED:
             kind = "Codes" if each.kind == "Flow" and coded and "lo" in names else each.kind

@@ -14,6 +14,7 @@ from twostream_ext import ops
 CODES = torch.randint(0, 256, (2, 3, 12, 14, 2), dtype=torch.uint8)
 FLOW = torch.randn(2, 3, 12, 14, 2)
 RANGES = torch.rand(2, 3, 2)
+CAMERA = torch.rand(2, 3, 2, 3)
 WINDOWS = torch.tensor([[0, 1, 1], [2, 0, 0]], dtype=torch.int32)
 SIZES = torch.tensor([[12, 14], [11, 12]])
 FRAMES = torch.randint(0, 256, (2, 12, 14, 3), dtype=torch.uint8)
@@ -28,15 +29,15 @@ twostream = torch.ops.twostream
 CASES = {
     "flow_stack": (
         twostream.flow_stack.default,
-        ([CODES], WINDOWS, [8, 9], RANGES, RANGES, True, None, torch.float16, False),
+        ([CODES], WINDOWS, [8, 9], RANGES, RANGES, True, None, None, torch.float16, False),
     ),
     "flow_stack list": (
         twostream.flow_stack.default,
-        ([FLOW[0], FLOW[1, :, :10]], WINDOWS[:, None], [8, 9], None, None, False, RANGES, torch.float32, True),
+        ([FLOW[0], FLOW[1, :, :10]], WINDOWS[:, None], [8, 9], None, None, False, RANGES, None, torch.float32, True),
     ),
     "trajectory_stack": (
         twostream.trajectory_stack.default,
-        ([CODES], WINDOWS, [8, 9], RANGES, RANGES, True, None, False, torch.float16, False),
+        ([CODES], WINDOWS, [8, 9], RANGES, RANGES, False, None, CAMERA, False, torch.float16, False),
     ),
     "trajectory_stack list": (
         twostream.trajectory_stack.default,
@@ -48,6 +49,7 @@ CASES = {
             None,
             False,
             RANGES[:, :2].contiguous(),
+            None,
             True,
             torch.float32,
             True,
@@ -55,11 +57,11 @@ CASES = {
     ),
     "trajectory_stack_backward": (
         twostream.trajectory_stack_backward.default,
-        (torch.randn(2, 6, 8, 9), [FLOW], WINDOWS, True, False, True),
+        (torch.randn(2, 6, 8, 9), [FLOW], WINDOWS, CAMERA, False, False, True),
     ),
     "trajectory_stack_backward of the mean": (
         twostream.trajectory_stack_backward.default,
-        (torch.randn(2, 6, 8, 9), [CODES], WINDOWS, False, False, False),
+        (torch.randn(2, 6, 8, 9), [CODES], WINDOWS, None, False, False, False),
     ),
     "mean_flow": (twostream.mean_flow.default, ([CODES], RANGES, RANGES)),
     "camera_motion": (twostream.camera_motion.default, ([CODES], RANGES, RANGES, 3)),
@@ -93,12 +95,12 @@ CASES = {
 OUT_CASES = {
     "flow_stack.out": (
         twostream.flow_stack.out,
-        ([CODES], WINDOWS, RANGES, RANGES, True, None),
+        ([CODES], WINDOWS, RANGES, RANGES, False, None, CAMERA),
         {"out": torch.zeros(2, 6, 8, 9)},
     ),
     "trajectory_stack.out": (
         twostream.trajectory_stack.out,
-        ([CODES], WINDOWS, RANGES, RANGES, True, None, False),
+        ([CODES], WINDOWS, RANGES, RANGES, True, None, None, False),
         {"out": torch.zeros(2, 6, 8, 9)},
     ),
     "flow_stack_backward": (
@@ -165,11 +167,12 @@ class Pipeline(torch.nn.Module):
         codes, lo, step, mean = ops.quantize_flow(flow)
         windows = ops.random_windows(sizes, 8, seed=1)
         stack = ops.flow_stack(codes, windows, 8, lo=lo, step=step, mean=mean)
-        paths = ops.trajectory_stack(codes, windows, 8, lo=lo, step=step, subtract_mean=True)
+        camera = ops.camera_motion(codes, lo=lo, step=step)
+        paths = ops.trajectory_stack(codes, windows, 8, lo=lo, step=step, camera=camera)
         restored = ops.dequantize_flow(codes, lo, step)
         colours = ops.crop_frames(frames, ops.ten_crop_windows(sizes, 8), 8, mean=COLOUR[0], std=COLOUR[1])
         normal = ops.local_response_norm(stack)
-        return normal.sum(1), paths.sum(1), ops.mean_flow(restored), ops.camera_motion(restored), colours.mean(1)
+        return normal.sum(1), paths.sum(1), ops.mean_flow(restored), colours.mean(1)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

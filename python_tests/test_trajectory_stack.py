@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import trajectory_stack as reference_stack
-from strategies import FLOATS, crops, flow_batches
+from strategies import FLOATS, camera_maps, crops, flow_batches
 
 from twostream_ext import ops
 
@@ -34,7 +34,7 @@ def planar(flow):
     return flow.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
 
 
-def differentiable_stack(flow, windows, size, subtract_mean=False, mean=None, bidirectional=False):
+def differentiable_stack(flow, windows, size, subtract_mean=False, mean=None, camera=None, bidirectional=False):
     """The operator from torch's own functions, for autograd to differentiate."""
     stacks = []
     for n, (top, left, flip) in enumerate(windows.tolist()):
@@ -57,6 +57,8 @@ def differentiable_stack(flow, windows, size, subtract_mean=False, mean=None, bi
                 value = value - mean[n, k]
             elif subtract_mean:
                 value = value - field.mean((0, 1))
+            elif camera is not None:
+                value = value - position @ camera[n, k, :, :2].T - camera[n, k, :, 2]
             channels.append(value.flip(1) * value.new_tensor([-1, 1]) if flip else value)
             position = (position + displacement).clamp(min=0).minimum(limits)
         stacks.append(torch.cat(channels, -1).permute(2, 0, 1))
@@ -86,6 +88,31 @@ def test_against_the_formula(device, data):
     assert result.dtype == dtype
     assert result.device.type == device.type
     expected, error = reference_stack(batch.values, windows, size, subtract_mean, bidirectional)
+    allowed = TOLERANCE[dtype] * (np.abs(expected) + 5.0) + error
+    assert np.all(np.abs(result.double().cpu().numpy() - expected) <= allowed)
+
+
+@per_device
+@given(data=st.data())
+def test_a_camera_against_the_formula(device, data):
+    batch = data.draw(flow_batches())
+    size, windows = data.draw(crops(batch, rows_axis=1))
+    camera = data.draw(camera_maps(batch))
+    dtype, channels_last = data.draw(st.sampled_from(FLOATS)), data.draw(st.booleans())
+    bidirectional = batch.samples[0].shape[0] % 2 == 0 and data.draw(st.booleans())
+    flow, lo, step = batch.to(device)
+    result = ops.trajectory_stack(
+        flow,
+        torch.from_numpy(windows).to(device),
+        size,
+        lo=lo,
+        step=step,
+        camera=camera.to(device),
+        bidirectional=bidirectional,
+        dtype=dtype,
+        channels_last=channels_last,
+    )
+    expected, error = reference_stack(batch.values, windows, size, False, bidirectional, camera.numpy())
     allowed = TOLERANCE[dtype] * (np.abs(expected) + 5.0) + error
     assert np.all(np.abs(result.double().cpu().numpy() - expected) <= allowed)
 
@@ -321,7 +348,12 @@ def test_cpu_and_cuda_kernels_agree_to_the_bit(cuda_on_host):
         for dtype in FLOATS:
             expected = ops.trajectory_stack(fields, windows, 16, lo=coding[0], step=coding[1], mean=mean, dtype=dtype)
             out = torch.empty_like(expected)
-            cuda_on_host.trajectory_stack([fields], windows, *coding, mean, False, out)
+            cuda_on_host.trajectory_stack([fields], windows, *coding, mean, None, False, out)
+            torch.testing.assert_close(out, expected, rtol=0, atol=0, equal_nan=True)
+            camera = torch.randn(2, 4, 2, 3, generator=generator)
+            options = {"lo": coding[0], "step": coding[1], "camera": camera, "dtype": dtype}
+            expected = ops.trajectory_stack(fields, windows, 16, **options)
+            cuda_on_host.trajectory_stack([fields], windows, *coding, None, camera, False, out)
             torch.testing.assert_close(out, expected, rtol=0, atol=0, equal_nan=True)
 
 
@@ -333,7 +365,7 @@ def test_device_windows_are_clamped_into_the_field(cuda_on_host):
     with pytest.raises(ValueError, match="windows"):
         ops.trajectory_stack(flow, extreme, 4)
     out = torch.empty(1, 4, 4, 4)
-    cuda_on_host.trajectory_stack([flow], extreme, None, None, None, False, out)
+    cuda_on_host.trajectory_stack([flow], extreme, None, None, None, None, False, out)
     assert torch.equal(out, expected)
     if torch.cuda.is_available():
         assert torch.equal(ops.trajectory_stack(flow.cuda(), extreme.cuda(), 4).cpu(), expected)
@@ -349,7 +381,7 @@ def gradients_of(stack, inputs, weights):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("mean_from", ["nothing", "the fields", "the caller"])
+@pytest.mark.parametrize("mean_from", ["nothing", "the fields", "the caller", "a camera"])
 def test_gradients_against_autograd(device, bidirectional, mean_from):
     # Rough fields: trajectories leave on all sides, so that clamping counts too.
     generator = torch.Generator().manual_seed(3)
@@ -361,9 +393,14 @@ def test_gradients_against_autograd(device, bidirectional, mean_from):
     inputs = [flow.to(device).requires_grad_(), mean.to(device).requires_grad_()]
     if mean_from != "the caller":
         exact_inputs, inputs = exact_inputs[:1], inputs[:1]
+    camera = torch.randn(2, 4, 2, 3, generator=generator) if mean_from == "a camera" else None
+    exact_camera, given_camera = (None, None) if camera is None else (camera.double(), camera.to(device))
     exact_mean, given_mean = ((each[1] if mean_from == "the caller" else None) for each in (exact_inputs, inputs))
-    exact = differentiable_stack(exact_inputs[0], GRADIENT_WINDOWS, (8, 9), mean=exact_mean, **options)
-    stack = ops.trajectory_stack(inputs[0], GRADIENT_WINDOWS.to(device), (8, 9), mean=given_mean, **options)
+    exact = differentiable_stack(
+        exact_inputs[0], GRADIENT_WINDOWS, (8, 9), mean=exact_mean, camera=exact_camera, **options
+    )
+    options |= {"mean": given_mean, "camera": given_camera}
+    stack = ops.trajectory_stack(inputs[0], GRADIENT_WINDOWS.to(device), (8, 9), **options)
     torch.testing.assert_close(stack.double().cpu(), exact, rtol=1e-4, atol=1e-4)
     expected = gradients_of(exact, exact_inputs, weights)
     got = gradients_of(stack, inputs, weights.to(device))
@@ -412,6 +449,11 @@ def test_gradcheck():
             (flow.requires_grad_(), mean.requires_grad_()),
             **tolerance,
         )
+    camera = torch.randn(1, 2, 2, 3, generator=torch.Generator().manual_seed(2))
+    with pytest.warns(UserWarning, match="not a double precision"):
+        assert torch.autograd.gradcheck(
+            lambda f: ops.trajectory_stack(f, windows, (3, 4), camera=camera), flow.requires_grad_(), **tolerance
+        )
 
 
 def test_the_mean_of_codes_has_a_gradient(device):
@@ -451,20 +493,21 @@ def test_gradients_are_the_same_on_the_cpu_and_through_the_cuda_kernels(cuda_on_
     gradient = torch.randn(2, 8, 12, 12, generator=torch.Generator().manual_seed(0))
     operator = torch.ops.twostream.trajectory_stack_backward
     for fields in (flow, planar(flow), flow.half()):
-        (expected,), expected_mean = operator(gradient, [fields], windows, True, True, True)
+        (expected,), expected_mean = operator(gradient, [fields], windows, None, True, True, True)
         got, mean = torch.empty_like(expected), torch.empty_like(expected_mean)
         work = [torch.empty(gradient.numel()) for _ in range(2)]
         largest, sums = torch.empty(2, 4, 2, dtype=torch.int32), torch.empty(2, 4 * 16 * 20 * 2, dtype=torch.int64)
         cuda_on_host.trajectory_stack_backward(
-            gradient, [fields], windows, True, True, mean, [got], *work, largest, sums
+            gradient, [fields], windows, None, True, True, mean, [got], *work, largest, sums
         )
         torch.testing.assert_close(mean, expected_mean, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
-        operator_alone = operator(gradient, [fields], windows, False, True, True)[0][0]
-        cuda_on_host.trajectory_stack_backward(
-            gradient, [fields], windows, False, True, mean, [got], *work, largest, sums
-        )
-        assert torch.equal(got, operator_alone)
+        for camera in (None, torch.randn(2, 4, 2, 3, generator=torch.Generator().manual_seed(1))):
+            operator_alone = operator(gradient, [fields], windows, camera, False, True, True)[0][0]
+            cuda_on_host.trajectory_stack_backward(
+                gradient, [fields], windows, camera, False, True, mean, [got], *work, largest, sums
+            )
+            assert torch.equal(got, operator_alone)
 
 
 def test_what_has_no_gradient_says_so():
@@ -472,8 +515,9 @@ def test_what_has_no_gradient_says_so():
     codes, ranges = torch.zeros(2, 3, 10, 12, 2, dtype=torch.uint8), torch.ones(2, 3, 2)
     with pytest.raises(RuntimeError, match="trajectory_stack: out= cannot be given"):
         ops.trajectory_stack(flow, GRADIENT_WINDOWS, 8, out=torch.empty(2, 6, 8, 8))
-    for name in ("lo", "step"):
-        coding = {"lo": ranges, "step": ranges, name: ranges.clone().requires_grad_()}
+    for name in ("lo", "step", "camera"):
+        tracked = (torch.ones(2, 3, 2, 3) if name == "camera" else ranges.clone()).requires_grad_()
+        coding = {"lo": ranges, "step": ranges, name: tracked}
         with pytest.raises(RuntimeError, match=f"trajectory_stack: no gradient is computed for {name}"):
             ops.trajectory_stack(codes, GRADIENT_WINDOWS, 8, **coding)
     with torch.no_grad():

@@ -27,7 +27,7 @@ def trajectories(flow=FLOW, windows=WINDOWS, size=4, **options):
 
 def backward(gradient=(2, 6, 4, 4), flow=FLOW, windows=WINDOWS, flow_gradient=True, bidirectional=False):
     operator = torch.ops.twostream.trajectory_stack_backward
-    return operator(torch.zeros(gradient), [flow], windows, False, bidirectional, flow_gradient)
+    return operator(torch.zeros(gradient), [flow], windows, None, False, bidirectional, flow_gradient)
 
 
 def frames(images=FRAMES, windows=WINDOWS, size=4, **options):
@@ -177,6 +177,26 @@ CASES = {
         lambda: ops.dequantize_flow(CODES, RANGES, RANGES, out=torch.zeros(2, 3, 8, 8, 2)),
         ValueError,
         "dequantize_flow: out must be of the sizes of codes",
+    ),
+    "a camera and a mean": (
+        lambda: stack(mean=torch.zeros(2, 3, 2), camera=torch.zeros(2, 3, 2, 3)),
+        ValueError,
+        "flow_stack: camera must be left out where the mean is subtracted, got a tensor",
+    ),
+    "a camera and the mean of the field": (
+        lambda: trajectories(subtract_mean=True, camera=torch.zeros(2, 3, 2, 3)),
+        ValueError,
+        "trajectory_stack: camera must be left out where the mean is subtracted, got a tensor",
+    ),
+    "a camera of another shape": (
+        lambda: stack(camera=torch.zeros(2, 3, 3)),
+        ValueError,
+        r"flow_stack: camera must be of shape \[2, 3, 2, 3\]",
+    ),
+    "a camera of another dtype": (
+        lambda: trajectories(camera=torch.zeros(2, 3, 2, 3, dtype=torch.float64)),
+        TypeError,
+        "trajectory_stack: camera must be float32",
     ),
     "camera motion of a field of 1 dimension": (lambda: ops.camera_motion(torch.zeros(3)), ValueError, "flow must be"),
     "camera motion without a round": (

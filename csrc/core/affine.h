@@ -15,7 +15,8 @@ struct Affine {
 
 TWOSTREAM_HD float apply(const Affine& affine, float value) { return fmaf(value, affine.scale, affine.offset); }
 
-// The same where an affine map of the place is subtracted: the offset changes along x and along y.
+// The same where an affine map of the place is subtracted, and the offset changes along x and along y. Slopes of -0
+// leave every offset as it is, a negative zero too, since coordinates are not negative.
 struct SlopedAffine {
   float scale;
   float along_x;
@@ -23,11 +24,23 @@ struct SlopedAffine {
   float offset;
 };
 
-TWOSTREAM_HD float row_offset(const SlopedAffine& affine, float y) { return fmaf(affine.along_y, y, affine.offset); }
+// Where it has no slopes.
+TWOSTREAM_HD Affine everywhere(const SlopedAffine& affine) { return {affine.scale, affine.offset}; }
 
-// What is to be applied at column x of the row with that offset.
-TWOSTREAM_HD Affine affine_at(const SlopedAffine& affine, float row_offset, float x) {
-  return {affine.scale, fmaf(affine.along_x, x, row_offset)};
+struct RowAffine {
+  float scale;
+  float along_x;
+  float offset;
+};
+
+TWOSTREAM_HD RowAffine at_row(const SlopedAffine& affine, float y) {
+  return {affine.scale, affine.along_x, fmaf(affine.along_y, y, affine.offset)};
 }
+
+TWOSTREAM_HD Affine at_column(const RowAffine& affine, float x) {
+  return {affine.scale, fmaf(affine.along_x, x, affine.offset)};
+}
+
+TWOSTREAM_HD Affine at_column(const Affine& affine, float /*x*/) { return affine; }
 
 }  // namespace twostream

@@ -9,6 +9,7 @@ namespace twostream {
 
 struct FrameChannels {
   static constexpr int components = 3;
+  static constexpr bool may_slope = false;
 
   float mean[components];
   float scale[components];
@@ -18,6 +19,10 @@ struct FrameChannels {
   TWOSTREAM_HD Affine affine(int64_t sample, int32_t channel, bool /*flip*/) const {
     const float moved = shift != nullptr ? shift[sample * components + channel] : 0.0f;
     return {scale[channel], (moved - mean[channel]) * scale[channel]};
+  }
+
+  TWOSTREAM_HD Affine row_affine(int64_t sample, int32_t channel, bool flip, int32_t /*row*/) const {
+    return affine(sample, channel, flip);
   }
 };
 

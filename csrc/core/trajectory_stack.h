@@ -112,16 +112,16 @@ TWOSTREAM_HD Vector2 sample_at(const Field& field, Vector2 position) {
 struct FieldAffine {
   Affine move_x;
   Affine move_y;
-  Affine output_x;
-  Affine output_y;
+  SlopedAffine output_x;
+  SlopedAffine output_y;
 
   TWOSTREAM_HD Vector2 displacement(Vector2 raw) const { return {apply(move_x, raw.x), apply(move_y, raw.y)}; }
 };
 
 TWOSTREAM_HD FieldAffine field_affine(const FlowChannels& channels, int64_t sample, int32_t field, bool flip) {
-  const FlowChannels moving{channels.lo, channels.step, nullptr, channels.channels};
+  const FlowChannels moving{channels.lo, channels.step, nullptr, nullptr, channels.channels};
   return {moving.affine(sample, 2 * field, false), moving.affine(sample, 2 * field + 1, false),
-          channels.affine(sample, 2 * field, flip), channels.affine(sample, 2 * field + 1, flip)};
+          channels.sloped(sample, 2 * field, flip), channels.sloped(sample, 2 * field + 1, flip)};
 }
 
 // A stack is one trajectory through all its fields, or two through half of them each.
@@ -159,6 +159,17 @@ TWOSTREAM_HD Vector2 pull_back(const Field& field, const twostream_sample& sampl
   const float x = fmaf(along_x.y, displacement.y, fmaf(along_x.x, displacement.x, next.x));
   const float y = fmaf(along_y.y, displacement.y, fmaf(along_y.x, displacement.x, next.y));
   return {is_inside(unclamped.x, bounds.right) ? x : 0.0f, is_inside(unclamped.y, bounds.bottom) ? y : 0.0f};
+}
+
+// What is subtracted changes along the trajectory: from the gradients of a field's two outputs, x not negated, to that
+// of the place where it was sampled, added to `next`. `index` counts [N, L].
+TWOSTREAM_HD Vector2 through_camera(const float* camera, int64_t index, Vector2 given, Vector2 next) {
+  if (camera == nullptr) {
+    return next;
+  }
+  const float* map = camera + 6 * index;
+  return {fmaf(-map[0], given.x, fmaf(-map[3], given.y, next.x)),
+          fmaf(-map[1], given.x, fmaf(-map[4], given.y, next.y))};
 }
 
 // The magnitude of a gradient as an integer that orders like it, with infinity and NaN above all others.

@@ -49,10 +49,14 @@ inline bool valid_halves(const twostream_batch& batch, int32_t bidirectional) {
   return bidirectional == 0 || batch.length % 2 == 0;
 }
 
+// One of them at most is subtracted.
+inline bool valid_subtraction(const float* mean, const float* camera) { return mean == nullptr || camera == nullptr; }
+
 // ---- operators -----------------------------------------------------------------------------------------------------
 
 inline bool valid(const twostream_flow_stack_args& args) {
-  return valid_stack(args.flow, args.output) && valid_coding(args.flow, args.lo, args.step);
+  return valid_stack(args.flow, args.output) && valid_coding(args.flow, args.lo, args.step) &&
+         valid_subtraction(args.mean, args.camera);
 }
 
 inline bool valid(const twostream_flow_stack_backward_args& args) {
@@ -67,7 +71,7 @@ inline bool valid(const twostream_crop_frames_backward_args& args) {
 
 inline bool valid(const twostream_trajectory_stack_args& args) {
   return valid_stack(args.flow, args.output) && valid_coding(args.flow, args.lo, args.step) &&
-         valid_halves(args.flow, args.bidirectional);
+         valid_halves(args.flow, args.bidirectional) && valid_subtraction(args.mean, args.camera);
 }
 
 inline bool valid(const twostream_trajectory_stack_backward_args& args) {

@@ -53,10 +53,8 @@ Group load_group(const In* from, int32_t count) {
 
 // Pixels of one row, whose columns are `stride` apart.
 struct Run {
-  SlopedAffine x;  // to the residual
-  SlopedAffine y;
-  float x_offset;  // of the row
-  float y_offset;
+  RowAffine x;  // to the residual
+  RowAffine y;
   float scale;
   float first;  // column, counted from the centre
   float stride;
@@ -71,8 +69,8 @@ struct Pixels {
   Lanes kept;
 };
 
-Lanes residual(const SlopedAffine& affine, float offset, Lanes u, Lanes value) {
-  return multiply_add(value, Lanes(affine.scale), multiply_add(Lanes(affine.along_x), u, Lanes(offset)));
+Lanes residual(const RowAffine& affine, Lanes u, Lanes value) {
+  return multiply_add(value, Lanes(affine.scale), multiply_add(Lanes(affine.along_x), u, Lanes(affine.offset)));
 }
 
 // Calls body(pixels, part, is_last); only in the last group may there be pixels that are not to be kept.
@@ -83,9 +81,7 @@ void for_each_part(const Run& run, const Group& columns, const Group& x, const G
   for (int32_t part = 0; part < parts; ++part) {
     const Lanes u = columns.lanes[part] * Lanes(run.unit);
     const Lanes kept = is_last ? load_lanes(ones + group - count + part * lane_count) : Lanes(1.0f);
-    body(Pixels{u, residual(run.x, run.x_offset, u, x.lanes[part]), residual(run.y, run.y_offset, u, y.lanes[part]),
-                kept},
-         part, is_last);
+    body(Pixels{u, residual(run.x, u, x.lanes[part]), residual(run.y, u, y.lanes[part]), kept}, part, is_last);
   }
 }
 
@@ -195,9 +191,7 @@ class Round {
   float v_of(int32_t row) const { return (static_cast<float>(row) - down_.centre) * down_.unit; }
 
   Run run_at(float v, int32_t column) const {
-    return {
-        x_,      y_,          row_offset(x_, v), row_offset(y_, v), scale_, static_cast<float>(column) - across_.centre,
-        stride_, across_.unit};
+    return {at_row(x_, v), at_row(y_, v), scale_, static_cast<float>(column) - across_.centre, stride_, across_.unit};
   }
 
  private:

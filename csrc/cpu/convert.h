@@ -150,6 +150,39 @@ void convert_row(const Affine& affine, bool mirror, const In* from, int64_t coun
   }
 }
 
+template <bool mirror, typename In>
+void convert_row(const RowAffine& affine, int32_t column, const In* __restrict from, int32_t count,
+                 float* __restrict to) {
+  int32_t done = 0;
+#if defined(__AVX2__)
+  const __m256 scale = _mm256_set1_ps(affine.scale);
+  const __m256 along_x = _mm256_set1_ps(affine.along_x);
+  const __m256 offset = _mm256_set1_ps(affine.offset);
+  const __m256i numbers =
+      mirror ? _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0) : _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  for (; done + 8 <= count; done += 8) {
+    const int32_t first = mirror ? count - done - 8 : done;
+    const __m256 x = _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_set1_epi32(column + first), numbers));
+    const __m256 values = load_eight<mirror>(from + first);
+    store_eight(_mm256_fmadd_ps(values, scale, _mm256_fmadd_ps(along_x, x, offset)), to + done);
+  }
+#endif
+  for (; done < count; ++done) {
+    const int32_t place = mirror ? count - 1 - done : done;
+    to[done] = apply(at_column(affine, static_cast<float>(column + place)), to_float(from[place]));
+  }
+}
+
+// The same where the offset changes from column to column; from[0] is that of `column`.
+template <typename In>
+void convert_row(const RowAffine& affine, int32_t column, bool mirror, const In* from, int32_t count, float* to) {
+  if (mirror) {
+    convert_row<true>(affine, column, from, count, to);
+  } else {
+    convert_row<false>(affine, column, from, count, to);
+  }
+}
+
 // to[i] = from[i]
 template <typename In, typename Out>
 void convert_row(const In* __restrict from, int64_t count, Out* __restrict to) {

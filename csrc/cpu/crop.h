@@ -75,6 +75,17 @@ void crop_item(const CropItem& item, const twostream_sample& sample, const Chann
         for (int component = 0; component < components; ++component) {
           const int32_t channel = field * components + component;
           const In* from = tile.rows[component];
+          if constexpr (Channels::may_slope) {
+            if (channels.is_sloped()) {
+              const RowAffine affine = channels.row_affine(item.index, item.first_field * components + channel,
+                                                           item.window.flip, item.window.top + row);
+              convert_row(affine, item.window.left + lowest, item.window.flip, from, count, values[channel]);
+              if (planar) {
+                store_floats(values[channel], count, to + channel * output.channel_stride, streaming);
+              }
+              continue;
+            }
+          }
           if (planar) {
             convert_and_store(affines[channel], item.window.flip, from, count, to + channel * output.channel_stride,
                               streaming);

@@ -85,18 +85,33 @@ class Tile {
 
   void emit(const FieldAffine& affine, int32_t field, int32_t count, Out* target) {
     const twostream_stack& output = args_.output;
-    if (planar_) {
-      Out* x = target + 2 * int64_t{field} * output.channel_stride;
-      convert_and_store(affine.output_x, false, raw_x_, count, x, streaming_);
-      convert_and_store(affine.output_y, false, raw_y_, count, x + output.channel_stride, streaming_);
-      return;
-    }
     const int32_t slot = field % tile_fields;
-    convert_row(affine.output_x, false, raw_x_, count, values_[2 * slot]);
-    convert_row(affine.output_y, false, raw_y_, count, values_[2 * slot + 1]);
-    if (slot == tile_fields - 1 || field == args_.flow.length - 1) {
+    Out* x = target + 2 * int64_t{field} * output.channel_stride;
+    if (channels_.is_sloped()) {
+      subtract_camera(affine.output_x, raw_x_, count, values_[2 * slot]);
+      subtract_camera(affine.output_y, raw_y_, count, values_[2 * slot + 1]);
+      if (planar_) {
+        store_floats(values_[2 * slot], count, x, streaming_);
+        store_floats(values_[2 * slot + 1], count, x + output.channel_stride, streaming_);
+      }
+    } else if (planar_) {
+      convert_and_store(everywhere(affine.output_x), false, raw_x_, count, x, streaming_);
+      convert_and_store(everywhere(affine.output_y), false, raw_y_, count, x + output.channel_stride, streaming_);
+    } else {
+      convert_row(everywhere(affine.output_x), false, raw_x_, count, values_[2 * slot]);
+      convert_row(everywhere(affine.output_y), false, raw_y_, count, values_[2 * slot + 1]);
+    }
+    if (!planar_ && (slot == tile_fields - 1 || field == args_.flow.length - 1)) {
       store_tile(values_, 2 * (slot + 1), count, target + 2 * int64_t{field - slot} * output.channel_stride, output,
                  streaming_);
+    }
+  }
+
+  // At the places where the field was sampled.
+  void subtract_camera(const SlopedAffine& affine, const float* __restrict raw, int32_t count,
+                       float* __restrict to) const {
+    for (int32_t pixel = 0; pixel < count; ++pixel) {
+      to[pixel] = apply(at_column(at_row(affine, y_[pixel]), x_[pixel]), raw[pixel]);
     }
   }
 

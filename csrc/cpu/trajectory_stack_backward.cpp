@@ -115,7 +115,9 @@ class Backward {
         to[pixel] = displacement.x;
         to[pixel + plane_] = displacement.y;
         if (field > first) {
-          next[pixel] = pull_back(source, sample, {x[pixel], x[pixel + plane_]}, bounds, displacement, next[pixel]);
+          const Vector2 outputs{window.flip ? -given_x : given_x, given_y};
+          const Vector2 beside = through_camera(args_.camera, index * args_.flow.length + field, outputs, next[pixel]);
+          next[pixel] = pull_back(source, sample, {x[pixel], x[pixel + plane_]}, bounds, displacement, beside);
         }
       }
     }

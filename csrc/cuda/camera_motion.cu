@@ -35,14 +35,14 @@ __device__ void for_each_pixel(const Field<In>& field, const SampleGrid& grid, c
   for (int32_t row = block.first_row + first_row; row < block.last_row; row += rows_together * row_step) {
     const int32_t y = grid.first_row + row * grid.step;
     const float v = (static_cast<float>(y) - down.centre) * down.unit;
-    const float x_offset = row_offset(to_x, v);
-    const float y_offset = row_offset(to_y, v);
+    const RowAffine row_x = at_row(to_x, v);
+    const RowAffine row_y = at_row(to_y, v);
     for (int32_t column = block.first_column + first_column; column < block.last_column; column += row_threads) {
       const int32_t x = grid.first_column + column * grid.step;
       const In* pixel = field.data + y * sample.row_stride + x * sample.column_stride;
       const float u = (static_cast<float>(x) - across.centre) * across.unit;
-      body(u, v, apply(affine_at(to_x, x_offset, u), to_float(pixel[0])),
-           apply(affine_at(to_y, y_offset, u), to_float(pixel[sample.component_stride])));
+      body(u, v, apply(at_column(row_x, u), to_float(pixel[0])),
+           apply(at_column(row_y, u), to_float(pixel[sample.component_stride])));
     }
   }
 }

@@ -51,10 +51,11 @@ __global__ void crop_rows_kernel(const SampleChunk chunk, const int32_t* __restr
                   static_cast<int64_t>(field) * components * output.channel_stride + row * output.row_stride +
                   column * output.column_stride;
     for (int component = 0; component < components; ++component) {
-      const Affine affine = channels.affine(index, field * components + component, window.flip);
+      const auto affine = channels.row_affine(index, field * components + component, window.flip, window.top + row);
       Pack<Out, vector> pack;
       for (int each = 0; each < vector; ++each) {
-        pack.values[each] = from_float<Out>(apply(affine, to_float(values[component][each])));
+        const auto x = static_cast<float>(source_column(window, column + each, output.width));
+        pack.values[each] = from_float<Out>(apply(at_column(affine, x), to_float(values[component][each])));
       }
       *reinterpret_cast<Pack<Out, vector>*>(target + component * output.channel_stride) = pack;
     }
@@ -81,13 +82,15 @@ __global__ void crop_pixels_kernel(const SampleChunk chunk, const int32_t* __res
                        source_column(window, column, output.width) * sample.column_stride;
     Out* target = static_cast<Out*>(output.data) + index * output.sample_stride + number * output.window_stride +
                   row * output.row_stride + column * output.column_stride;
+    const auto x = static_cast<float>(source_column(window, column, output.width));
     for (int32_t first = 0; first < channels.channels; first += vector) {
       Pack<Out, vector> pack;
       for (int each = 0; each < vector; ++each) {
         const int32_t channel = first + each;
         const In value =
             source[channel / components * sample.field_stride + channel % components * sample.component_stride];
-        pack.values[each] = from_float<Out>(apply(channels.affine(index, channel, window.flip), to_float(value)));
+        const auto affine = channels.row_affine(index, channel, window.flip, window.top + row);
+        pack.values[each] = from_float<Out>(apply(at_column(affine, x), to_float(value)));
       }
       *reinterpret_cast<Pack<Out, vector>*>(target + first) = pack;
     }

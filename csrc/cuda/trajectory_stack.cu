@@ -40,8 +40,9 @@ __global__ void trajectory_stack_kernel(const SampleChunk chunk, const int32_t* 
       const Vector2 raw = field == first ? source.at(start_row, start_column) : sample_at(source, position);
       const FieldAffine affine = field_affine(channels, index, field, window.flip);
       Out* x = target + 2 * static_cast<int64_t>(field) * output.channel_stride;
-      x[0] = from_float<Out>(apply(affine.output_x, raw.x));
-      x[output.channel_stride] = from_float<Out>(apply(affine.output_y, raw.y));
+      x[0] = from_float<Out>(apply(at_column(at_row(affine.output_x, position.y), position.x), raw.x));
+      x[output.channel_stride] =
+          from_float<Out>(apply(at_column(at_row(affine.output_y, position.y), position.x), raw.y));
       position = advance(position, affine.displacement(raw), bounds);
     }
   }

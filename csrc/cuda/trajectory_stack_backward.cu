@@ -67,8 +67,10 @@ __global__ void walk_kernel(const SampleChunk chunk, const Args args, int32_t fi
       displacements[2 * field * plane] = displacement.x;
       displacements[(2 * field + 1) * plane] = displacement.y;
       if (field > first) {
+        const Vector2 outputs{window.flip ? -given_x : given_x, given_y};
+        const Vector2 beside = through_camera(args.camera, index * args.flow.length + field, outputs, next);
         const Vector2 sampled{positions[2 * field * plane], positions[(2 * field + 1) * plane]};
-        next = pull_back(Field(sample, field), sample, sampled, bounds, displacement, next);
+        next = pull_back(Field(sample, field), sample, sampled, bounds, displacement, beside);
       }
     }
   }

@@ -242,6 +242,10 @@ float* required_per_field(const py::object& object, const Argument& argument, co
   return table_beside(object, argument, samples, access, {2});
 }
 
+float* optional_maps(const py::object& object, const Argument& argument, const Samples& samples) {
+  return object.is_none() ? nullptr : required_maps(object, argument, samples);
+}
+
 float* required_maps(const py::object& object, const Argument& argument, const Samples& samples, Access access) {
   return table_beside(object, argument, samples, access, {2, 3});
 }
@@ -255,6 +259,13 @@ Coding check_coding(Call& call, const py::object& lo, const py::object& step, co
     }
   }
   return {optional_per_field(lo, {call, "lo"}, samples), optional_per_field(step, {call, "step"}, samples)};
+}
+
+Subtraction check_subtraction(Call& call, const py::object& mean, const py::object& camera, const Samples& samples) {
+  if (!mean.is_none() && !camera.is_none()) {
+    refuse_value({call, "camera"}, "left out where the mean is subtracted", "a tensor");
+  }
+  return {optional_per_field(mean, {call, "mean"}, samples), optional_maps(camera, {call, "camera"}, samples)};
 }
 
 namespace {

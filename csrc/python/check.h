@@ -69,6 +69,7 @@ float* required_per_field(const py::object& object, const Argument& argument, co
                           Access access = Access::reads);
 
 // Affine maps, a contiguous float32 tensor [N, L, 2, 3] beside `samples`.
+float* optional_maps(const py::object& object, const Argument& argument, const Samples& samples);
 float* required_maps(const py::object& object, const Argument& argument, const Samples& samples,
                      Access access = Access::reads);
 
@@ -80,6 +81,13 @@ struct Coding {
 Coding check_coding(Call& call, const py::object& lo, const py::object& step, const Samples& samples);
 
 using Size = std::array<int64_t, 2>;  // height and width of a window
+
+// What a stack subtracts: the means or the camera's maps, not both.
+struct Subtraction {
+  float* mean;
+  float* camera;
+};
+Subtraction check_subtraction(Call& call, const py::object& mean, const py::object& camera, const Samples& samples);
 
 // Windows and the stack they fill: windows [N, 3] with out [N, C, h, w], or [N, K, 3] with [N, K, C, h, w].
 struct CropTarget {

@@ -11,15 +11,15 @@ constexpr const char* op = "flow_stack";
 constexpr const char* backward_op = "flow_stack_backward";
 
 void flow_stack(const py::sequence& flow, const py::object& windows, const py::object& lo, const py::object& step,
-                const py::object& mean, const py::object& out) {
+                const py::object& mean, const py::object& camera, const py::object& out) {
   Call call{op};
   const Samples samples = collect_samples(flow, {call, "flow"}, any_flow);
   const Coding coding = check_coding(call, lo, step, samples);
   const CropTarget target = check_crop(call, windows, out, samples, 2 * int64_t{samples.length});
-  const twostream_flow_stack_args args{
-      samples.batch(), target.windows, target.windows_per_sample,
-      coding.lo,       coding.step,    optional_per_field(mean, {call, "mean"}, samples),
-      target.stack};
+  const Subtraction subtraction = check_subtraction(call, mean, camera, samples);
+  const twostream_flow_stack_args args{samples.batch(), target.windows,    target.windows_per_sample,
+                                       coding.lo,       coding.step,       subtraction.mean,
+                                       target.stack,    subtraction.camera};
   run(call, twostream_flow_stack_cpu, twostream_flow_stack_cuda, args, samples.object, samples.first);
 }
 

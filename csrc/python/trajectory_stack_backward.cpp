@@ -30,9 +30,10 @@ T* workspace(Call& call, const py::object& object, const char* name, int64_t cou
 }
 
 void trajectory_stack_backward(const py::object& gradient, const py::sequence& flow, const py::object& windows,
-                               bool subtract_mean, bool bidirectional, const py::object& mean_gradient,
-                               const py::sequence& flow_gradient, const py::object& positions,
-                               const py::object& displacements, const py::object& largest, const py::object& sums) {
+                               const py::object& camera, bool subtract_mean, bool bidirectional,
+                               const py::object& mean_gradient, const py::sequence& flow_gradient,
+                               const py::object& positions, const py::object& displacements, const py::object& largest,
+                               const py::object& sums) {
   Call call{op};
   const Samples samples = collect_samples(flow, {call, "flow"}, any_flow);
   check_halves({call, "flow"}, samples, bidirectional);
@@ -53,6 +54,7 @@ void trajectory_stack_backward(const py::object& gradient, const py::sequence& f
                   describe(results.first.view.dtype));
     }
     args.flow_gradient = results.samples.data();
+    args.camera = optional_maps(camera, {call, "camera"}, samples);
     args.subtract_mean = subtract_mean;
     const int64_t count = args.flow.size;
     const int64_t channels = 2 * int64_t{samples.length};

@@ -249,6 +249,7 @@ Args stack_args(Choices& choices, Memory& memory, const Samples& flow) {
   choose_ranges(choices, memory, flow, coded, &args);
   args.mean = maybe_reals(choices, memory, count_ranges(flow), false);
   args.output = make_stack(choices, memory, flow, args.windows_per_sample, 2 * flow.batch.length, false);
+  args.camera = maybe_reals(choices, memory, 3 * count_ranges(flow), false);
   return args;
 }
 
@@ -301,6 +302,7 @@ int trajectory_stack_backward(Choices& choices, Memory& memory) {
     args.largest = memory.take_array<uint32_t>(count_ranges(flow));
     args.sums_stride = 2 * flow.batch.length * largest + choices.between(0, 3);
     args.sums = memory.take_array<int64_t>(flow.batch.size * args.sums_stride);
+    args.camera = maybe_reals(choices, memory, 3 * count_ranges(flow), false);
   }
   return twostream_trajectory_stack_backward_cpu(&args);
 }

@@ -29,6 +29,7 @@ GreyClip: TypeAlias = torch.Tensor  # [T, H, W]
 FeatureMaps: TypeAlias = torch.Tensor  # [N, C, ...]
 Windows: TypeAlias = torch.Tensor  # int32 [N, 3] or [N, K, 3]
 PerField: TypeAlias = torch.Tensor  # float32 [N, L, 2]
+AffineMaps: TypeAlias = torch.Tensor  # float32 [N, L, 2, 3]
 PerFrame: TypeAlias = torch.Tensor  # float32 [N, 3]
 Sizes: TypeAlias = torch.Tensor | Sequence[Sequence[int]]  # integers [N, 2]
 Size: TypeAlias = int | Sequence[int]  # of a window
@@ -179,6 +180,7 @@ KINDS = {
     "FeatureMaps": Kind("Tensor", take_array, "_Tensor"),
     "Windows": Kind("Tensor", take_contiguous, "_Tensor", "{}.contiguous()"),
     "PerField": Kind("Tensor", take_contiguous, "_Tensor", "{}.contiguous()"),
+    "AffineMaps": Kind("Tensor", take_contiguous, "_Tensor", "{}.contiguous()"),
     "PerFrame": Kind("Tensor", take_contiguous, "_Tensor", "{}.contiguous()"),
     "Sizes": Kind("Tensor", take_sizes),
     "Size": Kind("SymInt[]", take_size),

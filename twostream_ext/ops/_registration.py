@@ -20,6 +20,7 @@ library = torch.library.Library("twostream", "DEF")  # type: ignore[no-untyped-c
 
 SCHEMAS = {
     "Tensor": "Tensor",
+    "Tensor | None": "Tensor?",
     "list[Tensor]": "Tensor[]",
     "Sequence[float]": "float[]",
     "int": "SymInt",

@@ -12,7 +12,7 @@ from torch import Tensor
 from twostream_ext import _C
 from twostream_ext.ops import _shapes as shapes
 from twostream_ext.ops._autograd import Gradient, Outline
-from twostream_ext.ops._door import Flow, PerField, Size, Windows
+from twostream_ext.ops._door import AffineMaps, Flow, PerField, Size, Windows
 from twostream_ext.ops._operator import Operator
 from twostream_ext.ops._registration import nothing, register_kernel
 from twostream_ext.ops.mean_flow import computed_mean
@@ -27,6 +27,7 @@ def flow_stack(
     step: PerField | None = None,
     subtract_mean: bool = False,
     mean: PerField | None = None,
+    camera: AffineMaps | None = None,
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
     out: torch.Tensor | None = None,
@@ -46,6 +47,8 @@ def flow_stack(
         lo, step: float32 `[N, L, 2]`, for uint8 codes: displacement = lo + step * code.
         subtract_mean: subtract from each field the mean displacement of the WHOLE field (section 3.1).
         mean: float32 `[N, L, 2]`, the means in pixels, where they are known already; implies `subtract_mean`.
+        camera: float32 `[N, L, 2, 3]`, as from `camera_motion`, in place of a mean: what is subtracted from the pixel
+            in column x and row y of its whole field is A (x, y, 1).
         dtype: float32, float16 or bfloat16, of the result.
         channels_last: give the result in the channels-last memory format.
         out: fill and return this tensor, which shares no memory with the others; `dtype` and `channels_last` are then
@@ -56,10 +59,10 @@ def flow_stack(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device; names it.
-        RuntimeError: a gradient is asked for with respect to `lo` or `step` (`flow`, if it is float, and `mean` have
-            one, in reverse and in forward mode); or `out` is given and any is asked for.
+        RuntimeError: a gradient is asked for with respect to `lo`, `step` or `camera` (`flow`, if it is float, and
+            `mean` have one, in reverse and in forward mode); or `out` is given and any is asked for.
     """
-    return _operator.call(flow, windows, size, lo, step, subtract_mean, mean, dtype, channels_last, out=out)
+    return _operator.call(flow, windows, size, lo, step, subtract_mean, mean, camera, dtype, channels_last, out=out)
 
 
 def _allocate(
@@ -77,12 +80,13 @@ def _fill(
     step: Tensor | None,
     subtract_mean: bool,
     mean: Tensor | None,
+    camera: Tensor | None,
     *,
     out: Tensor,
 ) -> None:
     if subtract_mean and mean is None:
         mean = computed_mean("flow_stack", flow, lo, step)
-    _C.flow_stack(flow, windows, lo, step, mean, out)
+    _C.flow_stack(flow, windows, lo, step, mean, camera, out)
 
 
 def _backward(

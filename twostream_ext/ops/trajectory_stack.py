@@ -11,7 +11,7 @@ from torch import Tensor
 from twostream_ext import _C
 from twostream_ext.ops import _shapes as shapes
 from twostream_ext.ops._autograd import Gradient, Outline
-from twostream_ext.ops._door import Flow, PerField, Size, Windows
+from twostream_ext.ops._door import AffineMaps, Flow, PerField, Size, Windows
 from twostream_ext.ops._operator import Operator
 from twostream_ext.ops._registration import register_kernel
 from twostream_ext.ops.mean_flow import computed_mean
@@ -26,6 +26,7 @@ def trajectory_stack(
     step: PerField | None = None,
     subtract_mean: bool = False,
     mean: PerField | None = None,
+    camera: AffineMaps | None = None,
     bidirectional: bool = False,
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
@@ -59,6 +60,8 @@ def trajectory_stack(
         subtract_mean: subtract from each sampled value the mean displacement of its WHOLE field (section 3.1).
             Trajectories follow the displacement itself.
         mean: float32 `[N, L, 2]`, the means in pixels, where they are known already; implies `subtract_mean`.
+        camera: float32 `[N, L, 2, 3]`, as from `camera_motion`, in place of a mean: what is subtracted is A (x, y, 1)
+            at the position (x, y) where the field was sampled.
         bidirectional: the first L/2 fields are forward from a frame, the last L/2 backward from it, nearest first; each
             half is a trajectory of its own that starts at the pixel (section 3.1).
         dtype: float32, float16 or bfloat16, of the result.
@@ -71,11 +74,11 @@ def trajectory_stack(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, an odd L when bidirectional; names it.
-        RuntimeError: a gradient is asked for with respect to `lo` or `step`, or any in forward mode, or any while `out`
-            is given.
+        RuntimeError: a gradient is asked for with respect to `lo`, `step` or `camera`, or any in forward mode, or any
+            while `out` is given.
     """
     return _operator.call(
-        flow, windows, size, lo, step, subtract_mean, mean, bidirectional, dtype, channels_last, out=out
+        flow, windows, size, lo, step, subtract_mean, mean, camera, bidirectional, dtype, channels_last, out=out
     )
 
 
@@ -94,13 +97,14 @@ def _fill(
     step: Tensor | None,
     subtract_mean: bool,
     mean: Tensor | None,
+    camera: Tensor | None,
     bidirectional: bool,
     *,
     out: Tensor,
 ) -> None:
     if subtract_mean and mean is None:
         mean = computed_mean("trajectory_stack", flow, lo, step)
-    _C.trajectory_stack(flow, windows, lo, step, mean, bidirectional, out)
+    _C.trajectory_stack(flow, windows, lo, step, mean, camera, bidirectional, out)
 
 
 def _backward(
@@ -110,27 +114,40 @@ def _backward(
     windows: Tensor,
     subtract_mean: bool,
     mean: Outline | None,
+    camera: Tensor | None,
     bidirectional: bool,
 ) -> tuple[list[Tensor] | None, Tensor | None]:
     needs_fields, needs_mean = needed
     of_fields, of_mean = torch.ops.twostream.trajectory_stack_backward(
-        gradient, flow, windows, subtract_mean and mean is None, bidirectional, needs_fields
+        gradient, flow, windows, camera, subtract_mean and mean is None, bidirectional, needs_fields
     )
     return of_fields if needs_fields else None, of_mean if needs_mean else None
 
 
 def _allocate_gradients(
-    gradient: Tensor, flow: list[Tensor], windows: Tensor, subtract_mean: bool, bidirectional: bool, flow_gradient: bool
+    gradient: Tensor,
+    flow: list[Tensor],
+    windows: Tensor,
+    camera: Tensor | None,
+    subtract_mean: bool,
+    bidirectional: bool,
+    flow_gradient: bool,
 ) -> tuple[list[Tensor], Tensor]:
     flow_gradients = [field.new_empty(field.shape) for field in flow] if flow_gradient else []
     return flow_gradients, shapes.allocate_per_field("trajectory_stack_backward", flow)
 
 
 def _differentiate(
-    gradient: Tensor, flow: list[Tensor], windows: Tensor, subtract_mean: bool, bidirectional: bool, flow_gradient: bool
+    gradient: Tensor,
+    flow: list[Tensor],
+    windows: Tensor,
+    camera: Tensor | None,
+    subtract_mean: bool,
+    bidirectional: bool,
+    flow_gradient: bool,
 ) -> tuple[list[Tensor], Tensor]:
     flow_gradients, mean_gradient = _allocate_gradients(
-        gradient, flow, windows, subtract_mean, bidirectional, flow_gradient
+        gradient, flow, windows, camera, subtract_mean, bidirectional, flow_gradient
     )
     positions = displacements = largest = sums = mean_gradient  # not looked at if there is no flow gradient
     if flow_gradient:
@@ -142,6 +159,7 @@ def _differentiate(
         gradient,
         flow,
         windows,
+        camera,
         subtract_mean,
         bidirectional,
         mean_gradient,
@@ -159,5 +177,5 @@ _operator: Operator[Tensor] = Operator(
     trajectory_stack,
     allocate=_allocate,
     fill=_fill,
-    gradient=Gradient(of=("flow", "mean"), backward=_backward, kept=("flow", "windows")),
+    gradient=Gradient(of=("flow", "mean"), backward=_backward, kept=("flow", "windows", "camera")),
 )

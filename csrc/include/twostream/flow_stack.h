@@ -11,7 +11,8 @@ extern "C" {
 /*
  * Stacks of L flow fields, cropped, flipped, decoded and mean-subtracted (Simonyan & Zisserman 2014, section 3, eq. 1):
  * channel 2l of the output is the x displacement of field l, channel 2l + 1 its y. A flip mirrors left-right and
- * negates x. output[n, k, 2l + c, y, x] = sign * (lo + step * code - mean) For uint8 fields `lo` and `step` are
+ * negates x. output[n, k, 2l + c, y, x] = sign * (lo + step * code - mean), or in place of the mean the camera's map at
+ * the pixel: A[n, l, c] (column, row, 1), both counted in the whole field. For uint8 fields `lo` and `step` are
  * required; for float fields they are ignored and the code is the displacement.
  */
 typedef struct twostream_flow_stack_args {
@@ -22,6 +23,7 @@ typedef struct twostream_flow_stack_args {
   const float* step;          /* [N, L, 2] contiguous, or NULL */
   const float* mean;          /* [N, L, 2] contiguous, pixels; NULL subtracts nothing */
   twostream_stack output;     /* channels = 2L; no window larger than the smallest field */
+  const float* camera;        /* A: [N, L, 2, 3] contiguous, pixels; NULL subtracts nothing; not beside a mean */
 } twostream_flow_stack_args;
 
 TWOSTREAM_API int twostream_flow_stack_cpu(const twostream_flow_stack_args* args);

@@ -13,6 +13,7 @@ extern "C" {
  * starts at each pixel of the window, p_0 = (column, row), and moves by the field's own displacement:
  *   d_l = field l, bilinearly, at p_l        p_{l+1} = p_l + d_l, clamped to the field
  *   output[n, k, 2l + c, y, x] = sign * (d_l[c] - mean[n, l, c])
+ * or, in place of the mean, minus the camera's map where the field was sampled, A[n, l, c] (p_l, 1).
  * A flip mirrors the result left-right and negates x. For uint8 fields the codes are interpolated and then decoded with
  * `lo` and `step`, which are required; for float fields they are ignored. Positions are float32; NaN counts as 0.
  */
@@ -25,6 +26,7 @@ typedef struct twostream_trajectory_stack_args {
   const float* mean;          /* [N, L, 2] contiguous, pixels; NULL subtracts nothing */
   int32_t bidirectional;      /* not 0: fields L/2 and later are a trajectory of their own, again from p_0; L is even */
   twostream_stack output;     /* channels = 2L; no window larger than the smallest field */
+  const float* camera;        /* A: [N, L, 2, 3] contiguous, pixels; NULL subtracts nothing; not beside a mean */
 } twostream_trajectory_stack_args;
 
 TWOSTREAM_API int twostream_trajectory_stack_cpu(const twostream_trajectory_stack_args* args);

@@ -29,6 +29,8 @@ typedef struct twostream_trajectory_stack_backward_args {
   uint32_t* largest;     /* workspace [N, L, 2]: the largest magnitudes in displacements */
   int64_t* sums;         /* workspace [N, sums_stride] */
   int64_t sums_stride;   /* at least 2 L H W of the largest sample */
+  const float*
+      camera; /* [N, L, 2, 3] contiguous, as given to the operator: it changes along the trajectories; or NULL */
 } twostream_trajectory_stack_backward_args;
 
 TWOSTREAM_API int twostream_trajectory_stack_backward_cpu(const twostream_trajectory_stack_backward_args* args);
