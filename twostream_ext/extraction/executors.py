@@ -25,8 +25,8 @@ _SHOWN_FAILURES = 10
 _WAIT = 0.5  # seconds between two updates of the progress bar where no video ends
 
 
-class _StoppedError(Exception):
-    """The extraction was given up."""
+class _StoppedError(BaseException):
+    """The extraction was given up, through no fault of the video."""
 
 
 class VideoJob(Protocol):
