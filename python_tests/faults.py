@@ -94,6 +94,10 @@ def _denseflow(scene: Path, out: Path) -> list[str]:
     return ["denseflow", str(scene / "videolist.txt"), *options]
 
 
+def _export(scene: Path, out: Path) -> list[str]:
+    return ["export", str(scene / "flow"), str(out / "tree"), "--layout", "denseflow", "--workers", "1"]
+
+
 def _train(scene: Path, out: Path) -> list[str]:
     numbers = ["--recipe", "small", "--iterations", "4", "--batch-size", "4", "--length", "2", "--workers", "0"]
     sources = training_runs.sources(scene)
@@ -133,6 +137,7 @@ def _predict(scene: Path, out: Path) -> list[str]:
 COMMANDS = {
     "extract": Command(_extract),
     "denseflow": Command(_denseflow),
+    "export": Command(_export),
     "train": Command(_train, ("--resume",)),
     "evaluate": Command(_evaluate),
     "fuse": Command(_fuse),

@@ -19,6 +19,7 @@ from twostream_ext.cli import (
     demo,
     denseflow,
     evaluate,
+    export,
     extract,
     fuse,
     info,
@@ -31,7 +32,7 @@ from twostream_ext.cli import (
 from twostream_ext.cli.paths import check_paths
 from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError, VideoWarning, describe
 
-_COMMANDS = (demo, run, reproduce, extract, denseflow, train, evaluate, fuse, predict, report, info, cmake_dir)
+_COMMANDS = (demo, run, reproduce, extract, denseflow, export, train, evaluate, fuse, predict, report, info, cmake_dir)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

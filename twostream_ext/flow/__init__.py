@@ -10,6 +10,7 @@ from twostream_ext.flow.draw import (
     flow_to_planes,
 )
 from twostream_ext.flow.estimators import Estimator, estimator_name, load_estimator, run_estimator
+from twostream_ext.flow.export import EXPORT_LAYOUTS, export
 from twostream_ext.flow.field_files import (
     Append,
     Field,
@@ -45,6 +46,7 @@ from twostream_ext.flow.store import (
 
 __all__ = [
     "DIRECTIONS",
+    "EXPORT_LAYOUTS",
     "FLOW_KIND",
     "METHODS",
     "Append",
@@ -67,6 +69,7 @@ __all__ = [
     "estimate_clip_flow",
     "estimate_flow",
     "estimator_name",
+    "export",
     "find_method",
     "flow_to_colour",
     "flow_to_planes",
