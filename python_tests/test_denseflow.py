@@ -382,6 +382,22 @@ def test_a_list_is_done_but_for_what_fails(videos: Path, capsys: pytest.CaptureF
         assert content(videos / "out").keys() == names | {".done/one"}
 
 
+def test_a_list_as_an_editor_leaves_it_with_names_that_cannot_be(
+    videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "n" * 300
+    lines = ["\ufeffvideos/A/one.avi", "", f"videos/{long}.avi", "  videos/B/three.avi \t", "../" * 99 + "none/.."]
+    Path("list.txt").write_bytes("\r\n".join(lines).encode() + b"\r\nvideos/\xff.avi")
+    assert main(["denseflow", "list.txt", "-s=1", "-a=farn", "-o=out", "-cf"]) == 1
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[-1] == "twostream: error: 3 videos could not be done, see above"
+    assert [
+        any(line.startswith(name) for line in shown) for name in (f"videos/{long}", "../..", "videos/\\udcff.avi")
+    ] == [True] * 3
+    done = {f"{name}/{file}" for name in ("A/one", "B/three") for file in names_by_rule(1, COUNT)}
+    assert content(videos / "out").keys() == done | {".done/A/one", ".done/B/three"}
+
+
 def test_what_is_done_is_left_out_step_by_step(videos: Path) -> None:
     options = {"algorithm": "farn", "class_folder": True}
     assert denseflow("videolist.txt", "out", step=1, **options) == (3, 0, 3 * (COUNT - 1))
@@ -474,6 +490,7 @@ def test_wrong_usage(videos: Path, capsys: pytest.CaptureFixture[str], option: s
         (["none.avi"], "none.avi: no such file"),
         (["none.txt"], "none.txt: cannot be read: No such file or directory"),
         (["empty.txt"], "empty.txt: lists no videos, expected a path in each line"),
+        (["binary.txt"], "binary.txt: is no list of videos: it holds null bytes"),
         (["text.avi"], "text.avi: is not a video that FFmpeg can read"),
         (["videos/A"], r"videos/A: is a directory; -if \(input_frames\) takes the frames in it"),
         (["videos/A", "-if"], r"videos/A: holds no frames \(\*.jpg\)"),
@@ -489,6 +506,7 @@ def test_wrong_input_is_one_line(
 ) -> None:
     Path("empty.txt").write_text(" \n\r\n")
     Path("text.avi").write_text("no video")
+    Path("binary.txt").write_bytes(b"videos/A/one.avi\n\xff\0\xfe")
     before = content(videos)
     assert main(["denseflow", "-s=1", "-o=out", *arguments]) == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -217,6 +217,23 @@ def test_what_is_done_is_left_out_and_what_changed_is_done_again(store: Path, tm
     assert content(out) == content(tmp_path / "fresh")  # with nothing left of the longer clip
 
 
+@pytest.mark.parametrize(
+    ("layout", "file"),
+    [("denseflow", "A/two/.flow_x_00001.jpg"), ("npy", "A/two/.forward.npy"), ("flo", "A/two/.x.flo")],
+)
+def test_what_a_killed_process_left_in_work_is_removed(store: Path, tmp_path: Path, layout: str, file: str) -> None:
+    out = tmp_path / "out"
+    write(store, out, layout)
+    whole = content(out)
+    (out / ".done/A/two.json").unlink()
+    for place in (file, ".done/B/.three.json"):
+        left = out / f"{place}.00000000-12345678.tmp"
+        left.write_bytes(b"half")
+        os.utime(left, (0, 0))
+    write(store, out, layout)
+    assert content(out) == whole
+
+
 def test_other_settings_in_the_same_directory_are_refused(store: Path, tmp_path: Path) -> None:
     export(store, tmp_path / "out", layout="denseflow", bound=20)
     before = content(tmp_path)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from twostream_ext.devices import processors
 from twostream_ext.done_markers import MARKERS, forget_done, note_done, read_marker
 from twostream_ext.errors import ExtractionError, FlowStoreError, LeftOutWarning, SettingsError, closest
-from twostream_ext.files import atomic_write, is_inside, remove_leftovers_of
+from twostream_ext.files import atomic_write, is_inside, remove_leftovers, remove_leftovers_of
 from twostream_ext.flow.clip import DIRECTIONS, FlowClip
 from twostream_ext.flow.field_files import (
     Append,
@@ -121,6 +121,7 @@ def export(
     store = store if isinstance(store, FlowStore) else FlowStore.open(store)
     out = Path(out)
     _check_place(out, store.path)
+    remove_leftovers(out / MARKERS)
     made_with = {"layout": layout, "bound": bound}
     write = partial(_export_clip, store, out=out, layout=chosen, made_with=made_with)
     todo = [name for name in store if not _is_done(store, name, out, made_with)]
