@@ -209,6 +209,17 @@ def test_no_batch_is_lost_where_a_video_is_cut(tmp_path: Path, count: int) -> No
             assert written == cv2.imencode(".jpg", np.ascontiguousarray(codes[..., 0]))[1].tobytes()
 
 
+@pytest.mark.slow
+def test_a_folder_of_1298_frames(tmp_path: Path) -> None:
+    """Issue 33 of denseflow, which gave 1023 fields and said 1298."""
+    (tmp_path / "frames").mkdir()
+    for number, frame in enumerate(moving_frames(1298, size=(16, 24), step=(0, 0)), 1):
+        assert cv2.imwrite(str(tmp_path / f"frames/{number:04d}.jpg"), frame)
+    done = denseflow(tmp_path / "frames", tmp_path / "out", step=1, algorithm="farn", input_frames=True)
+    assert done == (1, 0, 1297)
+    assert {path.name for path in (tmp_path / "out/frames").iterdir()} == names_by_rule(1, 1298)
+
+
 @given(st.floats(-50, 50, width=32), st.integers(1, 40))
 def test_codes_are_rounded_and_clipped_by_the_rule(value: float, bound: int) -> None:
     field = np.full((1, 1, 2), value, np.float32)
