@@ -89,6 +89,15 @@ def _extract(scene: Path, out: Path) -> list[str]:
     return ["extract", str(scene / "videos"), *stores, *options]
 
 
+def _denseflow(scene: Path, out: Path) -> list[str]:
+    options = ["-s=-1", "-a=farn", "-ns=32", "-cf", f"-o={out / 'tree'}"]
+    return ["denseflow", str(scene / "videolist.txt"), *options]
+
+
+def _export(scene: Path, out: Path) -> list[str]:
+    return ["export", str(scene / "flow"), str(out / "tree"), "--layout", "denseflow", "--workers", "1"]
+
+
 def _train(scene: Path, out: Path) -> list[str]:
     numbers = ["--recipe", "small", "--iterations", "4", "--batch-size", "4", "--length", "2", "--workers", "0"]
     sources = training_runs.sources(scene)
@@ -131,6 +140,8 @@ def _answers(scene: Path, out: Path) -> list[str]:
 
 COMMANDS = {
     "extract": Command(_extract),
+    "denseflow": Command(_denseflow),
+    "export": Command(_export),
     "train": Command(_train, ("--resume",)),
     "evaluate": Command(_evaluate),
     "fuse": Command(_fuse),
@@ -272,6 +283,8 @@ def half_written(out: Path) -> Iterator[str]:
 def _read(path: Path) -> None:
     if path.suffix == ".json":
         json.loads(path.read_text())
+    elif path.suffix == ".jpg":
+        assert path.read_bytes().endswith(b"\xff\xd9"), "no end"
     elif path.suffix == ".png":
         assert path.read_bytes().endswith(b"IEND\xaeB`\x82"), "no end"
     elif path.suffix == ".safetensors" and path.parent.name == "c":
@@ -437,6 +450,8 @@ def undisturbed_files(scene: Path, command: str, faults: Faults) -> dict[str, by
 def make_scene(scene: Path, faults: Faults) -> None:
     """Videos, a flow store, lists, two nets and their scores, a finished run: all that the commands read."""
     _make_videos(scene / "videos")
+    listed = sorted(map(str, (scene / "videos").rglob("*.avi")))
+    (scene / "videolist.txt").write_text("\n".join(listed))
     training_runs.make_store(scene / "flow")
     _make_lists(scene)
     for seed, name in enumerate(NETS):

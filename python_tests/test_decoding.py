@@ -529,7 +529,8 @@ def write_images(folder: Path, pattern: str, frames: list[Frame], first: int = 1
 def test_folders_of_images(tmp_path: Path, pattern: str, first: int) -> None:
     frames = moving_frames(12, size=(48, 64))
     folder = write_images(tmp_path / "100% [a] 你好", pattern, frames, first)
-    write_images(folder, "flow_x_%05d.jpg", frames)
+    for flow in ("flow_x_%05d.jpg", "flow_y_m1_%05d.jpg", "flow_p2_%05d.png"):
+        write_images(folder, flow, frames)
     (folder / "n_frames.txt").write_text("12")
     video = open_video(folder, smallest_side=None)
     found = [frame.rgb() for frame in video.frames]

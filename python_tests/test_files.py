@@ -20,7 +20,7 @@ import torch
 
 from twostream_ext import files
 from twostream_ext.errors import SettingsError
-from twostream_ext.files import atomic_write, create_file, make_folder, refuse_same_file, remove_leftovers
+from twostream_ext.files import atomic_write, create_file, flush_files, make_folder, refuse_same_file, remove_leftovers
 from twostream_ext.tensor_files import write_tensors
 
 OLD = 2 * 3600.0  # seconds
@@ -391,6 +391,19 @@ def test_files_are_written_into_a_folder_that_may_not_be_read(tmp_path: Path, mo
     monkeypatch.setattr(os, "open", refuse_folders)
     write_new(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "text"
+
+
+def test_many_files_are_flushed_together_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / folder / name for folder in ("A", "B") for name in ("one", "two")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+    flushed = note_flushes(monkeypatch)
+    for file in files:
+        with atomic_write(file, flush=False) as temporary:
+            temporary.write_text("text")
+    assert flushed == []
+    flush_files(files)
+    assert flushed == [*files, tmp_path / "A", tmp_path / "B"]  # names last: what they lead to is there by then
 
 
 # ---- refuse_same_file ----------------------------------------------------------------------------

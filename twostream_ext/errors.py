@@ -33,6 +33,10 @@ class ReplacedVideoWarning(VideoWarning):
     """What was kept of a video was of another one of its name, and is made again."""
 
 
+class LeftOutWarning(VideoWarning):
+    """Flow that another tool's layout has no names for was left out."""
+
+
 class ListError(TwoStreamError):
     """A split list or class list is missing or wrong; names the file and the line."""
 
@@ -42,7 +46,7 @@ class FlowStoreError(TwoStreamError):
 
 
 class ExtractionError(TwoStreamError):
-    """Some videos could not be extracted; names them with their reasons, and all of them in `failures`."""
+    """Some videos could not be extracted or exported; names them with their reasons, and all of them in `failures`."""
 
     def __init__(self, text: str, failures: tuple[str, ...] = ()) -> None:
         super().__init__(text)

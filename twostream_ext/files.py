@@ -12,7 +12,7 @@ import secrets
 import stat
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from glob import escape
@@ -33,7 +33,9 @@ _in_work: set[FileIO] = set()
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str], *, ending: str = "", keep_same: bool = False) -> Iterator[Path]:
+def atomic_write(
+    path: str | os.PathLike[str], *, ending: str = "", keep_same: bool = False, flush: bool = True
+) -> Iterator[Path]:
     """Yield an empty temporary file beside `path`; on success it is flushed and renamed to `path`.
 
     Then it outlives a loss of power, and one at any moment before leaves what was there. Write into the temporary
@@ -45,14 +47,27 @@ def atomic_write(path: str | os.PathLike[str], *, ending: str = "", keep_same: b
     ending: what the temporary name shall end in, ".mp4" say, for a library that chooses the format by it.
     keep_same: leave a file that has the same bytes already, as of another process that made it at the same time: it may
         be open, by readers who would take another in its place for a change.
+    flush: False leaves that to `flush_files`, for many small files at once. Until then the file is whole however a
+        process ends, but may not be if the power is lost.
     """
     target = Path(path)
     with _temporary(target, ending) as temporary:
         yield temporary
-        _flush(temporary)
+        if flush:
+            _flush(temporary)
         if not (keep_same and _place(temporary, target)):
             temporary.replace(target)
-        _flush_names(target.parent)
+        if flush:
+            _flush_names(target.parent)
+
+
+def flush_files(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Bring files that were written without it, and their names, to the disk: then they outlive a loss of power."""
+    files = list(map(Path, paths))
+    for file in files:
+        _flush(file)
+    for folder in dict.fromkeys(file.parent for file in files):
+        _flush_names(folder)
 
 
 def create_file(path: str | os.PathLike[str], text: str) -> bool:

@@ -17,7 +17,9 @@ import twostream_ext
 from twostream_ext.cli import (
     cmake_dir,
     demo,
+    denseflow,
     evaluate,
+    export,
     extract,
     fuse,
     info,
@@ -31,7 +33,22 @@ from twostream_ext.cli import (
 from twostream_ext.cli.paths import check_paths
 from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError, VideoWarning, describe
 
-_COMMANDS = (demo, run, reproduce, extract, train, evaluate, fuse, predict, motion, report, info, cmake_dir)
+_COMMANDS = (
+    demo,
+    run,
+    reproduce,
+    extract,
+    denseflow,
+    export,
+    train,
+    evaluate,
+    fuse,
+    predict,
+    motion,
+    report,
+    info,
+    cmake_dir,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -86,7 +86,7 @@ def check_paths(parser: argparse.ArgumentParser, given: argparse.Namespace) -> N
 
 
 def _named(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Iterator[Named]:
-    for option in parser._actions:
+    for option in {option.dest: option for option in parser._actions}.values():  # which may have other spellings
         use, value = find_use(option), getattr(given, option.dest, None)
         if use is not None and value is not None:
             for path in value if isinstance(value, list) else [value]:

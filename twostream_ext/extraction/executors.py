@@ -6,26 +6,37 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from tqdm import tqdm
 
 from twostream_ext.errors import ExtractionError, SettingsError, TwoStreamError, VideoError, describe
-from twostream_ext.extraction.job import CodedStretch, Job, Made, Plan, Submit, make_files, run_job
+from twostream_ext.extraction.job import Made, StretchT, Submit
 from twostream_ext.threads import single_threads
 
 _AHEAD = 1024  # videos that an executor has been given and not done
+_SHOWN_FAILURES = 10
 _WAIT = 0.5  # seconds between two updates of the progress bar where no video ends
 
 
-class _StoppedError(Exception):
-    """The extraction was given up."""
+class _StoppedError(BaseException):
+    """The extraction was given up, through no fault of the video."""
+
+
+class VideoJob(Protocol):
+    """What is to be done with a video."""
+
+    @property
+    def video(self) -> Path: ...
+
+
+JobT = TypeVar("JobT", bound=VideoJob)
 
 
 class Outcome(NamedTuple):
@@ -38,8 +49,10 @@ class Outcome(NamedTuple):
 class Progress:
     """Counts videos and pairs, and shows both, with the time left, on a terminal."""
 
-    def __init__(self, total: int, done: int, shown: bool) -> None:
+    def __init__(self, total: int, done: int, shown: bool, *, unit: str = "pairs") -> None:
+        """unit: what is counted as pairs."""
         self.pairs = 0
+        self._unit = unit
         self._lock = threading.Lock()
         self._started = time.perf_counter()
         self._bar = tqdm(
@@ -50,7 +63,10 @@ class Progress:
         with self._lock:
             self.pairs += count
 
-    def add_video(self) -> None:
+    def add_video(self, told: str = "") -> None:
+        """told: a line to be printed."""
+        if told:
+            self._bar.write(told)
         self._note_rate()
         self._bar.update()
 
@@ -60,14 +76,16 @@ class Progress:
 
     def _note_rate(self) -> None:
         rate = self.pairs / (time.perf_counter() - self._started)
-        self._bar.set_postfix_str(f"{rate:.0f} pairs/s", refresh=False)
+        self._bar.set_postfix_str(f"{rate:.0f} {self._unit}/s", refresh=False)
 
     def close(self) -> None:
         self._bar.close()
 
 
-def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Progress) -> Outcome:
-    """Work on videos with `workers` threads, which share even a single video."""
+def run_on_threads(
+    jobs: Iterable[JobT], make: Callable[[JobT, Submit], Made], workers: int, progress: Progress
+) -> Outcome:
+    """Work on videos with `workers` threads, which share even a single video; make: does one of them."""
     stop = threading.Event()
     with (
         single_threads(),
@@ -76,11 +94,11 @@ def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Prog
     ):
         submit = _bounded(pool, 2 * workers, stop, progress)
 
-        def make(job: Job) -> Made:
-            return make_files(job, plan, submit)._replace(pairs=0)  # the stretches are counted one by one
+        def make_counted(job: JobT) -> Made:
+            return make(job, submit)._replace(pairs=0)  # the stretches are counted one by one
 
         try:
-            return _run(jobs, lambda job: decoders.submit(make, job), workers, progress)
+            return _run(jobs, lambda job: decoders.submit(make_counted, job), workers, progress)
         except BaseException:
             stop.set()
             for each in (pool, decoders):  # what is in work ends, what waits is not begun
@@ -88,10 +106,12 @@ def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Prog
             raise
 
 
-def run_on_executor(jobs: Iterable[Job], plan: Plan, executor: Executor, progress: Progress) -> Outcome:
-    """Work on videos by the workers of an executor, one thread a video."""
+def run_on_executor(
+    jobs: Iterable[JobT], run: Callable[[JobT], Made], executor: Executor, progress: Progress
+) -> Outcome:
+    """Work on videos by the workers of an executor, one thread a video; run: does one of them, and can be pickled."""
     with single_threads():
-        return _run(jobs, lambda job: executor.submit(run_job, job, plan), _AHEAD, progress)
+        return _run(jobs, lambda job: executor.submit(run, job), _AHEAD, progress)
 
 
 @contextmanager
@@ -112,11 +132,11 @@ def dask_executor(address: str) -> Iterator[Executor]:
         yield client.get_executor(pure=False)  # each video is a task of its own, done again where its worker died
 
 
-def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[Made]], ahead: int, progress: Progress) -> Outcome:
+def _run(jobs: Iterable[JobT], submit: Callable[[JobT], Future[Made]], ahead: int, progress: Progress) -> Outcome:
     """Have `ahead` videos under way at any time."""
     failures: dict[Path, str] = {}
     damages: dict[Path, str] = {}
-    under_way: dict[Future[Made], Job] = {}
+    under_way: dict[Future[Made], JobT] = {}
     finished: queue.SimpleQueue[Future[Made]] = queue.SimpleQueue()
 
     def start(count: int) -> None:
@@ -136,8 +156,10 @@ def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[Made]], ahead: int,
                 continue
             job = under_way.pop(future)
             start(1)
+            told = ""
             try:
                 made = future.result()
+                told = made.told
                 progress.add_pairs(made.pairs)
                 if made.damage:
                     damages[job.video] = f"{job.video}: {made.damage}"
@@ -147,7 +169,7 @@ def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[Made]], ahead: int,
                 raise
             except Exception as error:
                 failures[job.video] = f"{job.video}: {describe(error)}"
-            progress.add_video()
+            progress.add_video(told)
     except BrokenExecutor as error:
         raise ExtractionError(
             f"a worker process died ({describe(error)}); the same call goes on from what is done"
@@ -162,7 +184,7 @@ def _bounded(pool: Executor, most: int, stop: threading.Event, progress: Progres
     """Submit to a pool, waiting while `most` stretches are waiting or in work, and count what is done."""
     slots = threading.BoundedSemaphore(most)
 
-    def submit(call: Callable[[], CodedStretch]) -> Future[CodedStretch]:
+    def submit(call: Callable[[], StretchT]) -> Future[StretchT]:
         slots.acquire()
         if stop.is_set():
             slots.release()
@@ -174,7 +196,15 @@ def _bounded(pool: Executor, most: int, stop: threading.Event, progress: Progres
     return submit
 
 
-def _counted(call: Callable[[], CodedStretch], progress: Progress) -> CodedStretch:
+def _counted(call: Callable[[], StretchT], progress: Progress) -> StretchT:
     coded = call()
     progress.add_pairs(coded.pairs)
     return coded
+
+
+def failure_text(failures: Mapping[Path, str], count: int) -> str:
+    """The first of them in one line, and how many there are."""
+    shown = "; ".join(sorted(failures.values())[:_SHOWN_FAILURES])
+    more = len(failures) - _SHOWN_FAILURES
+    rest = f"; and {more} more" if more > 0 else ""
+    return f"{len(failures)} of {count} videos could not be extracted: {shown}{rest}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +21,8 @@ from twostream_ext.errors import (
     SettingsError,
     VideoError,
 )
-from twostream_ext.extraction.executors import Progress, run_on_executor, run_on_threads
-from twostream_ext.extraction.job import Job, Plan, writing
+from twostream_ext.extraction.executors import Progress, failure_text, run_on_executor, run_on_threads
+from twostream_ext.extraction.job import Job, Plan, make_files, run_job, writing
 from twostream_ext.files import check_directory, is_inside, is_same, remove_leftovers
 from twostream_ext.flow import (
     DIRECTIONS,
@@ -46,7 +47,7 @@ from twostream_ext.media import (
 from twostream_ext.media.container import open_container
 from twostream_ext.media.directory import check_inside, claim_directory, clip_name, clip_path, compare_clip
 
-_SHOWN_FAILURES = 10
+_SHOWN_REPLACED = 10
 
 PREVIEW_SUFFIX = ".png"
 
@@ -174,9 +175,9 @@ def extract(
     bar = Progress(len(mine), len(mine) - len(todo), progress)
     try:
         if executor is None:
-            outcome = run_on_threads(jobs, plan, workers, bar)
+            outcome = run_on_threads(jobs, partial(make_files, plan), workers, bar)
         else:
-            outcome = run_on_executor(jobs, plan, executor, bar)
+            outcome = run_on_executor(jobs, partial(run_job, plan), executor, bar)
     finally:
         bar.close()
         for root in (out, frames_out):
@@ -185,7 +186,7 @@ def extract(
     for damage in sorted(outcome.damages.values()):
         warnings.warn(damage, DamagedVideoWarning, stacklevel=2)
     if failures := outcome.failures:
-        raise ExtractionError(_failure_text(failures, len(mine)), tuple(sorted(failures.values())))
+        raise ExtractionError(failure_text(failures, len(mine)), tuple(sorted(failures.values())))
     return FlowStore.open(out)
 
 
@@ -320,13 +321,6 @@ def _kept(path: Path, kind: str, settings: FlowSettings | FrameSettings, video: 
 
 
 def _replaced_text(replaced: list[Path]) -> str:
-    shown = ", ".join(map(str, sorted(replaced)[:_SHOWN_FAILURES]))
-    more = f" and {len(replaced) - _SHOWN_FAILURES} more" if len(replaced) > _SHOWN_FAILURES else ""
+    shown = ", ".join(map(str, sorted(replaced)[:_SHOWN_REPLACED]))
+    more = f" and {len(replaced) - _SHOWN_REPLACED} more" if len(replaced) > _SHOWN_REPLACED else ""
     return f"{shown}{more}: not the video that was extracted under this name before; extracted again"
-
-
-def _failure_text(failures: Mapping[Path, str], count: int) -> str:
-    shown = "; ".join(sorted(failures.values())[:_SHOWN_FAILURES])
-    more = len(failures) - _SHOWN_FAILURES
-    rest = f"; and {more} more" if more > 0 else ""
-    return f"{len(failures)} of {count} videos could not be extracted: {shown}{rest}"

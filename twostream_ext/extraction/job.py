@@ -13,11 +13,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ import torch
 
 from twostream_ext import ops
 from twostream_ext.devices import find_device
-from twostream_ext.errors import ExtractionError, VideoError, describe
+from twostream_ext.errors import ExtractionError, VideoError, describe, first_line
 from twostream_ext.extraction.spool import Spool
 from twostream_ext.files import atomic_write
 from twostream_ext.flow import (
@@ -92,6 +92,7 @@ class Made(NamedTuple):
 
     pairs: int  # of frames, that flow was computed of
     damage: str  # what the file has lost, in words; empty if nothing
+    told: str = ""  # what is to be printed of it, if it is anything
 
 
 class Pixels(NamedTuple):
@@ -112,11 +113,23 @@ class CodedStretch(NamedTuple):
         return len(self.flow["forward"].ranges) if self.flow else 0
 
 
-Submit = Callable[[Callable[[], CodedStretch]], "Future[CodedStretch]"]
-"""Has a stretch worked on, at once or by other threads."""
+class Stretch(Protocol):
+    """What came of a stretch of a video."""
+
+    @property
+    def pairs(self) -> int: ...
 
 
-def run_job(job: Job, plan: Plan) -> Made:
+StretchT = TypeVar("StretchT", bound=Stretch)
+
+
+class Submit(Protocol):
+    """Has a stretch worked on, at once or by other threads."""
+
+    def __call__(self, call: Callable[[], StretchT], /) -> Future[StretchT]: ...
+
+
+def run_job(plan: Plan, job: Job) -> Made:
     """Make the files of one video with one thread, as a worker of any executor.
 
     VideoError, naming the video, if it cannot be extracted; ExtractionError if a file cannot be written.
@@ -125,30 +138,37 @@ def run_job(job: Job, plan: Plan) -> Made:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return make_files(job, plan, _at_once)
+        return make_files(plan, job, _at_once)
     finally:
         torch.set_num_threads(threads)
 
 
-def _at_once(call: Callable[[], CodedStretch]) -> Future[CodedStretch]:
-    future: Future[CodedStretch] = Future()
+def _at_once(call: Callable[[], StretchT]) -> Future[StretchT]:
+    future: Future[StretchT] = Future()
     future.set_result(call())
     return future
 
 
-def make_files(job: Job, plan: Plan, submit: Submit) -> Made:
+def make_files(plan: Plan, job: Job, submit: Submit) -> Made:
     """`run_job` with stretches that are worked on by `submit`."""
-    try:
+    with naming_video(job.video):
         made = Made(0, "")
         if job.frames or not job.has_flow:
             made = _extract(job, plan, submit)
         if job.preview:
             _write_preview(job)
         return made
+
+
+@contextmanager
+def naming_video(video: Path) -> Iterator[None]:
+    """Make a VideoError, which names the video, of what OpenCV raises and of a lack of memory."""
+    try:
+        yield
     except cv2.error as error:
-        raise VideoError(f"{job.video}: OpenCV failed: {describe(error)}") from error
+        raise VideoError(f"{video}: OpenCV failed: {describe(error)}") from error
     except MemoryError as error:
-        raise VideoError(f"{job.video}: there is not enough memory for its frames") from error
+        raise VideoError(f"{video}: there is not enough memory for its frames") from error
 
 
 def _extract(job: Job, plan: Plan, submit: Submit) -> Made:
@@ -156,7 +176,7 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> Made:
     device = _device(plan)
     source = video_fingerprint(job.video)  # before it is read: of two that change places meanwhile, the earlier one
     video = open_as(job.video, settings)
-    pairs = _most_pairs(_ESTIMATOR if plan.estimator else device.type, video.size)
+    pairs = most_pairs(_ESTIMATOR if plan.estimator else device.type, video.size)
     calls = (
         partial(_code_stretch, job, plan, device, frames, index == 0)
         for index, frames in enumerate(_stretches(_pixels(video, job, plan), pairs))
@@ -165,7 +185,7 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> Made:
         planes = {direction: stack.enter_context(Spool(job.flow.parent)) for direction in settings.directions}
         pictures = stack.enter_context(Spool(job.flow.parent))
         ranges: dict[str, list[npt.NDArray[np.float32]]] = {direction: [] for direction in settings.directions}
-        for coded in _in_order(calls, submit):
+        for coded in in_order(calls, submit):
             for picture in coded.frames:
                 pictures.append(picture)
             for direction, flow in coded.flow.items():
@@ -208,6 +228,11 @@ def _at_rate(settings: FlowSettings) -> str:
     return f" at a frame step of {settings.frame_step}" if settings.frame_step > 1 else ""
 
 
+def device_turn(device: torch.device) -> AbstractContextManager[object]:
+    """Wait for a GPU's memory."""
+    return _device_turns if device.type == "cuda" else nullcontext()
+
+
 def _device(plan: Plan) -> torch.device:
     """Where this process computes: a user's estimator sees to that itself, other methods may know the CPU only."""
     if plan.estimator or not find_method(plan.flow.method).runs_on_cuda:
@@ -226,8 +251,8 @@ def _pixels(video: OpenVideo, job: Job, plan: Plan) -> Iterator[Pixels]:
         )
 
 
-def _most_pairs(where: str, size: tuple[int, int]) -> int:
-    """Of frames of a size, in a stretch."""
+def most_pairs(where: str, size: tuple[int, int]) -> int:
+    """Of frames of a size, (height, width), in a stretch; where: "cpu", "cuda" or "estimator"."""
     return max(1, min(_PAIRS[where], _PIXELS[where] // (size[0] * size[1])))
 
 
@@ -245,9 +270,9 @@ def _stretches(frames: Iterator[Pixels], pairs: int) -> Iterator[list[Pixels]]:
         yield stretch
 
 
-def _in_order(calls: Iterable[Callable[[], CodedStretch]], submit: Submit) -> Iterator[CodedStretch]:
+def in_order(calls: Iterable[Callable[[], StretchT]], submit: Submit) -> Iterator[StretchT]:
     """Results in the order of the calls; `submit` decides how many are under way."""
-    waiting: deque[Future[CodedStretch]] = deque()
+    waiting: deque[Future[StretchT]] = deque()
     try:
         for call in calls:
             waiting.append(submit(call))
@@ -268,8 +293,7 @@ def _code_stretch(job: Job, plan: Plan, device: torch.device, frames: list[Pixel
     if job.has_flow or len(frames) < 2:
         return CodedStretch(pictures, {})
     settings = plan.flow
-    turn = _device_turns if device.type == "cuda" else nullcontext()
-    with turn:
+    with device_turn(device):
         try:
             flow = _estimate(frames, plan, device)
         except VideoError as error:
@@ -320,4 +344,4 @@ def writing(place: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise VideoError(f"{place}: the name is too long") from error
-        raise ExtractionError(f"{place}: cannot be written: {error.strerror}") from error
+        raise ExtractionError(f"{place}: cannot be written: {error.strerror or first_line(error)}") from error

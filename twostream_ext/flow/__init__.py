@@ -10,6 +10,19 @@ from twostream_ext.flow.draw import (
     flow_to_planes,
 )
 from twostream_ext.flow.estimators import Estimator, estimator_name, load_estimator, run_estimator
+from twostream_ext.flow.export import EXPORT_LAYOUTS, export
+from twostream_ext.flow.field_files import (
+    Append,
+    Field,
+    PictureNames,
+    denseflow_codes,
+    h5_path,
+    import_h5py,
+    png_codes,
+    step_mark,
+    write_h5,
+    write_pictures,
+)
 from twostream_ext.flow.flow_store import FlowStore
 from twostream_ext.flow.memory import FlowInMemory
 from twostream_ext.flow.methods import (
@@ -33,33 +46,45 @@ from twostream_ext.flow.store import (
 
 __all__ = [
     "DIRECTIONS",
+    "EXPORT_LAYOUTS",
     "FLOW_KIND",
     "METHODS",
+    "Append",
     "ClipFlow",
     "CodedFlow",
     "Estimator",
+    "Field",
     "FlowClip",
     "FlowInMemory",
     "FlowSettings",
     "FlowStore",
     "Method",
+    "PictureNames",
     "code_flow",
     "colour_wheel",
+    "denseflow_codes",
     "draw_arrows",
     "draw_clip",
     "draw_flow",
     "estimate_clip_flow",
     "estimate_flow",
     "estimator_name",
+    "export",
     "find_method",
     "flow_to_colour",
     "flow_to_planes",
+    "h5_path",
+    "import_h5py",
     "load_estimator",
+    "png_codes",
     "read_flow_batch",
     "read_flow_clip",
     "register_method",
     "run_estimator",
+    "step_mark",
     "write_coded_clip",
     "write_flow_clip",
     "write_flow_video",
+    "write_h5",
+    "write_pictures",
 ]

@@ -14,11 +14,11 @@ from twostream_ext.media.frames import (
     write_coded_frames,
     write_frame_clip,
 )
-from twostream_ext.media.identity import NOTED_AS, is_made_of, video_fingerprint
+from twostream_ext.media.identity import NOTED_AS, files_fingerprint, is_made_of, video_fingerprint
 from twostream_ext.media.jpeg import CODECS, check_codec
 from twostream_ext.media.listing import list_videos
 from twostream_ext.media.mp4 import Picture, check_mp4, write_mp4
-from twostream_ext.media.numbered_images import is_numbered_images
+from twostream_ext.media.numbered_images import is_flow_image, is_numbered_images
 from twostream_ext.media.random_access import FrameReader
 from twostream_ext.media.raw import RAW_PIXELS, RawFrames, open_camera, open_raw
 from twostream_ext.media.video import (
@@ -58,6 +58,8 @@ __all__ = [
     "code_frame",
     "container",
     "directory",
+    "files_fingerprint",
+    "is_flow_image",
     "is_made_of",
     "is_numbered_images",
     "jpeg",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,20 @@ def video_fingerprint(path: str | os.PathLike[str]) -> str:
     VideoError, naming it, if it cannot be read.
     """
     try:
-        files = list_images(Path(path)) if Path(path).is_dir() else [Path(path)]
-        found = hashlib.sha256(repr([(file.name, file.stat().st_size) for file in files[1:]]).encode())
-        for file in dict.fromkeys((files[0], files[-1])):
-            found.update(_ends(file))
+        return files_fingerprint(list_images(Path(path)) if Path(path).is_dir() else [Path(path)])
     except FileNotFoundError:
         raise VideoError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise VideoError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except IndexError:
         raise VideoError(f"{path}: holds no images") from None
+
+
+def files_fingerprint(files: Sequence[Path]) -> str:
+    """`video_fingerprint` of the images of a video; OSError if one cannot be read, IndexError if there are none."""
+    found = hashlib.sha256(repr([(file.name, file.stat().st_size) for file in files[1:]]).encode())
+    for file in dict.fromkeys((files[0], files[-1])):
+        found.update(_ends(file))
     return found.hexdigest()[:32]
 
 

@@ -13,7 +13,8 @@ from twostream_ext.errors import VideoError
 
 _NAME = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]+)(?P<ending>\.(?:jpg|jpeg|png))", re.IGNORECASE | re.DOTALL)
 
-_FLOW_PREFIXES = ("x_", "y_", "flow_x_", "flow_y_")  # flow that other tools have put beside the frames
+# Flow that other tools have put beside the frames: x_00001.jpg, flow_x_00001.jpg, flow_y_m1_00001.jpg, flow_00001.png
+_FLOW_PREFIX = re.compile(r"(?:(?:flow_)?[xy]_|flow_)(?:[pm][0-9]+_)?")
 
 
 class NumberedImages(NamedTuple):
@@ -47,6 +48,12 @@ def find_numbered_images(folder: Path) -> NumberedImages:
     return NumberedImages(f"{start}%0{width}d{ending.replace('%', '%%')}", first)
 
 
+def is_flow_image(name: str) -> bool:
+    """Whether an image has a name that tools give to flow which they put beside a video's frames."""
+    found = _NAME.fullmatch(name)
+    return found is not None and _FLOW_PREFIX.fullmatch(found["prefix"]) is not None
+
+
 def list_images(folder: Path) -> list[Path]:
     """The files of all numbered images in a folder, by name; OSError if it cannot be read."""
     groups = _group(entry.name for entry in os.scandir(folder))
@@ -59,6 +66,6 @@ def _group(files: Iterable[str]) -> dict[tuple[str, str], set[str]]:
     groups: dict[tuple[str, str], set[str]] = {}
     for name in files:
         found = _NAME.fullmatch(name)
-        if found and not name.startswith(".") and found["prefix"] not in _FLOW_PREFIXES:
+        if found and not name.startswith(".") and not _FLOW_PREFIX.fullmatch(found["prefix"]):
             groups.setdefault((found["prefix"], found["ending"]), set()).add(found["number"])
     return groups
