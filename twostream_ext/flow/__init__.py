@@ -21,6 +21,7 @@ from twostream_ext.flow.methods import (
     find_method,
     register_method,
 )
+from twostream_ext.flow.optical_strain import Strain, strain
 from twostream_ext.flow.preview import draw_clip, write_flow_video
 from twostream_ext.flow.store import (
     FLOW_KIND,
@@ -43,6 +44,7 @@ __all__ = [
     "FlowSettings",
     "FlowStore",
     "Method",
+    "Strain",
     "code_flow",
     "colour_wheel",
     "draw_arrows",
@@ -59,6 +61,7 @@ __all__ = [
     "read_flow_clip",
     "register_method",
     "run_estimator",
+    "strain",
     "write_coded_clip",
     "write_flow_clip",
     "write_flow_video",
