@@ -70,7 +70,7 @@ def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Prog
     """Work on videos with `workers` threads, which share even a single video."""
     stop = threading.Event()
     with (
-        _single_threads(),
+        single_threads(),
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
         ThreadPoolExecutor(workers) as decoders,
     ):
@@ -90,7 +90,7 @@ def run_on_threads(jobs: Iterable[Job], plan: Plan, workers: int, progress: Prog
 
 def run_on_executor(jobs: Iterable[Job], plan: Plan, executor: Executor, progress: Progress) -> Outcome:
     """Work on videos by the workers of an executor, one thread a video."""
-    with _single_threads():
+    with single_threads():
         return _run(jobs, lambda job: executor.submit(run_job, job, plan), _AHEAD, progress)
 
 
@@ -181,7 +181,7 @@ def _counted(call: Callable[[], CodedStretch], progress: Progress) -> CodedStret
 
 
 @contextmanager
-def _single_threads() -> Iterator[None]:
+def single_threads() -> Iterator[None]:
     """OpenCV and torch with one thread per call: the videos and their stretches are what is shared out."""
     opencv, ours = cv2.getNumThreads(), torch.get_num_threads()
     set_opencv_threads(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Executor
 from enum import Enum, auto
 from pathlib import Path
@@ -159,7 +159,7 @@ def extract(
     _check_settings(plan, workers, is_here=executor is None)
     # Workers elsewhere have other working directories.
     videos, out = (Path(each) if executor is None else Path(each).absolute() for each in (videos, out))
-    mine = _take_shard(_find_videos(videos, names), shard)
+    mine = _take_shard(find_videos(videos, names), shard)
     if preview and is_inside(out, videos):
         raise SettingsError(f"{out}: lies in {videos}, where pictures of flow would be taken for those of a video")
     _claim(out, FLOW_KIND, flow_settings)
@@ -185,7 +185,7 @@ def extract(
     for damage in sorted(outcome.damages.values()):
         warnings.warn(damage, DamagedVideoWarning, stacklevel=2)
     if failures := outcome.failures:
-        raise ExtractionError(_failure_text(failures, len(mine)), tuple(sorted(failures.values())))
+        raise ExtractionError(failure_text(failures.values(), len(mine), "extracted"), tuple(sorted(failures.values())))
     return FlowStore.open(out)
 
 
@@ -268,7 +268,7 @@ def _preview_path(out: Path, name: str) -> Path:
     return out / f"{name}{PREVIEW_SUFFIX}"
 
 
-def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, str]:
+def find_videos(root: Path, names: Iterable[str] | None) -> dict[str, str]:
     """The videos in a tree, or some of them, by the names of their clips."""
     check_directory(root, VideoError)
     listed = sorted(list_videos(root) if names is None else _given_videos(root, names))
@@ -325,8 +325,9 @@ def _replaced_text(replaced: list[Path]) -> str:
     return f"{shown}{more}: not the video that was extracted under this name before; extracted again"
 
 
-def _failure_text(failures: Mapping[Path, str], count: int) -> str:
-    shown = "; ".join(sorted(failures.values())[:_SHOWN_FAILURES])
+def failure_text(failures: Collection[str], count: int, done: str) -> str:
+    """One line about the videos that could not be `done`, of `count` in all."""
+    shown = "; ".join(sorted(failures)[:_SHOWN_FAILURES])
     more = len(failures) - _SHOWN_FAILURES
     rest = f"; and {more} more" if more > 0 else ""
-    return f"{len(failures)} of {count} videos could not be extracted: {shown}{rest}"
+    return f"{len(failures)} of {count} videos could not be {done}: {shown}{rest}"
