@@ -24,7 +24,10 @@ from twostream_ext.flow import find_method
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twostream_ext"
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/design.md", "docs/data.md", "docs/predict.md", "docs/reproduce.md")
+PAGES = (
+    *("README.md", "CONTRIBUTING.md", "docs/design.md", "docs/data.md", "docs/predict.md", "docs/reproduce.md"),
+    "docs/features.md",
+)
 # Names of files that a reader finds in the sources; those of a user's own (`summary.json`, `classInd.txt`) are others.
 SOURCES = (".py", ".pyi", ".h", ".cpp", ".cu", ".cuh", ".md", ".toml")
 PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]*)*")

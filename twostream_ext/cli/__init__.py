@@ -14,11 +14,24 @@ from contextlib import contextmanager
 from typing import Any
 
 import twostream_ext
-from twostream_ext.cli import cmake_dir, demo, evaluate, extract, fuse, info, predict, report, reproduce, run, train
+from twostream_ext.cli import (
+    cmake_dir,
+    demo,
+    evaluate,
+    extract,
+    features,
+    fuse,
+    info,
+    predict,
+    report,
+    reproduce,
+    run,
+    train,
+)
 from twostream_ext.cli.paths import check_paths
 from twostream_ext.errors import SettingsError, StoppedError, TwoStreamError, VideoWarning, describe
 
-_COMMANDS = (demo, run, reproduce, extract, train, evaluate, fuse, predict, report, info, cmake_dir)
+_COMMANDS = (demo, run, reproduce, extract, train, evaluate, fuse, predict, features, report, info, cmake_dir)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
