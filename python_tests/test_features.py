@@ -29,7 +29,7 @@ from videos import encode_video, moving_frames, write_video
 
 from twostream_ext import engine
 from twostream_ext.cli import main
-from twostream_ext.engine import feature_nets, read_pixels
+from twostream_ext.engine import read_pixels, window_nets
 from twostream_ext.errors import CheckpointError, DamagedVideoWarning, ExtractionError, SettingsError, VideoError
 from twostream_ext.extraction import extract
 from twostream_ext.flow import FlowStore, estimate_flow
@@ -238,8 +238,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 @pytest.fixture
 def small_i3d(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
     """Files of both nets, which take 32 pixels here: 224 take a second a window."""
-    monkeypatch.setattr(feature_nets, "I3D_SIZE", 32)
-    monkeypatch.setattr(feature_nets.I3DWindows, "input_size", 32)
+    monkeypatch.setattr(window_nets, "I3D_SIZE", 32)
+    monkeypatch.setattr(window_nets.I3DWindows, "input_size", 32)
     files = {}
     for name, channels in (("i3d-rgb", 3), ("i3d-flow", 2)):
         files[name] = tmp_path / "weights" / f"{name}.pt"
@@ -428,7 +428,7 @@ def test_neither_workers_nor_a_break_change_a_byte(
 ) -> None:
     write(videos, tmp_path / "whole", spatial, workers=1)
     wanted = content(tmp_path / "whole")
-    vectors_of, seen = feature_nets.StreamWindows.vectors, []
+    vectors_of, seen = window_nets.StreamWindows.vectors, []
 
     def interrupted(*given: Any) -> Tensor:
         seen.append(given)
@@ -436,7 +436,7 @@ def test_neither_workers_nor_a_break_change_a_byte(
             raise KeyboardInterrupt
         return vectors_of(*given)
 
-    monkeypatch.setattr(feature_nets.StreamWindows, "vectors", interrupted)
+    monkeypatch.setattr(window_nets.StreamWindows, "vectors", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(videos, tmp_path / "broken", spatial, workers=1)
     left = content(tmp_path / "broken")
@@ -493,7 +493,7 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(
                 read[0] += 1
                 yield each
 
-    monkeypatch.setattr(sys.modules["twostream_ext.engine.features"], "read_pixels", Counting)
+    monkeypatch.setattr(sys.modules["twostream_ext.engine.window_features"], "read_pixels", Counting)
     for window in engine.window_features(video, spatial, **NUMBERS):
         behind.append(read[0] - window.first)
     assert read == [200]

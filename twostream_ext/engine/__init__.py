@@ -8,7 +8,7 @@ from twostream_ext.engine.evaluate import evaluate, video_scores
 from twostream_ext.engine.experiments import reproduce
 from twostream_ext.engine.feature_files import LAYOUTS
 from twostream_ext.engine.feature_nets import FeatureNets, load_feature_nets
-from twostream_ext.engine.features import FEATURES_FILE, WindowFeatures, features, window_features
+from twostream_ext.engine.features import FEATURES_FILE, features
 from twostream_ext.engine.generated_tables import GENERATED_RECIPE, generate_sources
 from twostream_ext.engine.origin import videos_origin
 from twostream_ext.engine.paper_tables import TABLES, Row, Table, Training
@@ -48,6 +48,7 @@ from twostream_ext.engine.summary import (
 from twostream_ext.engine.table_data import Sources
 from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, summed_loss, train, train_batches
 from twostream_ext.engine.training_log import LOG_FILE, TrainingCurves, read_training_log
+from twostream_ext.engine.window_features import WindowFeatures, window_features
 
 __all__ = [
     "CHECKPOINT_FILE",

@@ -36,19 +36,21 @@ class Outcome(NamedTuple):
 
 
 class Progress:
-    """Counts videos and pairs, and shows both, with the time left, on a terminal."""
+    """Counts videos and what is done of them, and shows both, with the time left, on a terminal."""
 
-    def __init__(self, total: int, done: int, shown: bool) -> None:
-        self.pairs = 0
+    def __init__(self, total: int, done: int, shown: bool, *, work: str = "flow", counted: str = "pairs") -> None:
+        """total, done: videos; work: what is done; counted: what is counted of a video."""
+        self.count = 0
+        self._counted = counted
         self._lock = threading.Lock()
         self._started = time.perf_counter()
         self._bar = tqdm(
-            total=total, initial=done, desc="flow", unit="video", smoothing=0, disable=None if shown else True
+            total=total, initial=done, desc=work, unit="video", smoothing=0, disable=None if shown else True
         )
 
-    def add_pairs(self, count: int) -> None:
+    def add(self, count: int) -> None:
         with self._lock:
-            self.pairs += count
+            self.count += count
 
     def add_video(self) -> None:
         self._note_rate()
@@ -59,8 +61,8 @@ class Progress:
         self._bar.refresh()
 
     def _note_rate(self) -> None:
-        rate = self.pairs / (time.perf_counter() - self._started)
-        self._bar.set_postfix_str(f"{rate:.0f} pairs/s", refresh=False)
+        rate = self.count / (time.perf_counter() - self._started)
+        self._bar.set_postfix_str(f"{rate:.{0 if rate >= 10 else 1}f} {self._counted}/s", refresh=False)
 
     def close(self) -> None:
         self._bar.close()
@@ -138,7 +140,7 @@ def _run(jobs: Iterable[Job], submit: Callable[[Job], Future[Made]], ahead: int,
             start(1)
             try:
                 made = future.result()
-                progress.add_pairs(made.pairs)
+                progress.add(made.pairs)
                 if made.damage:
                     damages[job.video] = f"{job.video}: {made.damage}"
             except VideoError as error:
@@ -176,7 +178,7 @@ def _bounded(pool: Executor, most: int, stop: threading.Event, progress: Progres
 
 def _counted(call: Callable[[], CodedStretch], progress: Progress) -> CodedStretch:
     coded = call()
-    progress.add_pairs(coded.pairs)
+    progress.add(coded.pairs)
     return coded
 
 
