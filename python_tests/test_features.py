@@ -10,17 +10,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from i3d_files import forward, make_weights
 from made_runs import RECIPE, make_run
 from test_timm_backbone import stand_in  # noqa: F401  a fixture
@@ -30,10 +32,11 @@ from videos import encode_video, moving_frames, write_video
 from twostream_ext import engine
 from twostream_ext.cli import main
 from twostream_ext.engine import read_pixels, window_nets
+from twostream_ext.engine.window_features import Windows, vectors_of
 from twostream_ext.errors import CheckpointError, DamagedVideoWarning, ExtractionError, SettingsError, VideoError
 from twostream_ext.extraction import extract
 from twostream_ext.flow import FlowStore, estimate_flow
-from twostream_ext.media import FrameStore, read_video
+from twostream_ext.media import Damage, FrameStore, OpenVideo, read_video
 from twostream_ext.models import (
     RGB_MEAN,
     RGB_STD,
@@ -188,6 +191,63 @@ def test_windows_are_numbered_by_their_first_frames(run: Path, videos: Path) -> 
     assert firsts("A/b.v2.mkv", window=2, stride=5) == [0, 5, 10]
     assert firsts("A/b.v2.mkv", window=5, stride=4, pad=True) == [-2, 2, 6]
     assert firsts("B/short.mkv", pad=True, **NUMBERS) == [-4, -1, 2]
+
+
+class Numbers(window_nets.WindowNet):
+    """Gives the numbers of the frames of its items, the first and the last."""
+
+    name, digest, takes_flow, input_size = "numbers", "", False, 1
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def items(self, stretches: Iterable[window_nets.Stretch], crops: int) -> Iterator[Tensor]:
+        numbers = [int(pixels.time) for stretch in stretches for pixels in stretch.frames]
+        last = self.least - 1
+        yield from (torch.tensor([first, first + last]) for first in numbers[: len(numbers) - last])
+
+    def vectors(self, items: Sequence[Tensor], crops: int) -> Tensor:
+        return torch.stack(list(items)).flatten()[None].float()
+
+
+class Blank(NamedTuple):
+    """A frame of which the time alone is of interest."""
+
+    time: float
+
+    def rgb(self) -> npt.NDArray[np.uint8]:
+        return np.zeros((1, 1, 3), np.uint8)
+
+    def grey(self) -> npt.NDArray[np.uint8]:
+        return np.zeros((1, 1), np.uint8)
+
+
+@given(
+    count=st.integers(1, 70),
+    least=st.integers(1, 6),
+    more=st.integers(0, 20),
+    stride=st.integers(1, 30),
+    pad=st.booleans(),
+)
+def test_windows_hold_the_items_that_lie_in_them(count: int, least: int, more: int, stride: int, pad: bool) -> None:
+    """Of two nets at once, of which one sees single frames."""
+    window = least + more
+    opened = OpenVideo(25.0, (1, 1), (1, 1), (1, 1), iter([Blank(float(number)) for number in range(count)]), Damage())
+    nets = engine.FeatureNets((Numbers(1), Numbers(least)), "fc7", window_nets.Sight("dis", 1, 90), torch.device("cpu"))
+    windows = Windows(window, stride, pad, 1, None)
+    firsts = range(-(window // 2), count - window // 2, stride) if pad else range(0, count - window + 1, stride)
+    expected = []
+    for first in firsts:
+        frames = np.clip(range(first, first + window), 0, count - 1)
+        items = np.clip(range(first, first + more + 1), 0, count - least)
+        expected.append([*np.repeat(frames, 2), *np.stack([items, items + least - 1], 1).flatten()])
+    if not expected or count < least:
+        with pytest.raises(VideoError, match=f"^v: has {count} frames, "):
+            list(vectors_of(Path("v"), opened, nets, windows))
+        return
+    found = list(vectors_of(Path("v"), opened, nets, windows))
+    assert [each.first for each in found] == list(firsts)
+    np.testing.assert_array_equal([each.vectors[0].tolist() for each in found], expected)
 
 
 def test_a_bidirectional_net_sees_both_directions(videos: Path, tmp_path: Path) -> None:
@@ -625,8 +685,8 @@ def test_one_line_for_each_mistake(
 
 def test_wrong_videos(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
-    for given, text in (("empty", "no videos"), ("missing", "no such directory")):
-        assert command(tmp_path / given, tmp_path / "out", "--model", run) == 1
+    for name, text in (("empty", "no videos"), ("missing", "no such directory")):
+        assert command(tmp_path / name, tmp_path / "out", "--model", run) == 1
         assert text in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     (tmp_path / "empty" / "a.mp4").write_bytes(b"no video")

@@ -84,8 +84,11 @@ def test_a_net_of_flow_takes_two_channels(tmp_path: Path) -> None:
 class Harm:
     """What runs code where a pickle is believed."""
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return exec, ("raise AssertionError('code of a file was run')",)
+    def __init__(self, trace: Path) -> None:
+        self.trace = str(trace)
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (self.trace, "w")
 
 
 @pytest.mark.parametrize("kind", ["i3d-rgb", "i3d-flow"])
@@ -122,12 +125,15 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     torch.save([torch.zeros(3)], path)
     with pytest.raises(CheckpointError, match="does not hold weights by name"):
         load_i3d("i3d-rgb", path)
-    path.write_bytes(pickle.dumps({"a": Harm()}))
+    trace = tmp_path / "code of a file was run"
+    path.write_bytes(pickle.dumps({"a": Harm(trace)}))
     with pytest.raises(CheckpointError, match="cannot be read as weights"):
         load_i3d("i3d-rgb", path)
-    torch.save({"a": Harm()}, path)
-    with pytest.raises(CheckpointError, match="cannot be read as weights"):
-        load_i3d("i3d-rgb", path)
+    for is_new in (True, False):
+        torch.save({"a": Harm(trace)}, path, _use_new_zipfile_serialization=is_new)
+        with pytest.raises(CheckpointError, match="cannot be read as weights"):
+            load_i3d("i3d-rgb", path)
+    assert not trace.exists()
     whole = tmp_path / "b.safetensors"
     save_file({"a": torch.zeros(100)}, whole)
     whole.write_bytes(whole.read_bytes()[:-50])

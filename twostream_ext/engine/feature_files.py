@@ -52,27 +52,28 @@ def find_layout(name: str, crops: int) -> Layout:
     return LAYOUTS[name]
 
 
-def write_array(path: Path, windows: Iterable[Vectors], layout: Layout) -> int:
-    """Write the vectors of all windows of a video, float32, to a `.npy`, whole or not at all; return their number.
+def write_array(path: Path, windows: Iterable[Vectors], layout: Layout) -> None:
+    """Write the vectors of all windows of a video, float32, to a `.npy`, whole or not at all.
 
-    None of them is kept in memory. OSError if the file cannot be written.
+    There must be one at least; none of them is kept in memory. OSError if the file cannot be written.
     """
-    count, shape = 0, ()
+    count, place, shape = 0, 0, ()
     with atomic_write(path) as temporary, temporary.open("r+b") as file:
         for vectors in windows:
             row = vectors if layout.keeps_crops and len(vectors) > 1 else vectors.mean(0)
             if count == 0:
                 shape = row.shape
-                file.write(_header(0, shape, layout.by_column))
+                place = file.write(_header(0, shape, layout.by_column))
             file.write(np.ascontiguousarray(row, "<f4").data)
             count += 1
+        header = _header(count, shape, layout.by_column)
+        assert len(header) == place, "NumPy leaves room for the number of rows to grow"
         file.seek(0)
-        file.write(_header(count, shape, layout.by_column))
-    return count
+        file.write(header)
 
 
 def _header(count: int, shape: tuple[int, ...], by_column: bool) -> bytes:
-    """Of an array of so many rows; as long for any number, as NumPy leaves room for it to grow."""
+    """Of an array of so many rows; as long for any number of them."""
     whole = (*shape[::-1], count) if by_column else (count, *shape)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": by_column, "shape": whole})
