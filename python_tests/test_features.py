@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -288,6 +289,8 @@ def test_a_net_of_timm_gives_the_means_of_its_features(
     for name, tensor in changed.nets[0]._net.backbone.net.state_dict().items():
         assert torch.equal(tensor, other[name])
     torch.save({name: each[:1] for name, each in other.items() if each.dim()}, tmp_path / "narrow.pth")
+    with pytest.raises(SettingsError, match=r"^nonsense: timm cannot make it: Unknown model"):
+        engine.load_feature_nets(net="timm:nonsense")
     with pytest.raises(CheckpointError, match=r"narrow.pth: weight stem.weight must be \[6, 3, 3, 3\], got \[1, 3"):
         engine.load_feature_nets(net="timm:resnet50", smallest_side=SIDE, weights=tmp_path / "narrow.pth")
 
@@ -353,6 +356,8 @@ def test_flow_is_clamped_at_twenty_pixels(small_i3d: dict[str, Path]) -> None:
 
 def test_several_nets_stand_side_by_side(small_i3d: dict[str, Path], videos: Path) -> None:
     both = engine.load_feature_nets(net=list(small_i3d), weights=list(small_i3d.values()), smallest_side=SIDE)
+    again = engine.load_feature_nets(net=list(small_i3d), weights=list(small_i3d.values()), smallest_side=SIDE)
+    assert both.noted() == again.noted()
     found = vectors(videos / "A/b.v2.mkv", both, window=9, stride=2)
     assert found.shape == (2, 1, 2048)
     for place, (name, file) in enumerate(small_i3d.items()):
@@ -515,7 +520,10 @@ def features_command(videos: Path, out: Path, run: Path, *more: str) -> list[str
 
 
 @pytest.mark.slow
-def test_a_kill_leaves_what_the_same_command_goes_on_from(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_kill_leaves_what_the_same_command_goes_on_from(
+    run: Path, tmp_path: Path, how: signal.Signals, code: int
+) -> None:
     videos = tmp_path / "videos"
     for number in range(6):
         write_video(videos / f"{number}.avi", moving_frames(60, size=(SIDE, 96), seed=number))
@@ -523,16 +531,22 @@ def test_a_kill_leaves_what_the_same_command_goes_on_from(run: Path, tmp_path: P
 
     def start(out: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "twostream_ext", *features_command(videos, tmp_path / out, run)]
-        return subprocess.Popen(command, cwd=tmp_path, env=environment)
+        # A pytest that was started in the background may have handed on that SIGINT is ignored.
+        heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, preexec_fn=heeding, stderr=subprocess.PIPE)  # noqa: PLW1509
 
-    assert start("whole").wait(200) == 0
+    with start("whole") as program:
+        assert program.wait(200) == 0
     with start("killed") as program:
         while program.poll() is None and len(list((tmp_path / "killed").glob("*.npy"))) < 2:
             time.sleep(0.02)
-        program.send_signal(signal.SIGKILL)
-    assert program.returncode == -signal.SIGKILL
+        program.send_signal(how)
+        _, told = program.communicate(timeout=100)
+    assert program.returncode == code
+    assert (b"interrupted; the same command goes on from here" in told) == (how == signal.SIGINT)
     assert 2 <= len(list((tmp_path / "killed").glob("*.npy"))) < 6
-    assert start("killed").wait(200) == 0
+    with start("killed") as program:
+        assert program.wait(200) == 0
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
 
 

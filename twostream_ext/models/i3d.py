@@ -154,7 +154,8 @@ def load_i3d(kind: str, path: str | os.PathLike[str]) -> I3D:
     """
     if not Path(path).exists():
         raise CheckpointError(f"{path}: no such file; {i3d_files(kind)}")
-    weights = {_own_name(name): tensor for name, tensor in read_weights(path).items() if not name.endswith(_COUNTER)}
+    given = read_weights(path)
+    weights = {_own_name(name): tensor.float() for name, tensor in given.items() if not name.endswith(_COUNTER)}
     with torch.device("meta"):
         net = I3D(I3D_KINDS[kind].channels, _count_classes(weights))
     expected = {name: list(each.shape) for name, each in net.state_dict().items() if not name.endswith(_COUNTER)}
@@ -165,8 +166,8 @@ def load_i3d(kind: str, path: str | os.PathLike[str]) -> I3D:
                 f"{path}: is not {kind}: weight {name} must be {expected.get(name)}, got {found.get(name)}; "
                 f"{i3d_files(kind)}"
             )
-    net.to_empty(device="cpu")
-    net.load_state_dict(weights, strict=False)  # without the counters
+    counters = {name: torch.tensor(0) for name in net.state_dict() if name.endswith(_COUNTER)}
+    net.load_state_dict({**weights, **counters}, assign=True)
     return net.eval()
 
 

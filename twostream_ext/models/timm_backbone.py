@@ -67,9 +67,12 @@ class TimmBackbone(nn.Module):
 def timm_input_size(name: str) -> int:
     """Side in pixels of the square input that a net of timm was made for.
 
-    NoTimmNetError if timm cannot be imported or does not know the name.
+    SettingsError if timm cannot be imported or does not know the name.
     """
-    size: int = _create(name, len(RGB_MEAN), pretrained=False).pretrained_cfg["input_size"][-1]
+    try:
+        size: int = _create(name, len(RGB_MEAN), pretrained=False).pretrained_cfg["input_size"][-1]
+    except NoTimmNetError as error:
+        raise SettingsError(f"{name}: timm {error}") from error
     return size
 
 
