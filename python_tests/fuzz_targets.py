@@ -27,6 +27,7 @@ from fuzz_mutators import (
 )
 from fuzz_operators import call_operator
 from released_files import binaryproto, caffe_net, caffemodel, matconvnet_layers, save_matconvnet
+from safetensors.torch import save_file
 from stores import smooth_fields
 from torch import nn
 
@@ -56,6 +57,7 @@ from twostream_ext.models import (
 )
 from twostream_ext.models.caffe import read_binaryproto
 from twostream_ext.settings_files import claim
+from twostream_ext.tensor_files import read_weights
 
 OPERATORS = "operators"
 TRAIN = TrainSettings(iterations=4, batch_size=2)
@@ -390,6 +392,27 @@ def read_log(path: Path) -> None:
     keep_rows(path, 2)
 
 
+def pickled_weights(folder: Path) -> list[bytes]:
+    """As torch writes them now, as it wrote them, and inside what a training script keeps beside them."""
+    weights = {"a.weight": torch.arange(6.0).view(2, 3), "a.counter": torch.tensor(3)}
+    inputs = []
+    for content, is_new in ((weights, True), (weights, False), ({"state_dict": weights, "epoch": 2}, True)):
+        torch.save(content, folder / "weights.pt", _use_new_zipfile_serialization=is_new)
+        inputs.append((folder / "weights.pt").read_bytes())
+    return inputs
+
+
+def weights_as_safetensors(folder: Path) -> list[bytes]:
+    save_file({"a.weight": torch.arange(6.0).view(2, 3), "module.b": torch.tensor(3)}, folder / "weights")
+    return [(folder / "weights").read_bytes()]
+
+
+def read_foreign_weights(path: Path) -> None:
+    for name, tensor in read_weights(path).items():
+        assert isinstance(name, str)
+        assert tensor.sum().numel() == 1
+
+
 # ---- operators -----------------------------------------------------------------------------------------------------
 
 
@@ -412,6 +435,10 @@ TARGETS = {
         Target("matconvnet", matlab_files, mutate_bytes, one_file("net.mat"), read_released),
         Target("caffemodel", caffe_files, mutate_protobuf, one_file("net.caffemodel"), read_released),
         Target("binaryproto", mean_files, mutate_protobuf, one_file("mean.binaryproto"), read_binaryproto),
+        Target("pickled weights", pickled_weights, mutate_bytes, one_file("net.pt"), read_foreign_weights),
+        Target(
+            "weights", weights_as_safetensors, mutate_tensor_file, one_file("net.safetensors"), read_foreign_weights
+        ),
         Target("lists", lists, mutate_folder(mutate_text), many_files, read_lists),
         Target(
             "hmdb lists", hmdb_lists, mutate_folder(mutate_text), many_files, reading(lambda r: read_hmdb_lists(r, r))

@@ -32,6 +32,8 @@ PAGES = (
     "docs/predict.md",
     "docs/reproduce.md",
     "docs/denseflow.md",
+    "docs/features.md",
+    "docs/motion.md",
 )
 # Names of files that a reader finds in the sources; those of a user's own (`summary.json`, `classInd.txt`) are others.
 SOURCES = (".py", ".pyi", ".h", ".cpp", ".cu", ".cuh", ".md", ".toml")

@@ -244,8 +244,8 @@ def test_a_pass_on_the_cpu_takes_memory_that_is_used_again(flow_store: FlowStore
     net = temporal_net()
     for size, expected in ((SIDE, 60), (170, 20), (400, 60)):
         settings = replace(net.settings, input_size=size)
-        assert 10 * evaluate.__globals__["_inputs_per_pass"](settings, 10, torch.device("cpu")) == expected
-        assert 10 * evaluate.__globals__["_inputs_per_pass"](settings, 10, torch.device("cuda")) == 60
+        assert 10 * evaluate.__globals__["inputs_per_pass"](settings, 10, torch.device("cpu")) == expected
+        assert 10 * evaluate.__globals__["inputs_per_pass"](settings, 10, torch.device("cuda")) == 60
     video_scores(net, flow_store["Walk/v_c"], frames=25)
     assert passes == [60, 60, 60, 60, 10]
 

@@ -16,7 +16,7 @@ from twostream_ext.errors import SettingsError
 from twostream_ext.extraction import extract
 
 # Options with a text that names no file.
-_WORDS = {"device", "method", "estimator", "scheduler", "stream", "backbone"}
+_WORDS = {"device", "method", "estimator", "scheduler", "stream", "backbone", "net"}
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:

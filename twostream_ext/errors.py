@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _UNPRINTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Line ends, a terminal's commands and halves of characters, which names in files may hold."""
+
+_SHOWN_FAILURES = 10
 
 
 class TwoStreamError(Exception):
@@ -90,3 +92,11 @@ def closest(name: str, known: Iterable[str]) -> str:
 
     near = get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def failure_text(failures: Collection[str], count: int, done: str) -> str:
+    """One line about the videos, of `count` in all, that could not be `done`: how many, and the first reasons."""
+    shown = "; ".join(sorted(failures)[:_SHOWN_FAILURES])
+    more = len(failures) - _SHOWN_FAILURES
+    rest = f"; and {more} more" if more > 0 else ""
+    return f"{len(failures)} of {count} videos could not be {done}: {shown}{rest}"

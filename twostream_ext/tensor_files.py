@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, dtype
 
 from twostream_ext.errors import CheckpointError, first_line
@@ -105,6 +106,28 @@ def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Any, dict
         raise
     except Exception as error:  # whatever the system, safetensors, torch and json say of a damaged file
         raise CheckpointError(f"{path}: cannot be read: {first_line(error)}") from error
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The weights by name in a file of someone else's: safetensors by its ending, or else what `torch.save` wrote.
+
+    Of a pickle only what tensors are made of is read, and no code is run. What training scripts put around the weights,
+    a dict with `state_dict` and `module.` before each name, is taken off.
+
+    CheckpointError if the file is missing, damaged or holds anything but tensors.
+    """
+    try:
+        if Path(path).suffix == ".safetensors":
+            loaded: Any = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the system, safetensors, torch and pickle say of a damaged file
+        raise CheckpointError(f"{path}: cannot be read as weights: {first_line(error)}") from error
+    if isinstance(loaded, dict):
+        loaded = loaded.get("state_dict", loaded)
+    if not isinstance(loaded, dict) or not all(isinstance(each, Tensor) for each in loaded.values()):
+        raise CheckpointError(f"{path}: does not hold weights by name")
+    return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
 def take_tensor(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from twostream_ext.cli.options import above_zero, add_device, positive_number
 from twostream_ext.cli.paths import ReadsFolder, WritesFile, add_path
-from twostream_ext.errors import DamagedVideoWarning, ExtractionError, SettingsError, VideoError
+from twostream_ext.errors import DamagedVideoWarning, ExtractionError, SettingsError, VideoError, failure_text
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from twostream_ext.media import FrameClip, OpenVideo
     from twostream_ext.report import Row, WriteRow
 
-_SHOWN_FAILURES = 10
 _PIPE = "-"
 _PIPE_NAME = "standard input"  # in errors
 _CAMERA = re.compile(r"camera:(?P<number>[0-9]+)")
@@ -194,9 +193,7 @@ def _predict_many(options: argparse.Namespace, device: torch.device) -> None:
                 continue
             write({"video": name, "error": failures[-1]})
     if failures:
-        shown = "; ".join(failures[:_SHOWN_FAILURES])
-        more = f"; and {len(failures) - _SHOWN_FAILURES} more" if len(failures) > _SHOWN_FAILURES else ""
-        raise VideoError(f"{len(failures)} of {len(videos)} videos could not be predicted: {shown}{more}")
+        raise VideoError(failure_text(failures, len(videos), "predicted"))
 
 
 def _predict_one(options: argparse.Namespace, run: FinishedRun, name: str, write: WriteRow) -> None:

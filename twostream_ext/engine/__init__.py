@@ -6,6 +6,9 @@ from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model, start_from
 from twostream_ext.engine.evaluate import evaluate, video_scores
 from twostream_ext.engine.experiments import reproduce
+from twostream_ext.engine.feature_files import LAYOUTS
+from twostream_ext.engine.feature_nets import FeatureNets, load_feature_nets
+from twostream_ext.engine.features import FEATURES_FILE, features
 from twostream_ext.engine.generated_tables import GENERATED_RECIPE, generate_sources
 from twostream_ext.engine.origin import videos_origin
 from twostream_ext.engine.paper_tables import TABLES, Row, Table, Training
@@ -45,11 +48,14 @@ from twostream_ext.engine.summary import (
 from twostream_ext.engine.table_data import Sources
 from twostream_ext.engine.train import CHECKPOINT_FILE, DivergenceError, summed_loss, train, train_batches
 from twostream_ext.engine.training_log import LOG_FILE, TrainingCurves, read_training_log
+from twostream_ext.engine.window_features import WindowFeatures, window_features
 
 __all__ = [
     "CHECKPOINT_FILE",
     "DEFAULT_WINDOW",
+    "FEATURES_FILE",
     "GENERATED_RECIPE",
+    "LAYOUTS",
     "LOG_FILE",
     "MODEL_FILE",
     "RECIPES",
@@ -60,6 +66,7 @@ __all__ = [
     "SVM_FILE",
     "TABLES",
     "DivergenceError",
+    "FeatureNets",
     "FinishedRun",
     "Pixels",
     "Prediction",
@@ -77,11 +84,13 @@ __all__ = [
     "Training",
     "TrainingCurves",
     "Window",
+    "WindowFeatures",
     "check_classes",
     "check_same_net",
     "default_recipe",
     "distributed",
     "evaluate",
+    "features",
     "find_device",
     "find_recipe",
     "find_stream",
@@ -89,6 +98,7 @@ __all__ = [
     "is_image_folder",
     "is_of_splits",
     "is_of_table",
+    "load_feature_nets",
     "load_model",
     "load_run",
     "load_same_videos",
@@ -114,5 +124,6 @@ __all__ = [
     "train_batches",
     "video_scores",
     "videos_origin",
+    "window_features",
     "write_scores",
 ]

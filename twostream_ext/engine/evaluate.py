@@ -166,7 +166,7 @@ def _score(
 ) -> Tensor:
     """Mean softmax over all inputs of a batch, each so many times, and their windows, float32 [C]."""
     batch = batch.to(next(net.parameters()).device)
-    step = _inputs_per_pass(net.settings, crops, batch.device)
+    step = inputs_per_pass(net.settings, crops, batch.device)
     with _testing(net), torch.inference_mode():
         # One video's inputs are of one size, so that its windows lie alike in all.
         regions = _regions(net, stream, batch.sizes[0]) if crops == 10 else []
@@ -218,7 +218,7 @@ def _stem_maps(net: StreamNet, stream: Stream[Any, Any], batch: InputBatch, regi
     return torch.cat([maps[number] for number in sorted(maps)])
 
 
-def _inputs_per_pass(settings: NetSettings, crops: int, device: torch.device) -> int:
+def inputs_per_pass(settings: NetSettings, crops: int, device: torch.device) -> int:
     """How many inputs, with all their windows, the net gets at a time."""
     most = max(1, _INPUTS_PER_PASS // crops)
     fitting = _KEPT_BYTES // (4 * crops * settings.channels * settings.input_size**2)

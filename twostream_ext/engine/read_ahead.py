@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -36,7 +36,7 @@ class ReadAhead(Generic[Item]):
         """End the iteration before the next item; for other threads and for signal handlers, as it takes no lock."""
         self._is_stopped = True
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Generator[Item, None, None]:
         # A daemon: one that waits for a camera or a pipe must not keep the process from ending.
         threading.Thread(target=self._read, name="read ahead", daemon=True).start()
         try:

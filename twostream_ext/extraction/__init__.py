@@ -2,8 +2,18 @@
 """Videos to stores of their flow and frames: by threads, processes, a cluster, and again after a kill."""
 
 from twostream_ext.extraction.denseflow import Processed, denseflow
-from twostream_ext.extraction.executors import dask_executor
-from twostream_ext.extraction.extract import extract
-from twostream_ext.extraction.job import code_fields, quantize_fields
+from twostream_ext.extraction.executors import Progress, dask_executor
+from twostream_ext.extraction.extract import extract, find_videos
+from twostream_ext.extraction.job import code_fields, quantize_fields, writing
 
-__all__ = ["Processed", "code_fields", "dask_executor", "denseflow", "extract", "quantize_fields"]
+__all__ = [
+    "Processed",
+    "Progress",
+    "code_fields",
+    "dask_executor",
+    "denseflow",
+    "extract",
+    "find_videos",
+    "quantize_fields",
+    "writing",
+]

@@ -27,8 +27,15 @@ import torch
 from twostream_ext import ops
 from twostream_ext.devices import find_device, processors
 from twostream_ext.done_markers import MARKERS, forget_done, note_done, read_marker
-from twostream_ext.errors import DamagedVideoWarning, ExtractionError, ReplacedVideoWarning, SettingsError, VideoError
-from twostream_ext.extraction.executors import Progress, failure_text, run_on_threads
+from twostream_ext.errors import (
+    DamagedVideoWarning,
+    ExtractionError,
+    ReplacedVideoWarning,
+    SettingsError,
+    VideoError,
+    failure_text,
+)
+from twostream_ext.extraction.executors import Progress, run_on_threads
 from twostream_ext.extraction.job import Made, Submit, device_turn, in_order, most_pairs, naming_video, writing
 from twostream_ext.files import is_same, remove_leftovers
 from twostream_ext.flow import (
@@ -234,7 +241,7 @@ def denseflow(
     with writing(Path(out)):
         remove_leftovers(Path(out) / MARKERS)
     todo = jobs if force else [job for job in jobs if not _is_done(job, plan)]
-    bar = Progress(len(jobs), len(jobs) - len(todo), progress, unit="pairs" if step else "frames")
+    bar = Progress(len(jobs), len(jobs) - len(todo), progress, counted="pairs" if step else "frames")
     try:
         outcome = run_on_threads(todo, partial(_make_files, plan), workers, bar)
     finally:
@@ -244,8 +251,8 @@ def denseflow(
     if failures := outcome.failures:
         if len(jobs) == 1:
             raise ExtractionError("; ".join(failures.values()))
-        raise ExtractionError(failure_text(failures, len(jobs)), tuple(sorted(failures.values())))
-    return Processed(len(jobs), len(jobs) - len(todo), bar.pairs)
+        raise ExtractionError(failure_text(failures.values(), len(jobs), "extracted"), tuple(sorted(failures.values())))
+    return Processed(len(jobs), len(jobs) - len(todo), bar.count)
 
 
 def _check_settings(plan: _Plan, workers: int) -> None:

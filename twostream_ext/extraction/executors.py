@@ -6,7 +6,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -21,7 +21,6 @@ from twostream_ext.extraction.job import Made, StretchT, Submit
 from twostream_ext.threads import single_threads
 
 _AHEAD = 1024  # videos that an executor has been given and not done
-_SHOWN_FAILURES = 10
 _WAIT = 0.5  # seconds between two updates of the progress bar where no video ends
 
 
@@ -47,21 +46,21 @@ class Outcome(NamedTuple):
 
 
 class Progress:
-    """Counts videos and pairs, and shows both, with the time left, on a terminal."""
+    """Counts videos and what is done of them, and shows both, with the time left, on a terminal."""
 
-    def __init__(self, total: int, done: int, shown: bool, *, unit: str = "pairs") -> None:
-        """unit: what is counted as pairs."""
-        self.pairs = 0
-        self._unit = unit
+    def __init__(self, total: int, done: int, shown: bool, *, work: str = "flow", counted: str = "pairs") -> None:
+        """total, done: videos; work: what is done; counted: what is counted of a video."""
+        self.count = 0
+        self._counted = counted
         self._lock = threading.Lock()
         self._started = time.perf_counter()
         self._bar = tqdm(
-            total=total, initial=done, desc="flow", unit="video", smoothing=0, disable=None if shown else True
+            total=total, initial=done, desc=work, unit="video", smoothing=0, disable=None if shown else True
         )
 
-    def add_pairs(self, count: int) -> None:
+    def add(self, count: int) -> None:
         with self._lock:
-            self.pairs += count
+            self.count += count
 
     def add_video(self, told: str = "") -> None:
         """told: a line to be printed."""
@@ -75,8 +74,8 @@ class Progress:
         self._bar.refresh()
 
     def _note_rate(self) -> None:
-        rate = self.pairs / (time.perf_counter() - self._started)
-        self._bar.set_postfix_str(f"{rate:.0f} {self._unit}/s", refresh=False)
+        rate = self.count / (time.perf_counter() - self._started)
+        self._bar.set_postfix_str(f"{rate:.{0 if rate >= 10 else 1}f} {self._counted}/s", refresh=False)
 
     def close(self) -> None:
         self._bar.close()
@@ -160,7 +159,7 @@ def _run(jobs: Iterable[JobT], submit: Callable[[JobT], Future[Made]], ahead: in
             try:
                 made = future.result()
                 told = made.told
-                progress.add_pairs(made.pairs)
+                progress.add(made.pairs)
                 if made.damage:
                     damages[job.video] = f"{job.video}: {made.damage}"
             except VideoError as error:
@@ -198,13 +197,5 @@ def _bounded(pool: Executor, most: int, stop: threading.Event, progress: Progres
 
 def _counted(call: Callable[[], StretchT], progress: Progress) -> StretchT:
     coded = call()
-    progress.add_pairs(coded.pairs)
+    progress.add(coded.pairs)
     return coded
-
-
-def failure_text(failures: Mapping[Path, str], count: int) -> str:
-    """The first of them in one line, and how many there are."""
-    shown = "; ".join(sorted(failures.values())[:_SHOWN_FAILURES])
-    more = len(failures) - _SHOWN_FAILURES
-    rest = f"; and {more} more" if more > 0 else ""
-    return f"{len(failures)} of {count} videos could not be extracted: {shown}{rest}"

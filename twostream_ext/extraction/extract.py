@@ -20,8 +20,9 @@ from twostream_ext.errors import (
     ReplacedVideoWarning,
     SettingsError,
     VideoError,
+    failure_text,
 )
-from twostream_ext.extraction.executors import Progress, failure_text, run_on_executor, run_on_threads
+from twostream_ext.extraction.executors import Progress, run_on_executor, run_on_threads
 from twostream_ext.extraction.job import Job, Plan, make_files, run_job, writing
 from twostream_ext.files import check_directory, is_inside, is_same, remove_leftovers
 from twostream_ext.flow import (
@@ -160,7 +161,7 @@ def extract(
     _check_settings(plan, workers, is_here=executor is None)
     # Workers elsewhere have other working directories.
     videos, out = (Path(each) if executor is None else Path(each).absolute() for each in (videos, out))
-    mine = _take_shard(_find_videos(videos, names), shard)
+    mine = _take_shard(find_videos(videos, names), shard)
     if preview and is_inside(out, videos):
         raise SettingsError(f"{out}: lies in {videos}, where pictures of flow would be taken for those of a video")
     _claim(out, FLOW_KIND, flow_settings)
@@ -186,7 +187,7 @@ def extract(
     for damage in sorted(outcome.damages.values()):
         warnings.warn(damage, DamagedVideoWarning, stacklevel=2)
     if failures := outcome.failures:
-        raise ExtractionError(failure_text(failures, len(mine)), tuple(sorted(failures.values())))
+        raise ExtractionError(failure_text(failures.values(), len(mine), "extracted"), tuple(sorted(failures.values())))
     return FlowStore.open(out)
 
 
@@ -269,7 +270,7 @@ def _preview_path(out: Path, name: str) -> Path:
     return out / f"{name}{PREVIEW_SUFFIX}"
 
 
-def _find_videos(root: Path, names: Iterable[str] | None) -> dict[str, str]:
+def find_videos(root: Path, names: Iterable[str] | None) -> dict[str, str]:
     """The videos in a tree, or some of them, by the names of their clips."""
     check_directory(root, VideoError)
     listed = sorted(list_videos(root) if names is None else _given_videos(root, names))

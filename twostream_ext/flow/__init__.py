@@ -34,6 +34,7 @@ from twostream_ext.flow.methods import (
     find_method,
     register_method,
 )
+from twostream_ext.flow.optical_strain import Strain, strain
 from twostream_ext.flow.preview import draw_clip, write_flow_video
 from twostream_ext.flow.store import (
     FLOW_KIND,
@@ -60,6 +61,7 @@ __all__ = [
     "FlowStore",
     "Method",
     "PictureNames",
+    "Strain",
     "code_flow",
     "colour_wheel",
     "denseflow_codes",
@@ -82,6 +84,7 @@ __all__ = [
     "register_method",
     "run_estimator",
     "step_mark",
+    "strain",
     "write_coded_clip",
     "write_flow_clip",
     "write_flow_video",

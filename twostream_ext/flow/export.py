@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from twostream_ext.devices import processors
 from twostream_ext.done_markers import MARKERS, forget_done, note_done, read_marker
-from twostream_ext.errors import ExtractionError, FlowStoreError, LeftOutWarning, SettingsError, closest
+from twostream_ext.errors import ExtractionError, FlowStoreError, LeftOutWarning, SettingsError, closest, failure_text
 from twostream_ext.files import atomic_write, is_inside, remove_leftovers, remove_leftovers_of
 from twostream_ext.flow.clip import DIRECTIONS, FlowClip
 from twostream_ext.flow.field_files import (
@@ -39,7 +39,6 @@ from twostream_ext.media.jpeg import code_jpeg
 DEFAULT_BOUND = 20.0  # pixels; what all recipes give their tools
 
 _SERIES = "export"  # what markers call it
-_SHOWN_FAILURES = 10
 _STEPS = {"forward": 1, "backward": -1}  # denseflow's
 
 
@@ -127,7 +126,7 @@ def export(
     todo = [name for name in store if not _is_done(store, name, out, made_with)]
     failures = _run(write, todo, len(store), workers, shown=progress)
     if failures:
-        raise ExtractionError(_failure_text(failures, len(store)), tuple(failures))
+        raise ExtractionError(failure_text(failures, len(store), "exported"), tuple(failures))
     if left_out := [each for each in store.settings.directions if each not in chosen.directions]:
         warnings.warn(
             f"{out}: {' and '.join(left_out)} flow is left out, layout {layout} has no names for it",
@@ -228,12 +227,6 @@ def _run(write: Callable[[str], None], names: list[str], total: int, workers: in
             pool.shutdown(wait=False, cancel_futures=True)  # what is in work ends, what waits is not begun
             raise
     return sorted(failures)
-
-
-def _failure_text(failures: list[str], count: int) -> str:
-    more = len(failures) - _SHOWN_FAILURES
-    rest = f"; and {more} more" if more > 0 else ""
-    return f"{len(failures)} of {count} videos could not be exported: {'; '.join(failures[:_SHOWN_FAILURES])}{rest}"
 
 
 @contextmanager

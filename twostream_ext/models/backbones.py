@@ -54,7 +54,8 @@ def register_backbone(name: str, make: MakeBackbone) -> None:
     It may offer its first layers by themselves, so that a test does not compute them for each of the ten windows of an
     input, which share most of their pixels: `stem(x)`, of inputs of any size, which gives of a part of an input that
     part of its maps (no padding, nothing that depends on the place); `stem_stride`, how many pixels a step in them is;
-    and `above_stem(maps)`, the other layers.
+    and `above_stem(maps)`, the other layers. It may offer a layer before its last as `full6(x)`, float [N, D], for
+    `twostream features --layer fc6`.
 
     A name registered again stands for the newer backbone, as when a notebook's cell is run twice. It hides the net of
     timm that has the same name, if there is one. SettingsError for the name of the paper's backbone.

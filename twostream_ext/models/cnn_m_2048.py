@@ -136,8 +136,19 @@ class CNNM2048(nn.Sequential):
             maps = layer(maps)
         return maps
 
+    def full6(self, x: Tensor) -> Tensor:
+        """The outputs of fc6, after their ReLU, of inputs as of `forward`: float [N, 4096 * width]."""
+        maps = self.stem(self._centred(x))
+        names = [name for name, _ in self.named_children()]
+        for layer in list(self)[_STEM_LAYERS : names.index("relu6") + 1]:
+            maps = layer(maps)
+        return maps
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.above_stem(self.stem(x if self.mean_image is None else x - self.mean_image))
+        return self.above_stem(self.stem(self._centred(x)))
+
+    def _centred(self, x: Tensor) -> Tensor:
+        return x if self.mean_image is None else x - self.mean_image
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # torch loads a buffer only where there is one, and misses it where the file has none.

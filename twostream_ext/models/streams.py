@@ -30,6 +30,9 @@ ONLY_DATASET = "default"
 FLOW_INPUTS = ("stack", "trajectory")
 """How a temporal net's fields are sampled: at the same place, or along trajectories (the paper's equations 1 and 2)."""
 
+LAYERS = ("fc6", "fc7", "scores")
+"""What `StreamNet.activations` gives: the first full layer, the last hidden one of whatever backbone, the softmax."""
+
 SUBTRACTIONS = ("none", "mean")
 """What is subtracted from each of its fields against camera motion: nothing, or the field's mean displacement."""
 
@@ -91,6 +94,27 @@ class StreamNet(nn.Module):
         scores of each by name.
         """
         return self._classify(self.backbone(x), dataset)
+
+    def activations(self, x: Tensor, layer: str) -> Tensor:
+        """Of a layer, one of `LAYERS`, float [N, D], for inputs as of `forward`; after the ReLU, if it has one.
+
+        "fc7": the `hidden` outputs of the backbone, whichever it is. "fc6": of a backbone that offers `full6`, as
+        CNN-M-2048 does. "scores": the softmax of each data set's classes, one after the other.
+
+        SettingsError if there is no such layer. Give it a net in evaluation mode, or dropout is in the values.
+        """
+        self.check_layer(layer)
+        if layer == "fc6":
+            return cast(Tensor, cast(Any, self.backbone).full6(x))
+        hidden: Tensor = self.backbone(x)
+        return hidden if layer == "fc7" else torch.cat([head(hidden).softmax(1) for head in self.fc8.values()], 1)
+
+    def check_layer(self, layer: str) -> None:
+        """SettingsError unless `activations` can give that layer."""
+        if layer not in LAYERS:
+            raise SettingsError(f"layer is {layer!r}, expected one of {', '.join(LAYERS)}")
+        if layer == "fc6" and not hasattr(self.backbone, "full6"):
+            raise SettingsError(f"layer is 'fc6', which {self.settings.backbone} does not have; expected fc7 or scores")
 
     @property
     def stem_stride(self) -> int | None:

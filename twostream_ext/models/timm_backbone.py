@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import os
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from twostream_ext.errors import SettingsError, first_line
+from twostream_ext.errors import CheckpointError, SettingsError, first_line
 from twostream_ext.models.backbone_settings import BackboneSettings
 from twostream_ext.models.rgb import RGB_MEAN, RGB_STD
+from twostream_ext.tensor_files import read_weights
 
 
 class NoTimmNetError(SettingsError):
@@ -60,6 +62,32 @@ class TimmBackbone(nn.Module):
             x = x * self.scale + self.shift
         features: Tensor = self.dropout(self.net(x))
         return features
+
+
+def timm_input_size(name: str) -> int:
+    """Side in pixels of the square input that a net of timm was made for.
+
+    SettingsError if timm cannot be imported or does not know the name.
+    """
+    try:
+        size: int = _create(name, len(RGB_MEAN), pretrained=False).pretrained_cfg["input_size"][-1]
+    except NoTimmNetError as error:
+        raise SettingsError(f"{name}: timm {error}") from error
+    return size
+
+
+def load_timm_weights(net: TimmBackbone, path: str | os.PathLike[str]) -> None:
+    """Give a net of timm the weights in a file, as timm and its hub write them; those of its classifier are left out.
+
+    CheckpointError, naming the file and the weight, if it is missing, damaged or of another net.
+    """
+    expected = {name: tensor.shape for name, tensor in net.net.state_dict().items()}
+    weights = read_weights(path)
+    for name, shape in expected.items():
+        if name not in weights or weights[name].shape != shape:
+            got = list(weights[name].shape) if name in weights else None
+            raise CheckpointError(f"{path}: weight {name} must be {list(shape)}, got {got}")
+    net.net.load_state_dict({name: weights[name] for name in expected})
 
 
 def _check(name: str, settings: BackboneSettings) -> None:

@@ -20,14 +20,13 @@ import torch
 from tqdm import tqdm
 
 from twostream_ext.devices import processors
-from twostream_ext.errors import ExtractionError, SettingsError, VideoError
+from twostream_ext.errors import ExtractionError, SettingsError, VideoError, failure_text
 from twostream_ext.files import check_file
 from twostream_ext.media import is_numbered_images, list_videos, video_fingerprint
 from twostream_ext.motion.score import MotionSettings, score_until
 from twostream_ext.motion.table import Row, check_scores_file, score_columns, score_row, write_scores
 from twostream_ext.threads import single_threads
 
-_SHOWN_FAILURES = 10
 _AHEAD = 4  # videos a thread that are waiting or in work
 
 
@@ -72,7 +71,7 @@ def score_videos(
         if not failures:
             kept.path.unlink()
     if failures:
-        raise ExtractionError(_failure_text(failures, len(found)), tuple(failures.values()))
+        raise ExtractionError(failure_text(failures.values(), len(found), "scored"), tuple(failures.values()))
     return ordered
 
 
@@ -205,9 +204,3 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 def _is_row(noted: Mapping[str, Any]) -> bool:
     row = noted.get("row")
     return isinstance(row, dict) and [*row, "error"] == score_columns() and isinstance(noted.get("content"), str)
-
-
-def _failure_text(failures: Mapping[str, str], count: int) -> str:
-    shown = "; ".join(list(failures.values())[:_SHOWN_FAILURES])
-    more = f"; and {len(failures) - _SHOWN_FAILURES} more" if len(failures) > _SHOWN_FAILURES else ""
-    return f"{len(failures)} of {count} videos could not be scored: {shown}{more}"

@@ -97,13 +97,8 @@ class Stream(ABC, Generic[Clip, Batch]):
 
         settings: of the net that takes them. crops: one of `CROPS`.
         """
-        if crops not in CROPS:
-            raise SettingsError(f"crops must be {CROPS[0]} or {CROPS[1]}, got {crops}")
-        size = settings.input_size
-        windows = ops.ten_crop_windows(_sizes(batch, size), size)
-        return self.cut(
-            batch, windows if crops == 10 else windows[:, _CENTRE : _CENTRE + 1].contiguous(), size, settings
-        )
+        windows = crop_windows(_sizes(batch, settings.input_size), settings.input_size, crops)
+        return self.cut(batch, windows, settings.input_size, settings)
 
     def store(self, videos: VideoSet) -> ClipSource[Clip]:
         """The store of a set that the stream reads; SettingsError if the set was made without one."""
@@ -118,6 +113,17 @@ class Stream(ABC, Generic[Clip, Batch]):
         kind = "flow" if isinstance(clip, FlowClip) else "frames"
         if kind != self.reads:
             raise SettingsError(f"{clip.name}: the {self.name} net reads {self.reads}, got a clip of {kind}")
+
+
+def crop_windows(sizes: Tensor, size: int, crops: int) -> Tensor:
+    """The windows of a test in frames of N sizes, int64 [N, 2] of height and width: int32 [N, crops, 3].
+
+    SettingsError unless crops is one of `CROPS`.
+    """
+    if crops not in CROPS:
+        raise SettingsError(f"crops must be {CROPS[0]} or {CROPS[1]}, got {crops}")
+    windows = ops.ten_crop_windows(sizes, size)
+    return windows if crops == 10 else windows[:, _CENTRE : _CENTRE + 1].contiguous()
 
 
 def _sizes(batch: InputBatch, size: int) -> Tensor:
