@@ -7,7 +7,6 @@ import io
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.files import atomic_write
+from twostream_ext.optional_packages import import_h5py
 
 H5_FILE = "features.h5"
 """The one file of the layout "h5"; a video's data set has its name, `<class>/<video>`."""
@@ -78,16 +78,6 @@ def _header(count: int, shape: tuple[int, ...], by_column: bool) -> bytes:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": by_column, "shape": whole})
     return header.getvalue()
-
-
-def import_h5py() -> ModuleType:
-    """SettingsError, which says what to install, where it is not there."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise SettingsError(f"layout h5 needs h5py ({error}): pip install 'twostream_ext[h5]'") from None
-    module: ModuleType = h5py
-    return module
 
 
 def names_in_h5(path: Path) -> set[str]:

@@ -26,7 +26,6 @@ from twostream_ext.engine.feature_files import (
     add_to_h5,
     check_h5_names,
     find_layout,
-    import_h5py,
     names_in_h5,
     write_array,
 )
@@ -46,6 +45,7 @@ from twostream_ext.errors import (
 from twostream_ext.extraction import Progress, find_videos, writing
 from twostream_ext.files import remove_leftovers
 from twostream_ext.media import open_video
+from twostream_ext.optional_packages import import_h5py
 from twostream_ext.settings_files import claim
 from twostream_ext.threads import single_threads
 

@@ -44,7 +44,6 @@ from twostream_ext.flow import (
     denseflow_codes,
     find_method,
     h5_path,
-    import_h5py,
     png_codes,
     step_mark,
     write_h5,
@@ -53,6 +52,7 @@ from twostream_ext.flow import (
 from twostream_ext.media import Frame, files_fingerprint, is_flow_image, open_video, video_fingerprint
 from twostream_ext.media.jpeg import LONGEST_JPEG_SIDE, code_jpeg
 from twostream_ext.media.png import code_png
+from twostream_ext.optional_packages import import_h5py
 
 ALGORITHMS = ("nv", "tvl1", "farn", "brox")
 SAVE_TYPES = ("jpg", "png", "h5")

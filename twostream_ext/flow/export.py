@@ -26,7 +26,6 @@ from twostream_ext.flow.field_files import (
     PictureNames,
     centred_codes,
     code_flo,
-    import_h5py,
     step_mark,
     write_h5,
     write_npy,
@@ -35,6 +34,7 @@ from twostream_ext.flow.field_files import (
 from twostream_ext.flow.flow_store import FlowStore
 from twostream_ext.media.directory import SETTINGS_FILE
 from twostream_ext.media.jpeg import code_jpeg
+from twostream_ext.optional_packages import import_h5py
 
 DEFAULT_BOUND = 20.0  # pixels; what all recipes give their tools
 

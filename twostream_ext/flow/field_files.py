@@ -8,14 +8,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from twostream_ext.errors import SettingsError
 from twostream_ext.files import atomic_write, flush_files, remove_leftovers, remove_leftovers_of
+from twostream_ext.optional_packages import import_h5py
 
 Field = npt.NDArray[np.float32]
 """[H, W, 2]: (x, y) in pixels."""
@@ -172,16 +171,6 @@ def write_h5(folder: Path, step: int) -> Iterator[Append]:
             fields += 1
 
         yield append
-
-
-def import_h5py() -> ModuleType:
-    """SettingsError if it is not installed."""
-    try:
-        import h5py
-    except ImportError:
-        raise SettingsError("HDF5 needs h5py: pip install 'twostream_ext[h5]'") from None
-    module: ModuleType = h5py
-    return module
 
 
 def h5_path(folder: Path, step: int) -> Path:

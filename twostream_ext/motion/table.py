@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from twostream_ext.errors import SettingsError
 from twostream_ext.files import atomic_write, remove_leftovers_of
 from twostream_ext.motion.fields import CameraMotion, Displacement
 from twostream_ext.motion.score import MotionScore
+from twostream_ext.optional_packages import import_optional
 
 Row = dict[str, str | int | float | bool | None]
 """Of a video, by the names of the columns; None where something has no value."""
@@ -97,8 +97,5 @@ def _write_parquet(path: Path, rows: Iterable[Row]) -> None:
 
 
 def _load_pyarrow(out: str | os.PathLike[str]) -> Any:
-    try:
-        importlib.import_module("pyarrow.parquet")
-        return importlib.import_module("pyarrow")
-    except ImportError:
-        raise SettingsError(f"{out}: Parquet needs pyarrow: pip install 'twostream_ext[parquet]'") from None
+    import_optional("pyarrow.parquet", f"{out}: Parquet", "parquet")
+    return import_optional("pyarrow", f"{out}: Parquet", "parquet")
