@@ -302,8 +302,9 @@ def test_h5_files(videos: Path, step: int) -> None:
         assert set(file) == {each.removesuffix(".jpg") for each in names_by_rule(step, COUNT)}
         start = max(0, -step)
         field = estimate_flow(frames[start], frames[start + step])
+        mark = {1: "", 2: "p2_", -1: "m1_"}[step]
         for axis, letter in enumerate("xy"):
-            data = file[f"flow_{letter}_{ {1: '', 2: 'p2_', -1: 'm1_'}[step] }{start:05d}"]
+            data = file[f"flow_{letter}_{mark}{start:05d}"]
             assert data.dtype == np.float32
             np.testing.assert_array_equal(data[:], field[..., axis])
 

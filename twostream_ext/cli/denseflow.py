@@ -17,7 +17,7 @@ numbers of files, the same sizes and codes, so that a script changes one word. N
 with one dash or two; values follow after '='."""
 
 _EPILOG = """\
-files of the video a/b.avi (c/a/b.avi with -cf: in OUT/a/b), in OUT/b:
+files of the video a/b.avi, in OUT/b; of one in a list, with -cf, in OUT/a/b:
   -s=0   img_00000.jpg ...                                  the frames
   -s=1   flow_x_00000.jpg, flow_y_00000.jpg ...             flow from frame t to t + 1, numbered by t
   -s=2   flow_x_p2_00000.jpg, flow_y_p2_00000.jpg ...       to t + 2
