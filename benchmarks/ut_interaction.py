@@ -4,6 +4,7 @@
 twostream extract UT-INTERACTION FLOW --method tvl1 --size 128
 python benchmarks/ut_interaction.py UT-INTERACTION FLOW --work DIR [--seeds 0 1 2] [--splits 1 2 3]
 
+Another flow (`--method tvl1-fast`, say) goes to a store, a DIR and an `--out` of its own; the record notes the method.
 Nets are those of `twostream train temporal --recipe small`; each is kept in DIR, and the command given again goes on
 where it stopped.
 """

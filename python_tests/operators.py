@@ -114,6 +114,7 @@ def cases(height: int = 9, width: int = 11, crop: tuple[int, int] = (7, 6)) -> d
     add("tvl1_flow", "float32", {**shades, "init": random_values((2, height, width, 2), torch.float32, 12)}, **quick)
     add("tvl1_clip_flow", "float32", {"clip": shades["next"]}, backward=True, **quick)
     add("tvl1_clip_flow", "uint8", {"clip": tensors["prev"]}, median=3, median_every=2, **quick)
+    add("tvl1_clip_flow", "uint8, coarse", {"clip": tensors["prev"]}, finest_scale=1, epsilon=0.0, **quick)
     images = {name: [random_values(extent, torch.uint8, 13) for extent in extents] for name in ("prev", "next")}
     add("tvl1_flow", "ragged", images, **quick)
     sizes = torch.tensor(extents)

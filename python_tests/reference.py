@@ -214,6 +214,7 @@ def tvl1_flow(
     theta=0.3,
     scales=5,
     scale_step=0.8,
+    finest_scale=0,
     warps=5,
     iterations=300,
     side=0,
@@ -231,11 +232,14 @@ def tvl1_flow(
         smaller = [resize(flows[-1][..., c], shape, 1 / scale_step, 1 / scale_step) for c in (0, 1)]
         flows.append(np.stack(smaller, axis=-1) * scale_step)
     flow = flows[-1]
-    for previous, following in reversed(pyramid):
+    finest = min(finest_scale, len(pyramid) - 1)
+    for level, (previous, following) in reversed(list(enumerate(pyramid))):
         height, width = previous.shape
         if flow.shape[:2] != previous.shape:
             ratio = flow.shape[0] / height, flow.shape[1] / width
             flow = np.stack([resize(flow[..., c], previous.shape, *ratio) for c in (0, 1)], axis=-1) / scale_step
+        if level < finest:
+            continue
         edge = np.pad(following, 1, mode="edge")
         slope = [(edge[1:-1, 2:] - edge[1:-1, :-2]) / 2, (edge[2:, 1:-1] - edge[:-2, 1:-1]) / 2]
         y, x = np.mgrid[:height, :width]

@@ -275,7 +275,7 @@ def test_two_videos_of_one_name(videos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"method": "brox"}, "method is 'brox', expected one of tvl1, dis, farneback"),
+        ({"method": "brox"}, "method is 'brox', expected one of tvl1, tvl1-fast, dis, farneback"),
         ({"quality": 0}, "quality is 0, expected a number from 1 to 100"),
         ({"smallest_side": 0}, "smallest_side is 0"),
         ({"workers": 0}, "workers is 0, expected at least 1"),

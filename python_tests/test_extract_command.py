@@ -75,7 +75,7 @@ def test_failures_are_listed_at_the_end(videos: Path, tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--method", "brox"], "method is 'brox', expected one of tvl1, dis, farneback"),
+        (["--method", "brox"], "method is 'brox', expected one of tvl1, tvl1-fast, dis, farneback"),
         (["--method", "dis", "--device", "cuda:3"], "device is 'cuda:3', but dis runs on the CPU only"),
         (["--bound", "0"], "bound is 0.0, expected a positive number"),
         (["--quality", "101"], "quality is 101"),

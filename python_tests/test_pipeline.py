@@ -112,6 +112,10 @@ def test_nets_that_cannot_be_end_a_run_before_it_begins(clips, finished, tmp_pat
     assert "--last-layer needs --init FILE" in capsys.readouterr().err
     assert main(["run", *sources, "--recipe", "small", "--hold-out", "1.5"]) == 2
     assert "hold_out is 1.5, expected between 0 and 1" in capsys.readouterr().err
+    assert main(["run", *sources, "--method", "brox"]) == 2
+    assert "method is 'brox', expected one of tvl1, tvl1-fast," in capsys.readouterr().err
+    assert main(["run", *sources, "--method", "tvl1-fast", "--flow", str(finished / "flow")]) == 2
+    assert f"method is 'tvl1-fast', but the flow is given: {finished / 'flow'}" in capsys.readouterr().err
     assert not out.exists()
 
 

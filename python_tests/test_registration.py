@@ -22,7 +22,7 @@ MAPS = torch.randn(2, 6, 5, 7)
 MAPS_LAST = MAPS.to(memory_format=torch.channels_last)
 NORM = (5, 5e-4, 0.75, 2.0)
 GREYS = torch.randint(0, 256, (3, 18, 20), dtype=torch.uint8)
-TVL1 = (0.25, 0.15, 0.3, 2, 0.9, 1, 0.01, 3, 3, 2, 255.0)
+TVL1 = (0.25, 0.15, 0.3, 2, 0.9, 1, 1, 0.01, 3, 3, 2, 255.0)
 COLOUR = ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
 
 twostream = torch.ops.twostream

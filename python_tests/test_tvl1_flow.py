@@ -51,8 +51,9 @@ def frames_and_options(draw):
     options = {
         "scales": draw(st.integers(1, 3)),
         "scale_step": draw(st.sampled_from([0.8, 0.5])),
+        "finest_scale": draw(st.integers(0, 2)),
         "warps": draw(st.integers(1, 2)),
-        "iterations": draw(st.integers(1, 6)),
+        "iterations": draw(st.sampled_from([1, 2, 3, 4, 5, 6, 17])),
         "tau": draw(st.sampled_from([0.25, 0.1])),
         "lambda_": draw(st.sampled_from([0.15, 0.05])),
         "theta": draw(st.sampled_from([0.3, 0.5])),
@@ -79,10 +80,11 @@ def test_against_the_formulas(device, data):
         assert error.max() < (2e-3 if options["scales"] == 1 else 3e-2)  # each warp of noise enlarges what was rounded
 
 
-@pytest.mark.parametrize("median", [0, 5])
-def test_cpu_and_cuda_kernels_give_the_same_bits(cuda_on_host, monkeypatch, median):
+@pytest.mark.parametrize(("median", "epsilon", "finest_scale"), [(0, 0.03, 0), (5, 0.03, 0), (0, 0.0, 1), (3, 0.0, 2)])
+def test_cpu_and_cuda_kernels_give_the_same_bits(cuda_on_host, monkeypatch, median, epsilon, finest_scale):
     clip = grey_texture(3, 37, 45, step=(2, 1))
-    options = {"scales": 3, "warps": 3, "iterations": 40, "epsilon": 0.03, "median": median, "median_every": 7}
+    options = {"scales": 3, "warps": 3, "iterations": 40, "median": median, "median_every": 7}
+    options |= {"epsilon": epsilon, "finest_scale": finest_scale}
     expected = ops.tvl1_flow(clip[:2], clip[1:], **options)
     for name in ("tvl1_flow", "tvl1_flow_workspace"):
         monkeypatch.setattr(_C, name, getattr(cuda_on_host, name))
@@ -97,6 +99,28 @@ def test_iterations_end_when_the_flow_rests(device):
     all_nine = ops.tvl1_flow(clip[:1].to(device), clip[1:].to(device), epsilon=0.0, iterations=9, scales=1, warps=2)
     assert torch.equal(once, one)
     assert not torch.equal(once, all_nine)
+
+
+@pytest.mark.parametrize("size", [(20, 24), (64, 1200)])  # with a stride that the compiler knows, and with one that not
+@pytest.mark.parametrize("median", [0, 3])
+def test_iterations_that_go_over_the_field_together_are_those_one_after_another(size, median):
+    """An epsilon that nothing can undercut leaves as many iterations as 0, but each must be waited for."""
+    clip = grey_texture(2, *size, step=(2, 1))
+    options = {"scales": 2, "warps": 2, "iterations": 37, "median": median, "median_every": 18}
+    together = ops.tvl1_flow(clip[:1], clip[1:], epsilon=0.0, **options)
+    assert torch.equal(together, ops.tvl1_flow(clip[:1], clip[1:], epsilon=1e-18, **options))
+
+
+def test_a_finest_scale_that_is_not_there_is_the_coarsest(device):
+    clip = grey_texture(2, 40, 36, step=(2, 1)).to(device)
+    options = {"scales": 2, "scale_step": 0.5, "iterations": 9, "warps": 2}
+    flow = ops.tvl1_flow(clip[:1], clip[1:], finest_scale=1, **options)
+    assert not torch.equal(flow, ops.tvl1_flow(clip[:1], clip[1:], **options))
+    assert torch.equal(flow, ops.tvl1_flow(clip[:1], clip[1:], finest_scale=7, **options))
+    alone = {"iterations": 9, "warps": 2, "scales": 1}
+    assert torch.equal(
+        ops.tvl1_flow(clip[:1], clip[1:], finest_scale=3, **alone), ops.tvl1_flow(clip[:1], clip[1:], **alone)
+    )
 
 
 def test_each_pair_ends_for_itself(device):
@@ -227,7 +251,7 @@ def test_values_that_are_no_numbers_do_no_harm(device, value):
 
 def test_indices_beyond_the_frames_are_clamped(device):
     clip = grey_texture(2, 18, 20).to(device)
-    constants = (0.25, 0.15, 0.3, 1, 0.8, 1, 0.01, 5, 0, 30)
+    constants = (0.25, 0.15, 0.3, 1, 0.8, 0, 1, 0.01, 5, 0, 30)
     pairs = torch.tensor([[-5, 7], [0, 1]], dtype=torch.int32, device=device)
     flow = torch.empty(2, 18, 20, 2, device=device)
     size = _C.tvl1_flow_workspace("tvl1_flow", "prev", clip, 1, 0.8, 1)

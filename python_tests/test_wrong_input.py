@@ -36,7 +36,7 @@ def frames(images=FRAMES, windows=WINDOWS, size=4, **options):
 
 GREYS = torch.zeros(2, 8, 9, dtype=torch.uint8)
 INDICES = torch.zeros(2, 2, dtype=torch.int32)
-TVL1 = (0.25, 0.15, 0.3, 1, 0.8, 1, 0.01, 1, 0, 30)
+TVL1 = (0.25, 0.15, 0.3, 1, 0.8, 0, 1, 0.01, 1, 0, 30)
 
 
 def tvl1(prev=GREYS, following=GREYS, **options):
@@ -391,6 +391,11 @@ CASES = {
     "no scales": (lambda: tvl1(scales=0), ValueError, "tvl1_flow: scales must be a positive number, got 0"),
     "no warps": (lambda: tvl1(warps=0), ValueError, "tvl1_flow: warps must be"),
     "no iterations": (lambda: tvl1(iterations=0), ValueError, "tvl1_flow: iterations must be"),
+    "a negative finest scale": (
+        lambda: tvl1(finest_scale=-1),
+        ValueError,
+        "finest_scale must be a number from 0, got -1",
+    ),
     "a scale step of 1": (lambda: tvl1(scale_step=1.0), ValueError, "scale_step must be at least 0.1 and below 1"),
     "a median of 4": (lambda: tvl1(median=4), ValueError, "tvl1_flow: median must be 0, 3 or 5, got 4"),
     "a median every 0": (lambda: tvl1(median=5, median_every=0), ValueError, "median_every must be a positive"),

@@ -22,10 +22,11 @@ struct Tvl1Level {
   TWOSTREAM_HD int64_t pixels() const { return static_cast<int64_t>(height) * width; }
 };
 
-// levels[0] is the full size.
+// levels[0] is the full size. Those finer than `finest` only have the flow of the coarser ones enlarged.
 struct Tvl1Pyramid {
   Tvl1Level levels[tvl1_most_scales];
   int count;
+  int finest;
 };
 
 inline int32_t shrunken_side(int32_t side, float scale_step) {
@@ -44,6 +45,7 @@ inline Tvl1Pyramid tvl1_pyramid(const twostream_tvl1_flow_args& args) {
     }
     pyramid.levels[pyramid.count++] = level;
   }
+  pyramid.finest = args.finest_scale < pyramid.count ? args.finest_scale : pyramid.count - 1;
   return pyramid;
 }
 

@@ -137,7 +137,8 @@ inline bool valid(const twostream_tvl1_flow_args& args) {
   const bool largest = args.frames.height <= largest_side && args.frames.width <= largest_side;
   const bool sizes = args.frames.height >= 1 && args.frames.width >= 1 && largest && args.pair_count >= 0 && frames;
   const bool weights = args.tau > 0.0f && args.lambda > 0.0f && args.theta > 0.0f && args.epsilon >= 0.0f;
-  const bool levels = args.scales >= 1 && args.scale_step >= 0.1f && args.scale_step < 1.0f;
+  const bool steps = args.scale_step >= 0.1f && args.scale_step < 1.0f;
+  const bool levels = args.scales >= 1 && args.finest_scale >= 0 && steps;
   const bool loops = args.warps >= 1 && args.iterations >= 1 && args.concurrent_pairs >= 1;
   const bool median = args.median == 0 || ((args.median == 3 || args.median == 5) && args.median_every >= 1);
   return dtype && sizes && weights && levels && loops && median;

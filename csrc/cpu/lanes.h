@@ -53,8 +53,23 @@ inline Lanes operator-(Lanes a, Lanes b) { return {a.vector - b.vector}; }
 inline Lanes operator*(Lanes a, Lanes b) { return {a.vector * b.vector}; }
 inline Lanes operator/(Lanes a, Lanes b) { return {a.vector / b.vector}; }
 inline Lanes operator-(Lanes a) { return {-a.vector}; }
-inline Lanes lower(Lanes a, Lanes b) { return {a.vector < b.vector ? a.vector : b.vector}; }
-inline Lanes upper(Lanes a, Lanes b) { return {a.vector < b.vector ? b.vector : a.vector}; }
+// As those of floats: the second where one is NaN. (Of the choice, the compiler makes a comparison and a slow blend.)
+inline Lanes lower(Lanes a, Lanes b) {
+#if defined(__AVX2__)
+  return {_mm256_min_ps(a.vector, b.vector)};
+#else
+  return {a.vector < b.vector ? a.vector : b.vector};
+#endif
+}
+
+// The first where one is NaN.
+inline Lanes upper(Lanes a, Lanes b) {
+#if defined(__AVX2__)
+  return {_mm256_max_ps(b.vector, a.vector)};
+#else
+  return {a.vector < b.vector ? b.vector : a.vector};
+#endif
+}
 
 inline Lanes multiply_add(Lanes a, Lanes b, Lanes c) {
 #if defined(__AVX2__) && defined(__FMA__)

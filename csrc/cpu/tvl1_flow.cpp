@@ -27,6 +27,17 @@ void resize_flow(const PairSlot& slot, const Tvl1Resize& sizes, const Variables&
   }
 }
 
+// The same to the fields of full size.
+void resize_to_output(const PairSlot& slot, const Tvl1Resize& sizes, const twostream_flow_fields& fields, int64_t pair,
+                      const Sharing& sharing) {
+  for (const int32_t component : {0, 1}) {
+    float* field = fields.data + pair * fields.field_stride + component * fields.component_stride;
+    resize(
+        slot.flow + component * sizes.from.pixels(), sizes, sharing,
+        [&](int32_t y) { return field + y * fields.row_stride; }, fields.column_stride);
+  }
+}
+
 void read_flow(const twostream_flow_fields& fields, int64_t pair, const Variables& variables) {
   for (int32_t y = 0; y < variables.level.height; ++y) {
     const float* row = fields.data + pair * fields.field_stride + y * fields.row_stride;
@@ -80,7 +91,7 @@ void solve_pair(const twostream_tvl1_flow_args& args, const Tvl1Pyramid& pyramid
   if (args.init.data != nullptr) {
     shrink_init(args, pyramid, pair, slot, sharing);
   }
-  for (int index = pyramid.count - 1; index >= 0; --index) {
+  for (int index = pyramid.count - 1; index >= pyramid.finest; --index) {
     const Tvl1Level& level = pyramid.levels[index];
     const Variables variables = begin_level(args, pyramid, index, slot, sharing);
     const PixelVectors next{slot.vectors, vectors_stride(level.width)};
@@ -93,7 +104,16 @@ void solve_pair(const twostream_tvl1_flow_args& args, const Tvl1Pyramid& pyramid
     }
     save_flow(variables, slot.flow);
   }
-  write_flow(variables_of(slot, pyramid.levels[0]), args.output, pair, sharing);
+  for (int index = pyramid.finest - 1; index >= 1; --index) {
+    const Variables variables = variables_of(slot, pyramid.levels[index]);
+    resize_flow(slot, enlarge_flow(pyramid, index + 1, args.scale_step), variables, sharing);
+    save_flow(variables, slot.flow);
+  }
+  if (pyramid.finest > 0) {
+    resize_to_output(slot, enlarge_flow(pyramid, 1, args.scale_step), args.output, pair, sharing);
+  } else {
+    write_flow(variables_of(slot, pyramid.levels[0]), args.output, pair, sharing);
+  }
 }
 
 }  // namespace

@@ -2,9 +2,9 @@
 // The iterations of TV-L1 flow, and the median filter between them. The twin is cuda/tvl1_iterate.cuh.
 // An iteration reads six variables of a pixel, changes them, and reads four constants: 64 bytes a pixel, of 3.5 MB for
 // a field of 256x340, which lie in the last-level cache. It takes one pass: the primal step of a row, and then, while
-// that is in the first-level cache, the dual step of the row above, which needs the flow of both. (Several iterations
-// in one pass, each two rows behind the one before, took no less time and could not stop after each; both steps in one
-// loop took a tenth more.)
+// that is in the first-level cache, the dual step of the row above, which needs the flow of both. (Both steps in one
+// loop took a tenth more.) Where all iterations are done whatever comes of them, many go over the field in one pass,
+// each a row behind the one before, so that what they share lies in the second-level cache: half the time.
 #pragma once
 
 #include <algorithm>
@@ -57,9 +57,9 @@ static Pair<Lanes> primal_at(const Rows& rows, const Rows& above, int32_t x, Pai
   return primal(term, flow, diverging, step);
 }
 
-// Returns how much the flow changed, in units. Whole vectors are computed: what lies behind a row holds nothing.
-// `known` is the stride, or 0 where that is not known to the compiler.
-template <int64_t known>
+// Returns how much the flow changed, in units, if that is `measured`. Whole vectors are computed: what lies behind a
+// row holds nothing. `known` is the stride, or 0 where that is not known to the compiler.
+template <int64_t known, bool measured>
 int64_t primal_row(const Variables& variables, int32_t y, const Step& step) {
   const int64_t stride = known ? known : variables.stride;
   const Rows rows(variables.row(flow_x, y), stride);
@@ -74,8 +74,10 @@ int64_t primal_row(const Variables& variables, int32_t y, const Step& step) {
       const Pair<Lanes> after = primal_at(rows, above, x, before, step);
       store_lanes(after.x, rows.flow_x_row + x);
       store_lanes(after.y, rows.flow_y_row + x);
-      const IntegerLanes changed = to_integers(change_units(before, after, step));
-      units.vector += right - x < lane_count ? first_lanes(changed, right - x).vector : changed.vector;
+      if constexpr (measured) {
+        const IntegerLanes changed = to_integers(change_units(before, after, step));
+        units.vector += right - x < lane_count ? first_lanes(changed, right - x).vector : changed.vector;
+      }
     }
     change += sum_of(units);
   }
@@ -104,23 +106,49 @@ void dual_row(const Variables& variables, int32_t y, const Step& step) {
 
 // One iteration; returns how much it changed.
 template <int64_t known>
-static int64_t iterate_once(const Variables& variables, const Step& step) {
-  int64_t change = primal_row<known>(variables, 0, step);
+int64_t iterate_once(const Variables& variables, const Step& step) {
+  int64_t change = primal_row<known, true>(variables, 0, step);
   for (int32_t y = 1; y < variables.level.height; ++y) {
-    change += primal_row<known>(variables, y, step);
+    change += primal_row<known, true>(variables, y, step);
     dual_row<known>(variables, y - 1, step);
   }
   dual_row<known>(variables, variables.level.height - 1, step);
   return change;
 }
-using Iteration = int64_t (*)(const Variables&, const Step&);
+
+// Several iterations in one pass.
+template <int64_t known>
+void iterate_together(const Variables& variables, const Step& step, int32_t iterations) {
+  const int32_t height = variables.level.height;
+  for (int32_t front = 0; front < height + iterations; ++front) {
+    const int32_t first = std::max(0, front - height);  // the others have gone over the last row
+    const int32_t end = std::min(iterations, front + 1);
+    for (int32_t iteration = first; iteration < end; ++iteration) {
+      const int32_t y = front - iteration;
+      if (y < height) {
+        primal_row<known, false>(variables, y, step);
+      }
+      if (y > 0) {
+        dual_row<known>(variables, y - 1, step);
+      }
+    }
+  }
+}
+
+constexpr int32_t most_together = 16;  // iterations; their rows are 0.26 MB at a width of 340
+
+struct Iterations {
+  int64_t (*once)(const Variables&, const Step&);
+  void (*together)(const Variables&, const Step&, int32_t iterations);
+};
 
 constexpr int64_t stride_units = 17;  // what is less than so many units has iterations of its own
 
 // With the stride known to the compiler, one pointer reaches the ten planes of a row: the loops take a tenth less time.
 template <int64_t... numbers>
-Iteration iteration_for(int64_t stride, std::integer_sequence<int64_t, numbers...>) {
-  constexpr Iteration known[] = {iterate_once<numbers * stride_unit>...};  // the first is for any stride
+Iterations iterations_for(int64_t stride, std::integer_sequence<int64_t, numbers...>) {
+  constexpr Iterations known[] = {{iterate_once<numbers * stride_unit>,
+                                   iterate_together<numbers * stride_unit>}...};  // the first is for any stride
   const int64_t number = stride / stride_unit;
   return known[number < static_cast<int64_t>(sizeof...(numbers)) ? number : 0];
 }
@@ -128,7 +156,7 @@ Iteration iteration_for(int64_t stride, std::integer_sequence<int64_t, numbers..
 // The same values with the rows shared between threads.
 static int64_t iterate_on_shared_rows(const Variables& variables, const Step& step, const Sharing& sharing) {
   std::atomic<int64_t> change{0};
-  sharing.each_row(variables.level, [&](int32_t y) { change += primal_row<0>(variables, y, step); });
+  sharing.each_row(variables.level, [&](int32_t y) { change += primal_row<0, true>(variables, y, step); });
   sharing.each_row(variables.level, [&](int32_t y) { dual_row<0>(variables, y, step); });
   return change;
 }
@@ -172,18 +200,47 @@ static void filter_flow(const Variables& variables, int32_t side, float* spare, 
 
 // ---- a warp's iterations --------------------------------------------------------------------------------------------
 
+// Iterations that all are done.
+static void iterate_all(const Variables& variables, const Step& step, const Iterations& run, int32_t iterations,
+                        const Sharing& sharing) {
+  if (sharing.worth_it(variables.level)) {
+    for (int32_t iteration = 0; iteration < iterations; ++iteration) {
+      iterate_on_shared_rows(variables, step, sharing);
+    }
+    return;
+  }
+  for (int32_t left = iterations; left > 0; left -= most_together) {
+    run.together(variables, step, std::min(left, most_together));
+  }
+}
+
+// Up to so many; gives whether they ended the warp.
+static bool iterate_to_rest(const Variables& variables, const Step& step, const Iterations& run, int32_t iterations,
+                            const Sharing& sharing) {
+  for (int32_t iteration = 0; iteration < iterations; ++iteration) {
+    const int64_t change = sharing.worth_it(variables.level) ? iterate_on_shared_rows(variables, step, sharing)
+                                                             : run.once(variables, step);
+    if (has_converged(change, variables.level.pixels())) {
+      return true;
+    }
+  }
+  return false;
+}
+
 // `spare` holds a flow field of this level.
 static void iterate(const twostream_tvl1_flow_args& args, const Variables& variables, float* spare,
                     const Sharing& sharing) {
   const Step step = in_lanes(tvl1_step(args));
-  const Iteration once = iteration_for(variables.stride, std::make_integer_sequence<int64_t, stride_units>{});
-  for (int32_t iteration = 0; iteration < args.iterations; ++iteration) {
-    if (args.median > 0 && iteration % args.median_every == 0) {
+  const Iterations run = iterations_for(variables.stride, std::make_integer_sequence<int64_t, stride_units>{});
+  const int32_t stretch = args.median > 0 ? args.median_every : args.iterations;
+  for (int32_t first = 0; first < args.iterations; first += std::min(stretch, args.iterations - first)) {
+    if (args.median > 0) {
       filter_flow(variables, args.median, spare, sharing);
     }
-    const int64_t change =
-        sharing.worth_it(variables.level) ? iterate_on_shared_rows(variables, step, sharing) : once(variables, step);
-    if (has_converged(change, variables.level.pixels())) {
+    const int32_t iterations = std::min(stretch, args.iterations - first);
+    if (args.epsilon == 0.0f) {
+      iterate_all(variables, step, run, iterations, sharing);
+    } else if (iterate_to_rest(variables, step, run, iterations, sharing)) {
       return;
     }
   }

@@ -24,9 +24,10 @@ void read_frame(const twostream_grey_frames& frames, int64_t index, float* to) {
 
 constexpr int32_t tap_columns = 256;  // whose taps are worked out once for all rows
 
-// Row y of the result begins at row_of(y).
+// Row y of the result begins at row_of(y), and has `stride` floats from pixel to pixel.
 template <typename RowOf>
-void resize(const float* image, const Tvl1Resize& sizes, const Sharing& sharing, const RowOf& row_of) {
+void resize(const float* image, const Tvl1Resize& sizes, const Sharing& sharing, const RowOf& row_of,
+            int64_t stride = 1) {
   LinearTap taps[tap_columns];
   for (int32_t left = 0; left < sizes.to.width; left += tap_columns) {
     const int32_t count = std::min(tap_columns, sizes.to.width - left);
@@ -37,11 +38,11 @@ void resize(const float* image, const Tvl1Resize& sizes, const Sharing& sharing,
       const LinearTap vertical = linear_tap(y, sizes.scale_y, sizes.from.height);
       const float* upper = image + static_cast<int64_t>(vertical.first) * sizes.from.width;
       const float* lower = image + static_cast<int64_t>(vertical.second) * sizes.from.width;
-      float* to = row_of(y) + left;
+      float* to = row_of(y) + left * stride;
       for (int32_t x = 0; x < count; ++x) {
         const LinearTap& tap = taps[x];
-        to[x] = resized({upper[tap.first], upper[tap.second], lower[tap.first], lower[tap.second]}, vertical, tap,
-                        sizes.factor);
+        to[x * stride] = resized({upper[tap.first], upper[tap.second], lower[tap.first], lower[tap.second]}, vertical,
+                                 tap, sizes.factor);
       }
     });
   }

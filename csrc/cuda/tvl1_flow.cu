@@ -185,7 +185,8 @@ void solve_pairs(Work& work, float* frames) {
     if (index + 1 < work.pyramid.count) {
       resize_flow(work, enlarge_flow(work.pyramid, index + 1, args.scale_step));
     }
-    for (int32_t warp = 0; warp < args.warps; ++warp) {
+    const int32_t warps = index >= work.pyramid.finest ? args.warps : 0;
+    for (int32_t warp = 0; warp < warps; ++warp) {
       work.queue.add(warp_kernel, work.grid(level), pixel_block, work.slots, images_of(frames, work.pyramid, index),
                      args.pairs + 2 * work.first, args.frames.count, work.launches);
       work.launches = (work.launches + 1) % record_count;

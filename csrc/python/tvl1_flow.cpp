@@ -48,6 +48,13 @@ twostream_flow_fields check_fields(const Tensor& fields, const Argument& argumen
   return {fields.data<float>(), fields.stride(0), fields.stride(1), fields.stride(2), fields.stride(3)};
 }
 
+int32_t check_finest_scale(Call& call, int64_t value) {
+  if (value < 0 || value > std::numeric_limits<int32_t>::max()) {
+    refuse_value({call, "finest_scale"}, "a number from 0", std::to_string(value));
+  }
+  return static_cast<int32_t>(value);
+}
+
 int32_t check_median(Call& call, int64_t median) {
   if (median != 0 && median != 3 && median != 5) {
     refuse_value({call, "median"}, "0, 3 or 5", std::to_string(median));
@@ -73,9 +80,9 @@ float check_epsilon(Call& call, double epsilon) {
 
 // What is not a tensor.
 twostream_tvl1_flow_args check_constants(Call& call, double tau, double lambda, double theta, int64_t scales,
-                                         double scale_step, int64_t warps, double epsilon, int64_t iterations,
-                                         int64_t median, int64_t median_every, int64_t concurrent_pairs,
-                                         bool share_rows) {
+                                         double scale_step, int64_t finest_scale, int64_t warps, double epsilon,
+                                         int64_t iterations, int64_t median, int64_t median_every,
+                                         int64_t concurrent_pairs, bool share_rows) {
   twostream_tvl1_flow_args args{};
   args.tau = check_positive(call, "tau", tau);
   args.lambda = check_positive(call, "lambda_", lambda);
@@ -83,6 +90,7 @@ twostream_tvl1_flow_args check_constants(Call& call, double tau, double lambda, 
   args.epsilon = check_epsilon(call, epsilon);
   args.scales = check_count(call, "scales", scales);
   args.scale_step = check_scale_step(call, scale_step);
+  args.finest_scale = check_finest_scale(call, finest_scale);
   args.warps = check_count(call, "warps", warps);
   args.iterations = check_count(call, "iterations", iterations);
   args.median = check_median(call, median);
@@ -108,18 +116,20 @@ int64_t tvl1_flow_workspace(const std::string& op, const std::string& name, cons
   const Argument argument{call, name.c_str()};
   const Tensor images = call.take(frames, argument, Access::reads);
   twostream_tvl1_flow_args args =
-      check_constants(call, 1.0, 1.0, 1.0, scales, scale_step, 1, 0.0, 1, 0, 1, concurrent_pairs, false);
+      check_constants(call, 1.0, 1.0, 1.0, scales, scale_step, 0, 1, 0.0, 1, 0, 1, concurrent_pairs, false);
   args.frames = check_frames(images, argument);
   return workspace_bytes(call, args, images);
 }
 
 void tvl1_flow(const std::string& op, const std::string& name, const py::object& frames, const py::object& pairs,
                const py::object& init, double tau, double lambda, double theta, int64_t scales, double scale_step,
-               int64_t warps, double epsilon, int64_t iterations, int64_t median, int64_t median_every,
-               int64_t concurrent_pairs, bool share_rows, const py::object& workspace, const py::object& out) {
+               int64_t finest_scale, int64_t warps, double epsilon, int64_t iterations, int64_t median,
+               int64_t median_every, int64_t concurrent_pairs, bool share_rows, const py::object& workspace,
+               const py::object& out) {
   Call call{op.c_str()};
-  twostream_tvl1_flow_args args = check_constants(call, tau, lambda, theta, scales, scale_step, warps, epsilon,
-                                                  iterations, median, median_every, concurrent_pairs, share_rows);
+  twostream_tvl1_flow_args args =
+      check_constants(call, tau, lambda, theta, scales, scale_step, finest_scale, warps, epsilon, iterations, median,
+                      median_every, concurrent_pairs, share_rows);
   const Argument frames_argument{call, name.c_str()};
   const Tensor images = call.take(frames, frames_argument, Access::reads);
   args.frames = check_frames(images, frames_argument);

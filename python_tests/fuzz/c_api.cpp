@@ -484,6 +484,7 @@ int tvl1_flow(Choices& choices, Memory& memory) {
   args.epsilon = choices.real_or(0.0f);
   args.scales = choices.number(0, 4);
   args.scale_step = choices.real_or(0.5f);
+  args.finest_scale = choices.number(0, 2);
   args.warps = static_cast<int32_t>(choices.between(0, 2));  // as many loops as are asked for are done: few
   args.iterations = static_cast<int32_t>(choices.between(0, 4));
   args.median = static_cast<int32_t>(choices.between(0, 5));

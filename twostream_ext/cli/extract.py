@@ -21,7 +21,7 @@ A video that fails is reported at the end, and the others are done; the exit cod
 _EPILOG = """\
 examples:
   twostream extract videos/ flow/
-  twostream extract videos/ flow/ --method farneback --backward --frames frames/ --preview
+  twostream extract videos/ flow/ --method tvl1-fast --backward --frames frames/ --preview
   twostream extract videos/ flow/ --bound 20 --size 256                as TSN's flow images
   twostream extract videos/ flow/ --shard $SLURM_ARRAY_TASK_ID/100     in an array of jobs 1-100
   twostream extract videos/ flow/ --scheduler tcp://head:8786          on a Dask cluster

@@ -47,6 +47,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="paper: full CNN-M-2048, 80,000 iterations; small: a quarter of the width and of the pixels; "
         "auto: paper on a GPU, small without (auto)",
     )
+    parser.add_argument(
+        "--method",
+        metavar="NAME",
+        help="how flow is estimated: tvl1, tvl1-fast (a tenth of the time), or another that `twostream extract` lists "
+        "(the recipe's, tvl1)",
+    )
     add_backbone(parser)
     add_init(parser, "the spatial net ")
     add_flow_input(parser)
@@ -73,6 +79,8 @@ def execute(options: argparse.Namespace) -> None:
         print(f"recipe: {name}")
     recipe = find_recipe(name)
     recipe = with_flow_input(replace(recipe, backbone=options.backbone or recipe.backbone), options)
+    if options.method is not None:
+        recipe = replace(recipe, flow_method=_checked_method(options.method, source))
     if options.hold_out is not None:
         recipe = replace(recipe, hold_out=options.hold_out)
     if options.init is not None:
@@ -80,6 +88,17 @@ def execute(options: argparse.Namespace) -> None:
         recipe = recipe.with_numbers("spatial", numbers)
     source = replace(source, split=splits[0])
     run_and_report(options, source, recipe, splits=splits, skip_missing=options.skip_missing)
+
+
+def _checked_method(name: str, source: DataSource) -> str:
+    """SettingsError if there is no such method, or nothing for it to do."""
+    from twostream_ext.errors import SettingsError
+    from twostream_ext.flow import find_method
+
+    find_method(name)
+    if source.flow is not None:
+        raise SettingsError(f"method is {name!r}, but the flow is given: {source.flow}")
+    return name
 
 
 def _files() -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -182,14 +183,25 @@ _TVL1 = {
 }
 
 
-def _tvl1(frames: Tensor, device: torch.device, backward: bool) -> ClipFlow:
+_TVL1_FAST = dict(ops.TVL1_FAST)
+
+
+def _tvl1_with(settings: dict[str, Any], frames: Tensor, device: torch.device, backward: bool) -> ClipFlow:
     """TV-L1 (Zach, Pock and Bischof, 2007), by our own kernels."""
-    flow = ops.tvl1_clip_flow(frames.to(device), backward=backward, **_TVL1)  # type: ignore[arg-type]
+    flow = ops.tvl1_clip_flow(frames.to(device), backward=backward, **settings)
     return ClipFlow(flow[0], flow[1]) if backward else ClipFlow(flow, None)
 
 
 METHODS: dict[str, Method] = {
-    "tvl1": Method(_tvl1, "TV-L1 (Zach, Pock and Bischof, 2007), by our own kernels", _TVL1, runs_on_cuda=True),
+    "tvl1": Method(
+        partial(_tvl1_with, _TVL1), "TV-L1 (Zach, Pock and Bischof, 2007), by our own kernels", _TVL1, runs_on_cuda=True
+    ),
+    "tvl1-fast": Method(
+        partial(_tvl1_with, _TVL1_FAST),
+        "TV-L1 in a tenth of the time, with settings of ours",
+        _TVL1_FAST,
+        runs_on_cuda=True,
+    ),
     "dis": Method(_dis, "dense inverse search (Kroeger et al., 2016), by OpenCV", {"preset": "medium"}),
     "farneback": Method(_farneback, "polynomial expansion (Farneback, 2003), by OpenCV", _FARNEBACK),
 }

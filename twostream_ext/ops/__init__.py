@@ -16,9 +16,10 @@ from twostream_ext.ops.quantize_flow import QuantizedFlow, quantize_flow
 from twostream_ext.ops.random_windows import random_windows
 from twostream_ext.ops.ten_crop_windows import ten_crop_windows
 from twostream_ext.ops.trajectory_stack import trajectory_stack
-from twostream_ext.ops.tvl1_flow import tvl1_clip_flow, tvl1_flow
+from twostream_ext.ops.tvl1_flow import TVL1_FAST, tvl1_clip_flow, tvl1_flow
 
 __all__ = [
+    "TVL1_FAST",
     "BuildInfo",
     "FlowBatch",
     "QuantizedFlow",

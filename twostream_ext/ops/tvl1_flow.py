@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,6 +15,22 @@ from torch import Tensor
 from twostream_ext import _C
 from twostream_ext.ops._door import Displacements, GreyClip, GreyFrames
 from twostream_ext.ops._operator import Operator
+
+TVL1_FAST: Mapping[str, Any] = MappingProxyType(
+    {
+        "tau": 0.27,
+        "lambda_": 0.25,
+        "theta": 0.36,
+        "scales": 6,
+        "scale_step": 0.7,
+        "finest_scale": 1,
+        "warps": 2,
+        "epsilon": 0.0,
+        "iterations": 18,
+    }
+)
+"""Settings for `tvl1_flow(prev, next, **TVL1_FAST)` and `tvl1_clip_flow`, those of the flow method tvl1-fast: a tenth
+of the default's time, the same whatever frames show (benchmarks/flow_error.py, which also searches such settings)."""
 
 _WHITE = 255.0  # what the kernels take for white
 _MOST_WORKSPACE = 1 << 30  # bytes, beside the frames' pyramids
@@ -30,6 +47,7 @@ def tvl1_flow(
     theta: float = 0.3,
     scales: int = 5,
     scale_step: float = 0.8,
+    finest_scale: int = 0,
     warps: int = 5,
     epsilon: float = 0.01,
     iterations: int = 300,
@@ -44,7 +62,7 @@ def tvl1_flow(
     The defaults are those with which action-recognition flow is made (OpenCV's on CUDA: 300 iterations, no median
     filter). `median=5` with `median_every=30` is OpenCV's on the CPU, which filters the flow before each of ten rounds
     of 30 iterations. Where OpenCV's two differ otherwise (cubic kernel, border, test of convergence), this is its CPU
-    one; both backends here give the same bits. Not differentiable.
+    one; both backends here give the same bits. `**TVL1_FAST` takes a tenth of the time. Not differentiable.
 
     The work is bound by arithmetic: about 50 operations a pixel, iteration and level (benchmarks/bench_tvl1_flow.py).
     Temporary memory: 10 bytes a pixel of every frame, and 70 bytes a pixel for each thread on the CPU, for each of up
@@ -58,9 +76,11 @@ def tvl1_flow(
         lambda_: weight of the images' likeness; less makes the flow smoother.
         theta: how tightly likeness and smoothness are coupled.
         scales, scale_step: levels of the pyramid, at most, and the size of each relative to the next finer one.
+        finest_scale: the level after which to stop, 0 for the full size. The flow of a coarser one is enlarged, which
+            saves the most expensive levels. Where there are fewer levels, the coarsest is worked on.
         warps: linearisations of the images a level.
         epsilon: a warp ends when an iteration changes the flow by this much or less, in pixels of its level (root mean
-            square); 0 does all iterations.
+            square); 0 does all iterations, on the CPU in half the time each.
         iterations: of a warp, at most.
         median: side of a median filter of the flow, 3 or 5; 0 for none.
         median_every: iterations between two uses of it.
@@ -84,6 +104,7 @@ def tvl1_flow(
         theta,
         scales,
         scale_step,
+        finest_scale,
         warps,
         epsilon,
         iterations,
@@ -104,6 +125,7 @@ def tvl1_clip_flow(
     theta: float = 0.3,
     scales: int = 5,
     scale_step: float = 0.8,
+    finest_scale: int = 0,
     warps: int = 5,
     epsilon: float = 0.01,
     iterations: int = 300,
@@ -135,6 +157,7 @@ def tvl1_clip_flow(
         theta,
         scales,
         scale_step,
+        finest_scale,
         warps,
         epsilon,
         iterations,

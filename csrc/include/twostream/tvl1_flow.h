@@ -49,6 +49,8 @@ typedef struct twostream_tvl1_flow_args {
   float epsilon;                /* 0: all iterations are done */
   int32_t scales;               /* at most; levels with a side below 16 pixels are left out; at least 1 */
   float scale_step;             /* size of a level relative to the next finer one, at least 0.1 and below 1 */
+  int32_t finest_scale;         /* the last level that is worked on, 0 for the full size; its flow is then enlarged.
+                                   Where there are fewer levels it is the coarsest. At least 0 */
   int32_t warps;                /* a level, at least 1 */
   int32_t iterations;           /* a warp, at most; at least 1 */
   int32_t median;               /* 0, or the side of a median filter of the flow, 3 or 5 ... */
