@@ -34,7 +34,7 @@ def _panel(axes: Any, record: dict[str, Any], kind: str) -> None:
         place = of["milliseconds"], of["error"][kind]
         ours = name.startswith("tvl1")
         axes.plot(*place, "D" if ours else "s", color=OURS if ours else OTHERS, markersize=8)
-        axes.annotate(name, place, xytext=(7, 5), textcoords="offset points", fontsize=10)
+        axes.annotate(name, place, xytext=(7, -14 if ours else 5), textcoords="offset points", fontsize=10)
     axes.set(xscale="log", title=TITLES[kind], ylim=(0, 1.1 * axes.get_ylim()[1]))
     axes.set(xlabel="milliseconds a pair of 256x340, one core", ylabel="mean end-point error, pixels")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
