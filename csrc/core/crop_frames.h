@@ -16,6 +16,8 @@ struct FrameChannels {
   const float* shift;  // [N, 3] or NULL
   int32_t channels;    // 3
 
+  TWOSTREAM_HD bool is_sloped() const { return false; }
+
   TWOSTREAM_HD Affine affine(int64_t sample, int32_t channel, bool /*flip*/) const {
     const float moved = shift != nullptr ? shift[sample * components + channel] : 0.0f;
     return {scale[channel], (moved - mean[channel]) * scale[channel]};

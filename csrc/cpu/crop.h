@@ -46,7 +46,8 @@ void prefetch_row(const In* row, const twostream_sample& sample, int32_t fields,
 #endif
 }
 
-template <typename In, typename Out, typename Channels>
+// `sloped`: what is added to a pixel depends on its place.
+template <bool sloped, typename In, typename Out, typename Channels>
 void crop_item(const CropItem& item, const twostream_sample& sample, const Channels& channels, Out* target,
                const twostream_stack& output, bool streaming) {
   constexpr int components = Channels::components;
@@ -75,18 +76,14 @@ void crop_item(const CropItem& item, const twostream_sample& sample, const Chann
         for (int component = 0; component < components; ++component) {
           const int32_t channel = field * components + component;
           const In* from = tile.rows[component];
-          if constexpr (Channels::may_slope) {
-            if (channels.is_sloped()) {
-              const RowAffine affine = channels.row_affine(item.index, item.first_field * components + channel,
-                                                           item.window.flip, item.window.top + row);
-              convert_row(affine, item.window.left + lowest, item.window.flip, from, count, values[channel]);
-              if (planar) {
-                store_floats(values[channel], count, to + channel * output.channel_stride, streaming);
-              }
-              continue;
+          if constexpr (sloped) {
+            const RowAffine affine = channels.row_affine(item.index, item.first_field * components + channel,
+                                                         item.window.flip, item.window.top + row);
+            convert_row(affine, item.window.left + lowest, item.window.flip, from, count, values[channel]);
+            if (planar) {
+              store_floats(values[channel], count, to + channel * output.channel_stride, streaming);
             }
-          }
-          if (planar) {
+          } else if (planar) {
             convert_and_store(affines[channel], item.window.flip, from, count, to + channel * output.channel_stride,
                               streaming);
           } else {
@@ -127,7 +124,11 @@ void crop_typed(const twostream_batch& batch, const int32_t* windows, int32_t wi
         load_window(windows + (item.index * windows_per_sample + place) * 3, sample, output.height, output.width);
     Out* target = static_cast<Out*>(output.data) + item.index * output.sample_stride + place * output.window_stride +
                   item.first_field * Channels::components * output.channel_stride;
-    crop_item<In, Out>(item, sample, channels, target, output, streaming);
+    if (Channels::may_slope && channels.is_sloped()) {
+      crop_item<Channels::may_slope, In, Out>(item, sample, channels, target, output, streaming);
+    } else {
+      crop_item<false, In, Out>(item, sample, channels, target, output, streaming);
+    }
     if (streaming) {
       finish_streaming();
     }
