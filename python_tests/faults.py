@@ -138,6 +138,11 @@ def _answers(scene: Path, out: Path) -> list[str]:
     return ["predict", str(scene / "videos"), "--model", str(scene / "finished"), "--out", str(out / "answers.json")]
 
 
+def _motion(scene: Path, out: Path) -> list[str]:
+    options = ["--fps", "own", "--size", "own", "--workers", "1"]
+    return ["motion", str(scene / "videos"), "--out", str(out / "scores.csv"), *options]
+
+
 COMMANDS = {
     "extract": Command(_extract),
     "denseflow": Command(_denseflow),
@@ -148,6 +153,7 @@ COMMANDS = {
     "run": Command(_run),
     "predict": Command(_predict),
     "predict --out": Command(_answers),
+    "motion": Command(_motion),
 }
 
 

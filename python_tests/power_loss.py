@@ -45,7 +45,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from twostream_ext import files
 
 # `fuse` writes nothing here.
-WRITING = ("extract", "denseflow", "export", "train", "evaluate", "run", "predict", "predict --out")
+WRITING = ("extract", "denseflow", "export", "train", "evaluate", "run", "predict", "predict --out", "motion")
 MARKING = ("denseflow", "export")  # what they write of a video is sure when the video is marked as done
 PAGE = 4096  # bytes
 _NOTE = struct.Struct("<8sIIQQ")  # struct note of recording_shim.c

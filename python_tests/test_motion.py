@@ -7,9 +7,7 @@ import csv
 import importlib.util
 import json
 import math
-import os
 import runpy
-import signal
 import subprocess
 import sys
 import time
@@ -321,14 +319,14 @@ def test_a_command_that_is_killed_goes_on(tree: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "twostream_ext", "motion", str(tree), "--out", str(out)]
     command += ["--fps", "6", "--size", "own", "--workers", "1"]
     rows = tmp_path / "scores.csv.rows"
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **quiet) as process:  # type: ignore[call-overload]
         until = time.monotonic() + 60
-        while not (rows.exists() and rows.read_bytes().count(b"\n") > 2) and time.monotonic() < until:
-            if process.poll() is not None:
-                break  # it was faster
+        while not (rows.exists() and rows.read_bytes().count(b"\n") > 2) and process.poll() is None:
+            assert time.monotonic() < until
             time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        process.kill()
+    subprocess.run(command, check=True, **quiet)  # type: ignore[call-overload]
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.csv", "whole.csv"]
 

@@ -227,8 +227,10 @@ OTHERS: list[Case] = [
 def read_in_a_child(read: Callable[[Path], object], path: Path) -> str:
     """What reading says, in a child that may take a gigabyte more than it has."""
 
+    # Here: in a child that was forked it would wait for the threads of its parent, if OpenCV has any.
+    cv2.setNumThreads(1)
+
     def run() -> str:
-        cv2.setNumThreads(1)
         torch.set_num_threads(1)
         used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, -1))

@@ -15,6 +15,7 @@ OPTIONS = {
     "theta": 0.3,
     "scales": 2,
     "scale_step": 0.8,
+    "finest_scale": 0,
     "warps": 2,
     "epsilon": 0.02,
     "iterations": 21,

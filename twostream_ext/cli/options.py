@@ -129,7 +129,11 @@ def add_flow_input(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="half of the fields forward, half backward; needs backward flow (extract --backward)",
     )
-    group.add_argument("--subtract", choices=("none", "mean"), help="what is subtracted from each field (mean)")
+    group.add_argument(
+        "--subtract",
+        choices=("none", "mean", "affine"),
+        help="from each field: nothing, its mean, or the affine motion that most of it follows, the camera's (mean)",
+    )
 
 
 def with_flow_input(recipe: Recipe, options: argparse.Namespace) -> Recipe:

@@ -141,9 +141,10 @@ class _Receiver:
                 # too, which looks every 5 s whether they live.
                 self._thread.join(_GRACE if START_METHOD == "fork" else _GRACE + 5)
             finally:
-                # Also if this is broken off: kept, it would keep the files that tell the processes' end. If one is left
-                # all the same, it is ended with the program.
-                if not any(process.is_alive() for process in self._processes):
+                # Also if this is broken off, even while it kills: kept, it would keep the files that tell the
+                # processes' end. If one is left all the same, it is ended with the program.
+                _kill(self._processes)
+                if _are_gone(self._processes):
                     _receivers.discard(self)
 
     def _receive(self, loader: DataLoader[Any], gpu: int | None) -> None:
@@ -202,11 +203,29 @@ def _end(processes: list[BaseProcess]) -> None:
         for process in processes:
             process.join(max(0, end - time.monotonic()))
     finally:
-        alive = [process for process in processes if process.is_alive()]
-        for process in alive:
-            process.kill()
-        for process in alive:
-            process.join(_GRACE)
+        _kill(processes)
+
+
+def _kill(processes: list[BaseProcess]) -> None:
+    """Kill those that are left of processes."""
+    alive = [process for process in processes if process.is_alive()]
+    for process in alive:
+        process.kill()
+    for process in alive:
+        process.join(_GRACE)
+
+
+def _are_gone(processes: list[BaseProcess]) -> bool:
+    """Whether processes that were told to end have ended.
+
+    For a moment, `is_alive` and `join` take one for alive whose end another thread, that which receives, has just seen.
+    """
+    end = time.monotonic() + _GRACE
+    while any(process.is_alive() for process in processes):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _leave_alone(results: Any) -> None:

@@ -28,7 +28,7 @@ class Training:
     input: Literal["stack", "trajectory"] = "stack"
     length: int = 10
     bidirectional: bool = False
-    subtract: Literal["none", "mean"] = "mean"
+    subtract: Literal["none", "mean", "affine"] = "mean"
 
     @property
     def needs_other(self) -> bool:

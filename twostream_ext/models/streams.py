@@ -33,8 +33,9 @@ FLOW_INPUTS = ("stack", "trajectory")
 LAYERS = ("fc6", "fc7", "scores")
 """What `StreamNet.activations` gives: the first full layer, the last hidden one of whatever backbone, the softmax."""
 
-SUBTRACTIONS = ("none", "mean")
-"""What is subtracted from each of its fields against camera motion: nothing, or the field's mean displacement."""
+SUBTRACTIONS = ("none", "mean", "affine")
+"""What is subtracted from each of its fields against camera motion: nothing, the field's mean displacement, or the
+affine map that most of it follows (`ops.camera_motion`)."""
 
 
 class TemporalInput(NamedTuple):

@@ -31,14 +31,16 @@ class TemporalStream(Stream[FlowClip, FlowBatch]):
         return FlowStacks(settings.length, settings.bidirectional)
 
     def cut(self, batch: FlowBatch, windows: Tensor, size: Size, settings: NetSettings) -> Tensor:
-        subtract_mean = settings.subtract == "mean"
+        subtracted = _subtracted(batch, settings.subtract)
         if settings.input == "stack":
-            return ops.flow_stack(batch, windows, size, subtract_mean=subtract_mean, channels_last=True)
+            return ops.flow_stack(batch, windows, size, channels_last=True, **subtracted)
         return ops.trajectory_stack(
-            batch,
-            windows,
-            size,
-            subtract_mean=subtract_mean,
-            bidirectional=settings.bidirectional,
-            channels_last=True,
+            batch, windows, size, bidirectional=settings.bidirectional, channels_last=True, **subtracted
         )
+
+
+def _subtracted(batch: FlowBatch, subtract: str) -> dict[str, Any]:
+    """What says it to the operators, one of `SUBTRACTIONS`."""
+    if subtract == "affine":
+        return {"camera": ops.camera_motion(batch)}
+    return {"subtract_mean": subtract == "mean"}
