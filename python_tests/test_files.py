@@ -85,7 +85,7 @@ def test_threads_write_one_file_at_once_while_another_cleans(tmp_path: Path) -> 
 
     def write(text: str) -> None:
         try:
-            for _ in range(50):
+            for _ in range(15):
                 with atomic_write(path) as temporary:
                     temporary.write_text(text)
                 assert path.read_text() in texts

@@ -79,8 +79,9 @@ def test_ctrl_c_ends_what_is_in_work_and_nothing_else(tmp_path: Path) -> None:
         errors = program.communicate(timeout=100)[1]
     assert program.returncode == 130, errors
     assert errors.endswith(b"twostream: interrupted; the same command goes on from here\n")
-    # Two at work, of which one waits for the other: nobody calls an estimator twice at once.
-    assert len((tmp_path / "begun").read_text().splitlines()) <= before + 1
+    # Two at work, of which one waits for the other: nobody calls an estimator twice at once. Until the signal is seen,
+    # one more may be taken.
+    assert len((tmp_path / "begun").read_text().splitlines()) <= before + 2
     assert [path.name for path in (tmp_path / "flow").rglob("*")] == ["store.json"]
 
 

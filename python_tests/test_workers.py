@@ -123,7 +123,10 @@ def train(folder: Path, method: str) -> None:
     sys.exit(main(["train", "temporal", *sources, "--out", str(folder / "out"), *numbers]))
 
 
-@pytest.mark.parametrize(("how", "is_hung"), [*((method, False) for method in METHODS), ("fork", True)])
+@pytest.mark.parametrize(
+    ("how", "is_hung"),
+    [("fork", True), *(pytest.param(each, False, marks=[pytest.mark.slow] * (each != "fork")) for each in METHODS)],
+)
 def test_a_training_whose_process_group_is_told_to_stop_saves(tmp_path: Path, how: str, is_hung: bool) -> None:
     """Also with a reader that hangs: it saves the state before the batch that does not come."""
     training_runs.make_store(tmp_path / "flow")
