@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,7 +35,14 @@ from twostream_ext import engine
 from twostream_ext.cli import main
 from twostream_ext.engine import read_pixels, window_nets
 from twostream_ext.engine.window_features import Windows, vectors_of
-from twostream_ext.errors import CheckpointError, DamagedVideoWarning, ExtractionError, SettingsError, VideoError
+from twostream_ext.errors import (
+    CheckpointError,
+    DamagedVideoWarning,
+    ExtractionError,
+    ReplacedVideoWarning,
+    SettingsError,
+    VideoError,
+)
 from twostream_ext.extraction import extract
 from twostream_ext.flow import FlowStore, estimate_flow
 from twostream_ext.media import Damage, FrameStore, OpenVideo, read_video
@@ -400,7 +408,9 @@ def write(videos: Path, out: Path, nets: engine.FeatureNets, **options: Any) -> 
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Without the notes of which video each file was made."""
+    files = (path for path in folder.rglob("*") if path.is_file() and ".done" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize(
@@ -456,13 +466,13 @@ def test_hdf5_goes_on(spatial: engine.FeatureNets, videos: Path, tmp_path: Path)
     # As of kills, one after the file was written and one of a call with other videos.
     for name in ("A/long", "C/other.v2"):
         (out / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
-        np.save(out / "parts" / f"{name}.npy", np.zeros((3, 2), np.float32))
+        np.save(out / "parts" / f"{name}.npy", np.full((3, 2), 7, np.float32))
     assert not write(some, out, spatial, layout="h5")
     with h5py.File(out / "features.h5") as file:
         assert np.all(file["A/long"][...] == 7)
         assert file["C/other.v2"].shape == (3, 2)
         np.testing.assert_array_equal(file["one"], vectors(videos / "B/one.mkv", spatial, **NUMBERS)[:, 0])
-    assert {path.name for path in out.iterdir()} == {"features.json", "features.h5"}
+    assert {path.name for path in out.iterdir()} == {"features.json", "features.h5", ".done"}
     (some / "A.mkv").symlink_to(videos / "B" / "one.mkv")
     with pytest.raises(SettingsError, match="A is a video and a folder of videos"):
         write(some, out, spatial, layout="h5")
@@ -470,6 +480,36 @@ def test_hdf5_goes_on(spatial: engine.FeatureNets, videos: Path, tmp_path: Path)
     (out / "features.h5").write_bytes(b"no HDF5")
     with pytest.raises(CheckpointError, match=r"features\.h5: cannot be read"):
         write(some, out, spatial, layout="h5")
+
+
+@pytest.mark.parametrize("layout", ["actionformer", "h5"])
+def test_a_video_that_was_replaced_is_done_again(
+    spatial: engine.FeatureNets, videos: Path, tmp_path: Path, layout: str
+) -> None:
+    """Alone, and nothing is made again for a copy of the same video."""
+    if layout == "h5":
+        pytest.importorskip("h5py")
+    some, out = tmp_path / "videos", tmp_path / "out"
+    some.mkdir()
+    for name, video in {"a": "A/long", "b": "B/one"}.items():
+        shutil.copy(videos / f"{video}.mkv", some / f"{name}.mkv")
+    write(some, out, spatial, layout=layout)
+    before = content(out)
+    shutil.copy(videos / "B" / "one.mkv", some / "b.mkv")
+    write(some, out, spatial, layout=layout)
+    assert content(out) == before
+    shutil.copy(videos / "A" / "long.mkv", some / "b.mkv")
+    with pytest.warns(ReplacedVideoWarning, match=r"b\.mkv: not the video that was done under this name before"):
+        write(some, out, spatial, layout=layout)
+    if layout == "h5":
+        import h5py
+
+        with h5py.File(out / "features.h5") as file:
+            arrays = {name: file[name][...] for name in ("a", "b")}
+    else:
+        arrays = {name: np.load(out / f"{name}.npy") for name in ("a", "b")}
+    np.testing.assert_array_equal(arrays["a"], arrays["b"])
+    assert len(arrays["a"]) > 1
 
 
 def test_without_h5py_it_says_what_to_install(

@@ -97,7 +97,7 @@ def names_in_h5(path: Path) -> set[str]:
 
 
 def add_to_h5(path: Path, arrays: dict[str, Path]) -> None:
-    """Write a file of the layout "h5" anew, of what is in it and of `.npy` files by the names of other videos.
+    """Write a file of the layout "h5" anew, of `.npy` files by the names of videos, and of what is in it of others.
 
     CheckpointError if the one that is there cannot be read; OSError if the new one cannot be written.
     """
@@ -108,7 +108,9 @@ def add_to_h5(path: Path, arrays: dict[str, Path]) -> None:
             with _reading(path) as old:
                 for name in old:
                     old.copy(name, new)
-        for name in sorted(arrays.keys() - names_in_h5(path)):  # a kill may have left some that are in it
+        for name in sorted(arrays):
+            if name in new:  # of a video that was replaced, or that a kill has left in both
+                del new[name]
             new.create_dataset(name, data=np.load(arrays[name], mmap_mode="r"))
 
 

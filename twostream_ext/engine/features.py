@@ -8,7 +8,7 @@ import queue
 import shutil
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 
 from twostream_ext.devices import processors
+from twostream_ext.done_markers import MARKERS, forget_done, note_done, read_marker
 from twostream_ext.engine.feature_files import (
     H5_FILE,
     PARTS_FOLDER,
@@ -36,6 +37,7 @@ from twostream_ext.errors import (
     CheckpointError,
     DamagedVideoWarning,
     ExtractionError,
+    ReplacedVideoWarning,
     SettingsError,
     TwoStreamError,
     VideoError,
@@ -44,7 +46,7 @@ from twostream_ext.errors import (
 )
 from twostream_ext.extraction import Progress, find_videos, writing
 from twostream_ext.files import remove_leftovers
-from twostream_ext.media import open_video
+from twostream_ext.media import NOTED_AS, is_made_of, open_video, video_fingerprint
 from twostream_ext.optional_packages import import_h5py
 from twostream_ext.settings_files import claim
 from twostream_ext.threads import single_threads
@@ -52,6 +54,7 @@ from twostream_ext.threads import single_threads
 FEATURES_FILE = "features.json"
 """What a directory of features was made with."""
 
+_SERIES = "features"  # what markers call them
 _WAIT = 0.5  # seconds between two updates of the progress bar where no video ends
 
 
@@ -101,9 +104,8 @@ def features(
     with writing(target.root):
         claim(target.root / FEATURES_FILE, {**nets.noted(), **asdict(windows), "layout": layout}, CheckpointError)
         remove_leftovers(target.root)
-    done = target.done(found)
-    todo = {name: root / file for name, file in found.items() if name not in done}
-    bar = Progress(len(found), len(done), progress, work="features", counted="windows")
+    todo = target.lacking({name: root / file for name, file in found.items()})
+    bar = Progress(len(found), len(found) - len(todo), progress, work="features", counted="windows")
     with closing(bar), single_threads():
         threads = max(1, workers // len(found))  # the same however many are left: no number depends on that
         outcome = _work(todo, target, nets, windows, min(workers, len(found)), threads, bar)
@@ -128,10 +130,30 @@ class _Target(NamedTuple):
         """The array of a video; of the layout h5 until all are in the one file."""
         return (self.root / PARTS_FOLDER if self.is_h5 else self.root) / f"{name}.npy"
 
-    def done(self, names: Iterable[str]) -> set[str]:
-        """Those of the videos that are there."""
+    def lacking(self, videos: Mapping[str, Path]) -> dict[str, Path]:
+        """Those of the videos that have no features, or features of another one of their name, which is told."""
         kept = names_in_h5(self.root / H5_FILE) if self.is_h5 else set()
-        return {name for name in names if name in kept or self.path(name).exists()}
+        todo = {}
+        for name, video in videos.items():
+            noted = (read_marker(self.marker(name)) or {}).get(_SERIES)
+            if not isinstance(noted, dict) or not (name in kept or self.path(name).exists()):
+                todo[name] = video
+            elif not is_made_of(noted, video):
+                text = f"{video}: not the video that was done under this name before; done again"
+                warnings.warn(text, ReplacedVideoWarning, stacklevel=3)
+                todo[name] = video
+        return todo
+
+    def marker(self, name: str) -> Path:
+        """Where it is noted of which video the features are."""
+        return self.root / MARKERS / f"{name}.json"
+
+    def write(self, name: str, video: str, rows: Iterable[Vectors]) -> None:
+        """Write the features of a video with this fingerprint; ExtractionError if they cannot be written."""
+        with writing(self.path(name)):
+            forget_done(self.marker(name), _SERIES)
+            write_array(self.path(name), rows, self.layout)
+            note_done(self.marker(name), _SERIES, {NOTED_AS: video})
 
     def check(self, names: Iterable[str]) -> None:
         """SettingsError if the one file, if there is to be one, cannot be written or have all these videos."""
@@ -184,10 +206,10 @@ def _work(
 
     def make(name: str, video: Path) -> str:
         """The file of a video; what it has lost, in words."""
+        fingerprint = video_fingerprint(video)  # before it is read
         opened = open_video(video, smallest_side=nets.sight.smallest_side, fps=windows.fps)
         rows = _until(stop, vectors_of(video, opened, nets, windows), progress)
-        with writing(target.path(name)):
-            write_array(target.path(name), rows, target.layout)
+        target.write(name, fingerprint, rows)
         return f"{video}: {opened.damage}" if opened.damage else ""
 
     finished: queue.SimpleQueue[Future[str]] = queue.SimpleQueue()
