@@ -393,7 +393,7 @@ def test_a_kill_in_the_middle_goes_on_and_ends_with_the_same_files(tmp_path: Pat
         "2",
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL) as running:
+    with subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as running:
         while running.poll() is None and len(list(out.glob(".done/A/*.json"))) < 2:
             time.sleep(0.001)
         running.send_signal(signal.SIGKILL)
