@@ -105,7 +105,7 @@ class StoppedEarly:
         return {"some": 1}
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"], indirect=True)
+@pytest.mark.parametrize("method", [pytest.param("forkserver", marks=pytest.mark.slow), "spawn"], indirect=True)
 def test_signals_do_not_end_a_reader_that_is_being_started(method: str) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert list(readers.read_ahead(StoppedEarly(), range(3), 1)) == [1, 2, 3]
@@ -169,7 +169,7 @@ def test_readers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path, how: str
         assert is_gone(program.pid)
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn"])
+@pytest.mark.parametrize("how", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_a_program_that_leaves_batches_unread_ends(tmp_path: Path, how: str) -> None:
     training_runs.make_store(tmp_path)
     script = f"test_workers.readers.START_METHOD = {how!r}; items = test_workers.batches(folder); next(items)"
