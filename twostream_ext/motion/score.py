@@ -169,8 +169,13 @@ def _likeness(frame: Frame, following: Frame, field: npt.NDArray[np.float32]) ->
         following, field[..., 0] + x, field[..., 1] + y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     one, other = (each.astype(np.float32) - np.float32(each.mean()) for each in (frame, undone))
-    energy = math.sqrt(float(np.vdot(one, one)) * float(np.vdot(other, other)))
-    correlation = float(np.vdot(one, other)) / energy if energy > 0 else 1.0
+    energy = math.sqrt(_dot(one, one) * _dot(other, other))
+    correlation = _dot(one, other) / energy if energy > 0 else 1.0
     counts = (np.bincount(each.ravel() >> 3, minlength=32) for each in (frame, following))
     shared = np.minimum(*counts).sum() / frame.size
     return correlation * float(shared)
+
+
+def _dot(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
+    """The sum of products, by this thread alone: BLAS, behind `np.vdot`, would wake threads of its own for it."""
+    return float((one * other).sum(dtype=np.float64))
