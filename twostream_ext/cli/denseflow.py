@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
+from twostream_ext.cli.failures import listed_failures
 from twostream_ext.cli.options import positive_number, whole_number
 from twostream_ext.cli.paths import ReadsFile, WritesFolder, add_path
 
@@ -131,10 +131,9 @@ def _add(parser: argparse.ArgumentParser, short: str, long: str, **options: Any)
 
 
 def execute(options: argparse.Namespace) -> None:
-    from twostream_ext.errors import ExtractionError
     from twostream_ext.extraction import denseflow
 
-    try:
+    with listed_failures("could not be done"):
         done = denseflow(
             options.input,
             options.outputDir,
@@ -151,11 +150,6 @@ def execute(options: argparse.Namespace) -> None:
             device=_device(options.deviceId),
             verbose=options.verbose,
         )
-    except ExtractionError as error:
-        if not error.failures:
-            raise
-        print("\n".join(error.failures), file=sys.stderr)
-        raise ExtractionError(f"{len(error.failures)} videos could not be done, see above") from error
     what = f"{options.algorithm} flows" if options.step else "frames"
     before = f", {done.skipped} of them before" if done.skipped else ""
     print(f"{done.videos} videos{before} ({done.flows} {what}) in {options.outputDir}")

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
+from twostream_ext.cli.failures import listed_failures
 from twostream_ext.cli.options import above_zero, positive_number
 from twostream_ext.cli.paths import ReadsFolder, WritesStore, add_path
 
@@ -57,14 +57,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> None:
-    from twostream_ext.errors import ExtractionError
     from twostream_ext.flow import export
 
-    try:
+    with listed_failures("could not be exported"):
         count = export(options.store, options.out, layout=options.layout, bound=options.bound, workers=options.workers)
-    except ExtractionError as error:
-        if not error.failures:
-            raise
-        print("\n".join(error.failures), file=sys.stderr)
-        raise ExtractionError(f"{len(error.failures)} videos could not be exported, see above") from error
     print(f"{count} videos in {options.out}")

@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from twostream_ext.cli.failures import listed_failures
 from twostream_ext.cli.options import positive_number
 from twostream_ext.cli.paths import ReadsFolder, WritesStore, add_path
 
@@ -94,40 +95,35 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> None:
-    from twostream_ext.errors import ExtractionError, SettingsError
+    from twostream_ext.errors import SettingsError
     from twostream_ext.extraction import dask_executor, extract
 
     if options.scheduler and options.workers:
         raise SettingsError("--workers is of this machine's threads, a Dask cluster (--scheduler) has its own workers")
     workers = dask_executor(options.scheduler) if options.scheduler else nullcontext()
-    with _modules_of_this_folder() if options.estimator else nullcontext(), workers as executor:
-        try:
-            store = extract(
-                options.videos,
-                options.out,
-                method=options.method,
-                estimator=options.estimator,
-                device=options.device,
-                backward=options.backward,
-                frame_step=options.step,
-                fps=options.fps,
-                deinterlace=options.deinterlace,
-                square_pixels=options.square_pixels,
-                smallest_side=options.size,
-                bound=options.bound,
-                codec=options.codec,
-                quality=options.quality,
-                shard=options.shard,
-                frames_out=options.frames,
-                preview=options.preview,
-                workers=options.workers,
-                executor=executor,
-            )
-        except ExtractionError as error:
-            if not error.failures:
-                raise
-            print("\n".join(error.failures), file=sys.stderr)
-            raise ExtractionError(f"{len(error.failures)} videos could not be extracted, see above") from error
+    modules = _modules_of_this_folder() if options.estimator else nullcontext()
+    with modules, workers as executor, listed_failures("could not be extracted"):
+        store = extract(
+            options.videos,
+            options.out,
+            method=options.method,
+            estimator=options.estimator,
+            device=options.device,
+            backward=options.backward,
+            frame_step=options.step,
+            fps=options.fps,
+            deinterlace=options.deinterlace,
+            square_pixels=options.square_pixels,
+            smallest_side=options.size,
+            bound=options.bound,
+            codec=options.codec,
+            quality=options.quality,
+            shard=options.shard,
+            frames_out=options.frames,
+            preview=options.preview,
+            workers=options.workers,
+            executor=executor,
+        )
     print(f"{len(store)} videos in {options.out}")
 
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
+from twostream_ext.cli.failures import listed_failures
 from twostream_ext.cli.options import above_zero, add_device, positive_number
 from twostream_ext.cli.paths import ReadsFile, ReadsFolder, WritesFolder, add_path
 from twostream_ext.devices import processors
@@ -113,7 +113,6 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def execute(options: argparse.Namespace) -> None:
     from twostream_ext.engine import features, find_device, load_feature_nets
-    from twostream_ext.errors import ExtractionError
 
     nets = load_feature_nets(
         options.model,
@@ -125,7 +124,7 @@ def execute(options: argparse.Namespace) -> None:
         smallest_side=options.size,
         device=find_device(options.device),
     )
-    try:
+    with listed_failures("have no features"):
         names = features(
             options.videos,
             options.out,
@@ -138,9 +137,4 @@ def execute(options: argparse.Namespace) -> None:
             layout=options.layout,
             workers=options.workers,
         )
-    except ExtractionError as error:
-        if not error.failures:
-            raise
-        print("\n".join(error.failures), file=sys.stderr)
-        raise ExtractionError(f"{len(error.failures)} videos have no features, see above") from error
     print(f"{len(names)} videos in {options.out}")

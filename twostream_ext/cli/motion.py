@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
+from twostream_ext.cli.failures import listed_failures
 from twostream_ext.cli.options import above_zero, positive_number
 from twostream_ext.cli.paths import ReadsFolder, WritesFile, add_path
 
@@ -45,18 +45,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> None:
-    from twostream_ext.errors import ExtractionError
     from twostream_ext.motion import MotionSettings, score_videos
 
     settings = MotionSettings(options.fps, options.size, options.method)
     if options.out is None:
         _show(options, settings)
         return
-    try:
+    with listed_failures("could not be scored"):
         rows = score_videos(options.videos, options.out, settings, workers=options.workers)
-    except ExtractionError as error:
-        print("\n".join(error.failures), file=sys.stderr)
-        raise ExtractionError(f"{len(error.failures)} videos could not be scored, see above; {options.out}") from error
     print(f"{len(rows)} videos in {options.out}")
 
 
