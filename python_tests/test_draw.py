@@ -22,6 +22,7 @@ from twostream_ext.flow import (
     draw_flow,
     flow_to_colour,
     flow_to_planes,
+    without_camera,
     write_flow_video,
 )
 from twostream_ext.media import read_video
@@ -154,6 +155,61 @@ def test_a_video_of_frames_beside_their_flow(clip: tuple[Path, FlowClip], tmp_pa
     red = np.median(made[1][10:30, 75:100].reshape(-1, 3), axis=0)  # BGR: it moves to the right
     assert red[2] > 200
     assert red[2] - max(red[:2]) > 100
+
+
+def turned_and_moved(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A camera's map [2, 3], and its field [H, W, 2] in which a block moves 3 px to the right beside it."""
+    camera = np.array([[0.02, -0.03, 1.0], [0.03, 0.02, -2.0]])
+    y, x = np.mgrid[: size[0], : size[1]]
+    field = np.einsum("ck,khw->hwc", camera, np.stack([x, y, np.ones_like(x)]))
+    field[10:30, 10:40, 0] += 3
+    return camera, field
+
+
+def test_the_cameras_motion_is_taken_away() -> None:
+    camera, field = turned_and_moved((40, 60))
+    left = without_camera(field, camera)
+    assert left.dtype == np.float32
+    expected = np.zeros((40, 60, 2))
+    expected[10:30, 10:40, 0] = 3
+    np.testing.assert_allclose(left, expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"without_camera: flow is \[2, 40, 60\], expected \[H, W, 2\]"):
+        without_camera(field.transpose(2, 0, 1), camera)
+    with pytest.raises(ValueError, match=r"without_camera: camera is \[3, 2\], expected \[2, 3\]"):
+        without_camera(field, camera.T)
+
+
+def test_a_picture_shows_the_cameras_motion_and_what_is_left(clip: tuple[Path, FlowClip]) -> None:
+    camera, field = turned_and_moved((60, 90))
+    frame = moving_frames(1, size=(60, 90))[0]
+    picture = draw_flow(frame, field, camera=camera)
+    above = draw_flow(frame, field)
+    np.testing.assert_array_equal(picture[: above.shape[0]], above)
+    row = picture[above.shape[0] :]
+    height, half = row.shape[0], row.shape[1] // 2
+    np.testing.assert_allclose(row[height - 20, half + 40], [255, 255, 255], atol=3)  # the background stands still
+    red, green, blue = row[height // 2, half + half // 3].astype(int)
+    assert red > green + 50  # the block moves to the right
+    assert red > blue + 50
+    video, flow = clip
+    expected = draw_flow(
+        list(read_video(video, smallest_side=47))[4],
+        flow.displacement(2),
+        number=2,
+        camera=flow.camera_motion(2, 1)[0],
+    )
+    np.testing.assert_array_equal(draw_clip(video, flow, camera=True), expected)
+
+
+def test_a_video_of_flow_with_and_without_the_cameras_motion(clip: tuple[Path, FlowClip], tmp_path: Path) -> None:
+    """The whole picture of this clip moves, so nothing is left."""
+    video, flow = clip
+    write_flow_video(video, flow, tmp_path / "out.mp4", camera=True)
+    made = decode(tmp_path / "out.mp4")
+    assert [frame.shape for frame in made] == 4 * [(48, 190, 3)]  # 3 x 63, and codecs want even sizes
+    red = np.median(made[1][10:30, 75:100].reshape(-1, 3), axis=0)
+    assert red[2] - max(red[:2]) > 100
+    assert np.median(made[1][10:30, 135:160].reshape(-1, 3), axis=0).min() > 200
 
 
 def test_pictures_of_another_video_than_the_clips(clip: tuple[Path, FlowClip], tmp_path: Path) -> None:

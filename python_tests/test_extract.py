@@ -28,7 +28,7 @@ from twostream_ext.errors import ExtractionError, SettingsError, VideoError
 from twostream_ext.extraction import extract, job
 from twostream_ext.flow import METHODS, ClipFlow, FlowSettings, FlowStore, Method, draw_clip, estimate_clip_flow
 from twostream_ext.media import FrameStore
-from twostream_ext.ops import quantize_flow
+from twostream_ext.ops import camera_motion, quantize_flow
 
 
 @pytest.fixture
@@ -343,6 +343,21 @@ def test_raw_planes_hold_what_quantizing_gives(videos: Path, tmp_path: Path) -> 
     for index, reference in enumerate(reference_flow(videos / "B/v_c.d.avi", (32, 43))):
         expected = quantize_flow(torch.from_numpy(reference)[None, None])
         assert torch.equal(fields.codes[index], expected.codes[0, 0])
+
+
+def test_the_camera_motion_of_each_field_is_kept_beside_its_mean(videos: Path, tmp_path: Path) -> None:
+    """That of the field before it is coded; what is fitted to the coded one is near."""
+    clip = quiet_extract(videos, tmp_path / "flow", backward=True, names=["A/v_a.avi"])["A/v_a"]
+    greys = reference_greys(videos / "A/v_a.avi", clip.size)
+    corners = np.array([[x, y, 1] for x in (0, clip.size[1]) for y in (0, clip.size[0])]).T
+    ahead = [dis_flow(one, other) for one, other in pairwise(greys)]
+    back = [dis_flow(other, one) for one, other in pairwise(greys)]
+    for direction, first, fields in (("forward", 0, ahead), ("backward", 1, back)):
+        stored = clip.camera_motion(first, len(fields), direction)
+        np.testing.assert_array_equal(stored, camera_motion(torch.from_numpy(np.stack(fields))[None])[0])
+        coded = clip.read(first, len(fields), direction)
+        fitted = camera_motion(coded.codes[None], lo=coded.lo[None], step=coded.step[None])[0].numpy()
+        np.testing.assert_allclose(fitted @ corners, stored @ corners, atol=0.2)
 
 
 def test_long_videos_are_cut_into_clips_that_join_without_a_seam(tmp_path: Path) -> None:

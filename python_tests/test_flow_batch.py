@@ -74,6 +74,24 @@ def test_a_part_is_a_batch_on_the_same_buffer(device):
     assert torch.equal(inner.lo.cpu(), lo[2:])
 
 
+def test_a_batch_carries_camera_motion(device):
+    fields, (lo, step, mean) = ragged()
+    camera = torch.randn(len(fields), 3, 2, 3)
+    batch = ops.FlowBatch.pack(fields, lo=lo, step=step, mean=mean, camera=camera).to(device)
+    assert batch.tables == ("lo", "step", "mean", "camera")
+    for table, given in ((batch.lo, lo), (batch.step, step), (batch.mean, mean), (batch.camera, camera)):
+        assert torch.equal(table.cpu(), given)
+    for held, field in zip(batch.fields, fields, strict=True):
+        assert torch.equal(held.cpu(), field)
+    windows = WINDOWS.to(device)
+    expected = ops.flow_stack(
+        [field.to(device) for field in fields], windows, 5, lo=batch.lo, step=batch.step, camera=camera.to(device)
+    )
+    assert torch.equal(ops.flow_stack(batch, windows, 5, camera=batch.camera), expected)
+    assert torch.equal(batch.part(1, 3).camera.cpu(), camera[1:3])
+    assert ops.FlowBatch.pack([torch.zeros(2, 3, 4, 2)], camera=camera[:1, :2]).tables == ("camera",)
+
+
 def test_a_batch_is_pickled_as_one_buffer():
     fields, (lo, step, mean) = ragged()
     batch = ops.FlowBatch.pack(fields, lo=lo, step=step, mean=mean)
@@ -123,7 +141,14 @@ def test_a_pinned_batch_goes_to_the_device_with_one_copy():
         (lambda: ops.FlowBatch.pack([torch.zeros(2, 3, 4)]), "fields must be tensors"),
         (lambda: ops.FlowBatch.pack([torch.zeros(2, 3, 4, 2, dtype=torch.uint8)]), "lo and step belong to uint8"),
         (lambda: ops.FlowBatch.pack([torch.zeros(2, 3, 4, 2), torch.zeros(1, 3, 4, 2)]), "one dtype and length"),
-        (lambda: ops.FlowBatch.pack([torch.zeros(2, 3, 4, 2)], mean=torch.zeros(2, 2)), "lo, step and mean must be"),
+        (
+            lambda: ops.FlowBatch.pack([torch.zeros(2, 3, 4, 2)], mean=torch.zeros(2, 2)),
+            r"mean must be \(1, 2, 2\), got \(2, 2\)",
+        ),
+        (
+            lambda: ops.FlowBatch.pack([torch.zeros(2, 3, 4, 2)], camera=torch.zeros(1, 2, 2)),
+            r"camera must be \(1, 2, 2, 3\)",
+        ),
         (lambda: ops.FlowBatch.empty([(3, 0)], 2), "sizes and length must be at least 1"),
     ],
 )

@@ -14,14 +14,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
-from stores import Field, write_store
+from stores import Field, smooth_fields, write_store
 
 from twostream_ext import ops
 from twostream_ext.errors import FlowStoreError, SettingsError
-from twostream_ext.flow import FlowStore, read_flow_batch
+from twostream_ext.flow import (
+    FlowSettings,
+    FlowStore,
+    code_flow,
+    read_flow_batch,
+    read_flow_clip,
+    write_coded_clip,
+)
 from twostream_ext.flow.clip import FieldSlots
 from twostream_ext.media import jpeg
-from twostream_ext.ops import FlowBatch
+from twostream_ext.ops import FlowBatch, QuantizedFlow
 
 NAMES = ["a/0", "a/1", "b/2"]
 SIZES = ((24, 40), (17, 31), (40, 16))
@@ -164,6 +171,7 @@ def test_a_batch_is_read_into_memory_that_is_given(
         FlowBatch.empty([clip.size for clip in clips], 2),
         FlowBatch.empty([clip.size for clip in clips[::-1]], 3),
         FlowBatch.empty([clip.size for clip in clips], 3, means=False),
+        FlowBatch.empty([clip.size for clip in clips], 3, camera=True),
         FlowBatch.empty([clip.size for clip in clips], 3, dtype=torch.float32),
         FlowBatch.empty([clip.size for clip in clips], 3, device="meta"),
     ]
@@ -187,6 +195,71 @@ def test_what_cannot_be_asked_for(raw_store: tuple[FlowStore, dict[str, dict[str
         read_flow_batch([clip, clip], [0], 2)
     with pytest.raises(ValueError, match="sizes and length must be at least 1"):
         read_flow_batch([], [], 2)
+
+
+def write_with_camera(path: Path, sides: tuple[int, int], count: int, seed: int) -> dict[str, np.ndarray]:
+    """A clip with both directions and maps [count, 2, 3] that its fields do not follow; returns the maps."""
+    random = np.random.default_rng(seed)
+    coded, maps = {}, {}
+    for direction in ("forward", "backward"):
+        fields = QuantizedFlow(*map(np.stack, zip(*smooth_fields(count, size=sides, seed=seed), strict=True)))
+        maps[direction] = random.normal(size=(count, 2, 3)).astype(np.float32)
+        coded[direction] = code_flow(fields, codec="raw", camera=maps[direction])
+    settings = FlowSettings("dis", None, "raw", None, ("forward", "backward"))
+    write_coded_clip(path, coded, settings=settings, parameters={}, fps=25.0, source_size=None)
+    return maps
+
+
+every_direction = pytest.mark.parametrize("direction", ["forward", "backward", "bidirectional"])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@every_direction
+def test_the_stored_camera_motion_comes_with_each_field(tmp_path: Path, threads: int, direction: str) -> None:
+    maps = {
+        name: write_with_camera(tmp_path / f"{name}.safetensors", size, 7, seed)
+        for seed, (name, size) in enumerate(zip(NAMES, SIZES, strict=True))
+    }
+    store = FlowStore.open(tmp_path)
+    opened = {name: store[name] for name in NAMES}
+    picks = [(name, start) for name in [*NAMES, "a/1", "a/1"] for start in (2, 3)]
+    clips, starts = [opened[name] for name, _ in picks], [start for _, start in picks]
+    batch = read_flow_batch(clips, starts, 4, direction=direction, threads=threads, camera=True)
+    for index, (name, start) in enumerate(picks):
+        expected = [maps[name][way][number - FIRST[way]] for way, number in numbers(start, 4, direction)]
+        np.testing.assert_array_equal(batch.camera[index], expected)
+        np.testing.assert_array_equal(opened[name].camera_motion(start, 4, direction), expected)
+    assert read_flow_batch(clips, starts, 4, direction=direction).camera is None
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@every_direction
+def test_where_no_camera_motion_is_stored_it_is_fitted_to_what_is_read(
+    tmp_path: Path, threads: int, direction: str
+) -> None:
+    """As in stores that were written before it was kept, and in the trees of other tools."""
+    write_store(tmp_path, NAMES, codec="jpeg", sizes=SIZES, count=7)
+    store = FlowStore.open(tmp_path)
+    opened = {name: store[name] for name in NAMES}
+    picks = [(name, start) for name in [*NAMES, "a/1", "a/1"] for start in (2, 3)]
+    clips, starts = [opened[name] for name, _ in picks], [start for _, start in picks]
+    batch = read_flow_batch(clips, starts, 4, direction=direction, threads=threads, camera=True)
+    assert torch.equal(batch.camera, ops.camera_motion(batch))
+    for with_camera, without in zip(
+        batch.fields, read_flow_batch(clips, starts, 4, direction=direction).fields, strict=True
+    ):
+        assert torch.equal(with_camera, without)
+
+
+def test_a_clip_whose_camera_motion_is_not_of_its_fields_is_damaged(tmp_path: Path) -> None:
+    fields = QuantizedFlow(*map(np.stack, zip(*smooth_fields(3), strict=True)))
+    settings = FlowSettings("dis", None, "raw", None, ("forward",))
+    path = tmp_path / "a.safetensors"
+    for wrong in ((3, 2, 2), (2, 2, 3), (3, 6)):
+        coded = code_flow(fields, codec="raw", camera=np.zeros(wrong, np.float32))
+        write_coded_clip(path, {"forward": coded}, settings=settings, parameters={}, fps=25.0, source_size=None)
+        with pytest.raises(FlowStoreError, match=r"a.safetensors: expected 3 forward fields"):
+            read_flow_clip(path)
 
 
 def read_in_child(root: Path, results: multiprocessing.Queue[list[int]]) -> None:

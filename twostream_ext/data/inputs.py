@@ -60,11 +60,12 @@ class FlowStacks:
     """Stacks of flow fields: d_t, d_(t + 1), ..., of which place t is the first.
 
     length: fields of a stack. bidirectional: half as many forward, d_t, d_(t + 1), ..., and then as many backward,
-    b_t, b_(t - 1), ...; place 0 is the first t that has them all.
+    b_t, b_(t - 1), ...; place 0 is the first t that has them all. camera: with the camera's motion in each field.
     """
 
     length: int
     bidirectional: bool = False
+    camera: bool = False
 
     def __post_init__(self) -> None:
         if self.length < 1:
@@ -81,7 +82,7 @@ class FlowStacks:
         first = self.length // 2 if self.bidirectional else 0
         direction = "bidirectional" if self.bidirectional else "forward"
         starts = [first + place for place in places]
-        return read_flow_batch(clips, starts, self.length, direction=direction, threads=threads)
+        return read_flow_batch(clips, starts, self.length, direction=direction, threads=threads, camera=self.camera)
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,8 @@ class I3DWindows(WindowNet):
 def _field(fields: CodedFlow, number: int) -> CodedFlow:
     """One of several."""
     planes = list(fields.planes)[2 * number : 2 * number + 2]
-    return CodedFlow(fields.size, planes, fields.ranges[number : number + 1])
+    camera = None if fields.camera is None else fields.camera[number : number + 1]
+    return CodedFlow(fields.size, planes, fields.ranges[number : number + 1], camera)
 
 
 def _pass_by_pass(net: StreamNet, batch: InputBatch, crops: int, layer: str) -> Tensor:

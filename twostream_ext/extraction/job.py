@@ -21,7 +21,6 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from twostream_ext import ops
@@ -39,6 +38,7 @@ from twostream_ext.flow import (
     draw_clip,
     estimate_clip_flow,
     find_method,
+    join_coded_flow,
     load_estimator,
     read_flow_clip,
     run_estimator,
@@ -184,24 +184,21 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> Made:
     with ExitStack() as stack, writing(job.flow):
         planes = {direction: stack.enter_context(Spool(job.flow.parent)) for direction in settings.directions}
         pictures = stack.enter_context(Spool(job.flow.parent))
-        ranges: dict[str, list[npt.NDArray[np.float32]]] = {direction: [] for direction in settings.directions}
+        parts: dict[str, list[CodedFlow]] = {direction: [] for direction in settings.directions}
         for coded in in_order(calls, submit):
             for picture in coded.frames:
                 pictures.append(picture)
             for direction, flow in coded.flow.items():
                 for plane in flow.planes:
                     planes[direction].append(plane)
-                ranges[direction].append(flow.ranges)
+                parts[direction].append(flow._replace(planes=[]))
         if not job.has_flow:
-            if not ranges["forward"]:
+            if not parts["forward"]:
                 told = f"; {video.damage}" if video.damage else ""
                 raise VideoError(f"{job.video}: has 1 frame{_at_rate(settings)}, flow needs at least 2{told}")
             write_coded_clip(
                 job.flow,
-                {
-                    each: CodedFlow(video.size, planes[each], np.concatenate(ranges[each]))
-                    for each in settings.directions
-                },
+                {each: join_coded_flow(parts[each])._replace(planes=planes[each]) for each in settings.directions},
                 settings=settings,
                 parameters={} if plan.estimator else find_method(settings.method).parameters,
                 fps=video.fps,
@@ -219,7 +216,7 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> Made:
                     source_size=video.source_size,
                     notes={**video.notes(), NOTED_AS: source},
                 )
-    return Made(sum(map(len, ranges["forward"])), str(video.damage) if video.damage else "")
+    return Made(sum(len(part.ranges) for part in parts["forward"]), str(video.damage) if video.damage else "")
 
 
 def _at_rate(settings: FlowSettings) -> str:
@@ -302,19 +299,29 @@ def _code_stretch(job: Job, plan: Plan, device: torch.device, frames: list[Pixel
     return CodedStretch(pictures, code_fields(quantized, settings))
 
 
-def quantize_fields(flow: ClipFlow, settings: FlowSettings) -> dict[str, ops.QuantizedFlow]:
-    """Fields on any device in 8 bits, by direction, each part on the CPU with the fields as its first axis."""
+class QuantizedFields(NamedTuple):
+    """L fields of one direction in 8 bits, on the CPU, with what is kept beside them."""
+
+    flow: ops.QuantizedFlow
+    camera: torch.Tensor  # float32 [L, 2, 3], the camera's motion in each
+
+
+def quantize_fields(flow: ClipFlow, settings: FlowSettings) -> dict[str, QuantizedFields]:
+    """Fields on any device in 8 bits, by direction."""
     return {
-        direction: ops.QuantizedFlow(*(part[0].cpu() for part in ops.quantize_flow(fields[None], bound=settings.bound)))
+        direction: QuantizedFields(
+            ops.QuantizedFlow(*(part[0].cpu() for part in ops.quantize_flow(fields[None], bound=settings.bound))),
+            ops.camera_motion(fields[None])[0].cpu(),
+        )
         for direction, fields in zip(DIRECTIONS, flow, strict=True)
         if fields is not None
     }
 
 
-def code_fields(quantized: dict[str, ops.QuantizedFlow], settings: FlowSettings) -> dict[str, CodedFlow]:
+def code_fields(quantized: dict[str, QuantizedFields], settings: FlowSettings) -> dict[str, CodedFlow]:
     """What `quantize_fields` gives, as the files of a store of these settings keep it."""
     return {
-        direction: code_flow(fields, codec=settings.codec, quality=settings.quality)
+        direction: code_flow(fields.flow, codec=settings.codec, quality=settings.quality, camera=fields.camera)
         for direction, fields in quantized.items()
     }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Optical flow of videos: estimated, stored, read and drawn."""
 
+from twostream_ext.flow.camera import without_camera
 from twostream_ext.flow.clip import DIRECTIONS, FlowClip, FlowSettings, read_flow_batch
 from twostream_ext.flow.draw import (
     colour_wheel,
@@ -39,6 +40,7 @@ from twostream_ext.flow.store import (
     FLOW_KIND,
     CodedFlow,
     code_flow,
+    join_coded_flow,
     read_flow_clip,
     write_coded_clip,
     write_flow_clip,
@@ -75,6 +77,7 @@ __all__ = [
     "flow_to_colour",
     "flow_to_planes",
     "h5_path",
+    "join_coded_flow",
     "load_estimator",
     "png_codes",
     "read_flow_batch",
@@ -83,6 +86,7 @@ __all__ = [
     "run_estimator",
     "step_mark",
     "strain",
+    "without_camera",
     "write_coded_clip",
     "write_flow_clip",
     "write_flow_video",

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from twostream_ext.devices import processors
 from twostream_ext.errors import FlowStoreError, SettingsError
-from twostream_ext.ops import FlowBatch, QuantizedFlow, dequantize_flow
+from twostream_ext.ops import FlowBatch, QuantizedFlow, camera_motion, dequantize_flow
 
 DIRECTIONS = ("forward", "backward")
 BIDIRECTIONAL = "bidirectional"
@@ -34,6 +34,7 @@ class FieldSlots(NamedTuple):
     lo: npt.NDArray[np.float32]  # [n, 2], as step and mean
     step: npt.NDArray[np.float32]
     mean: npt.NDArray[np.float32]
+    camera: npt.NDArray[np.float32] | None = None  # [n, 2, 3], if it is wanted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +84,12 @@ class FlowClip(ABC):
     def load(self, direction: str, first: int, slots: FieldSlots) -> None:
         """Read the fields `first`, first + 1, ... of a direction, which are there, into slots of the clip's size.
 
-        Several threads may do so at once. FlowStoreError, naming the file, if one is damaged.
+        All but `slots.camera`. Several threads may do so at once. FlowStoreError, naming the file, if one is damaged.
         """
+
+    def stored_camera(self, direction: str, first: int, count: int) -> npt.NDArray[np.float32] | None:
+        """The camera's motion in fields of a direction, which are there, float32 [count, 2, 3]; None: not stored."""
+        return None
 
     @property
     def fingerprint(self) -> str:
@@ -123,6 +128,17 @@ class FlowClip(ABC):
         lo, step, _ = _tables(batch)
         field: npt.NDArray[np.float32] = dequantize_flow(batch.fields, lo, step)[0][0].numpy()
         return field
+
+    def camera_motion(self, start: int, length: int, direction: str = "forward") -> npt.NDArray[np.float32]:
+        """The affine map that most of each field follows, float32 [L, 2, 3]; see `ops.camera_motion`.
+
+        As the extraction stored it beside the field's mean; where nothing is stored, fitted to the field that is read.
+        Errors as of `read`.
+        """
+        batch = read_flow_batch([self], [start], length, direction=direction, threads=1, camera=True)
+        assert batch.camera is not None
+        maps: npt.NDArray[np.float32] = batch.camera[0].numpy()
+        return maps
 
     def check(self, direction: str, start: int, length: int) -> None:
         """SettingsError unless the fields start, ..., start + length - 1 are there."""
@@ -185,6 +201,7 @@ def read_flow_batch(
     *,
     direction: str = "forward",
     threads: int | None = None,
+    camera: bool = False,
     out: FlowBatch | None = None,
 ) -> FlowBatch:
     """Read a stack of `length` flow fields of each clip into one packed batch.
@@ -201,11 +218,12 @@ def read_flow_batch(
             gives the L/2 fields d_t, d_(t+1), ... and then the L/2 fields b_t, b_(t-1), ... (paper, section 3.1).
         threads: how many read and decode, by default the processors there are. They end with the call, so processes
             may be forked at any time.
+        camera: read the camera's motion in each field too; see `FlowClip.camera_motion`.
         out: fill and return this batch, say one in pinned memory, or the last one: memory that was never touched costs
             a tenth of the time or more.
 
     Returns:
-        A batch of uint8 codes with `lo`, `step` and `mean` `[N, L, 2]`, in pixels.
+        A batch of uint8 codes with `lo`, `step` and `mean` `[N, L, 2]`, and `camera` `[N, L, 2, 3]`, in pixels.
 
     Raises:
         SettingsError: a clip has no such fields, an argument cannot be.
@@ -220,10 +238,11 @@ def read_flow_batch(
         for run in runs:
             clip.check(run.direction, run.first, run.place.stop - run.place.start)
     sizes = tuple(clip.size for clip in clips)
-    batch = _allocate(sizes, length) if out is None else out
-    wanted = (sizes, length, torch.uint8, ("lo", "step", "mean"), "cpu")
+    batch = _allocate(sizes, length, camera) if out is None else out
+    wanted = (sizes, length, torch.uint8, ("lo", "step", "mean", *(("camera",) if camera else ())), "cpu")
     if (batch.sizes, batch.length, batch.dtype, batch.tables, batch.device.type) != wanted:
-        raise ValueError(f"read_flow_batch: out must be a batch of codes with means, {length} of each of {sizes}")
+        tables = "means and camera motion" if camera else "means"
+        raise ValueError(f"read_flow_batch: out must be a batch of codes with {tables}, {length} of each of {sizes}")
     largest = max(1, len(clips) * length // (threads * _PIECES_PER_THREAD)) if threads > 1 else length
     pieces, copies = _plan(_slots(batch), clips, stacks, largest)
     _do_all(pieces, threads)
@@ -232,12 +251,12 @@ def read_flow_batch(
     return batch
 
 
-def _allocate(sizes: Sequence[tuple[int, int]], length: int) -> FlowBatch:
+def _allocate(sizes: Sequence[tuple[int, int]], length: int, camera: bool) -> FlowBatch:
     """An empty batch in memory of NumPy's, which asks the system for huge pages.
 
     To touch as many small ones for the first time takes a fifth as long as decoding into them.
     """
-    batch = FlowBatch.empty(sizes, length)
+    batch = FlowBatch.empty(sizes, length, camera=camera)
     count = batch.buffer.numel()
     memory = torch.from_numpy(np.empty(count + _ALIGNMENT, np.uint8))
     begin = -memory.data_ptr() % _ALIGNMENT
@@ -260,7 +279,8 @@ def _slots(batch: FlowBatch) -> list[FieldSlots]:
     """Where the fields of each stack of a batch go."""
     lo, step, mean = (table.numpy() for table in _tables(batch))
     planes = [field.numpy().transpose(0, 3, 1, 2) for field in batch.fields]
-    return [FieldSlots(*stack) for stack in zip(planes, lo, step, mean, strict=True)]
+    camera = [None] * len(planes) if batch.camera is None else batch.camera.numpy()
+    return [FieldSlots(*stack) for stack in zip(planes, lo, step, mean, camera, strict=True)]
 
 
 def _plan(
@@ -284,11 +304,27 @@ def _plan(
                 shared, source, left = _overlap(run.first - other_first, len(here.lo))
                 copies.append(partial(_copy, _part(other, source), _part(here, shared)))
             before[id(clip), run.direction] = run.first, here
-            pieces += [
-                partial(clip.load, run.direction, run.first + at, _part(here, slice(at, min(at + largest, left.stop))))
-                for at in range(left.start, left.stop, largest)
-            ]
+            for at in range(left.start, left.stop, largest):
+                piece = _part(here, slice(at, min(at + largest, left.stop)))
+                pieces.append(partial(_load, clip, run.direction, run.first + at, piece))
     return pieces, copies
+
+
+def _load(clip: FlowClip, direction: str, first: int, slots: FieldSlots) -> None:
+    """Read fields, and the camera's motion in them if it is wanted."""
+    clip.load(direction, first, slots)
+    if slots.camera is not None:
+        stored = clip.stored_camera(direction, first - DIRECTIONS.index(direction), len(slots.camera))
+        slots.camera[:] = _fitted_camera(slots) if stored is None else stored
+
+
+def _fitted_camera(slots: FieldSlots) -> npt.NDArray[np.float32]:
+    """What `ops.camera_motion` finds in fields that have been read, [n, 2, 3]."""
+    order = slice(None, None, -1 if slots.planes.strides[0] < 0 else 1)  # torch has no tensors that run backward
+    codes = torch.from_numpy(slots.planes[order]).permute(0, 2, 3, 1)
+    lo, step = (torch.from_numpy(table[order]) for table in (slots.lo, slots.step))
+    maps: npt.NDArray[np.float32] = camera_motion(codes[None], lo=lo[None], step=step[None])[0].numpy()
+    return maps[order]
 
 
 def _overlap(ahead: int, count: int) -> tuple[slice, slice, slice]:
@@ -306,10 +342,13 @@ def _overlap(ahead: int, count: int) -> tuple[slice, slice, slice]:
 def _copy(source: FieldSlots, target: FieldSlots) -> None:
     target.planes[:] = source.planes
     target.lo[:], target.step[:], target.mean[:] = source.lo, source.step, source.mean
+    if target.camera is not None:
+        target.camera[:] = source.camera
 
 
 def _part(slots: FieldSlots, chosen: slice) -> FieldSlots:
-    return FieldSlots(slots.planes[chosen], slots.lo[chosen], slots.step[chosen], slots.mean[chosen])
+    camera = None if slots.camera is None else slots.camera[chosen]
+    return FieldSlots(slots.planes[chosen], slots.lo[chosen], slots.step[chosen], slots.mean[chosen], camera)
 
 
 def _tables(batch: FlowBatch) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from twostream_ext.flow.camera import without_camera
 from twostream_ext.media import Picture
 
 _LABEL = 20  # pixels, height of the line above a panel
@@ -91,11 +92,14 @@ def draw_arrows(
     return drawn
 
 
-def draw_flow(frame: Picture, flow: npt.ArrayLike, *, number: int | None = None) -> Picture:
+def draw_flow(
+    frame: Picture, flow: npt.ArrayLike, *, number: int | None = None, camera: npt.ArrayLike | None = None
+) -> Picture:
     """A frame with arrows, its flow in colours, and its x and y plane, in one labelled picture, uint8 RGB.
 
     frame: uint8 RGB [H, W, 3]; flow: [H, W, 2] from this frame to the next, (x, y) in pixels. number: of the frame, for
-    the label. The longest displacements, 1 % of them, are cut: they are often wrong.
+    the label. The longest displacements, 1 % of them, are cut: they are often wrong. camera: [2, 3], the camera's
+    motion in the field (see `without_camera`); a third row shows it, and what is left of the flow without it.
 
     ValueError if the shapes are others or do not agree.
     """
@@ -112,16 +116,27 @@ def draw_flow(frame: Picture, flow: npt.ArrayLike, *, number: int | None = None)
     colours = with_wheel(_enlarge(flow_to_colour(field, maximum=longest), factor))
     planes = [np.repeat(_enlarge(plane, factor)[..., None], 3, 2) for plane in flow_to_planes(field, maximum=longest)]
     pixels = f"{longest:.3g} px"
-    rows = (
+    rows = [
         (("frame" if number is None else f"frame {number}", arrows), (f"flow, rim of the wheel: {pixels}", colours)),
         ((f"x, white: {pixels} right", planes[0]), (f"y, white: {pixels} down", planes[1])),
-    )
+    ]
+    if camera is not None:
+        objects = without_camera(field, camera)
+        moved, still = (_enlarge(flow_to_colour(part, maximum=longest), factor) for part in (field - objects, objects))
+        rows.append((("the camera's motion", moved), ("flow without it", still)))
     return np.vstack([np.hstack([_label(text, panel) for text, panel in row]) for row in rows])
 
 
-def side_by_side(frame: Picture, flow: npt.ArrayLike, *, maximum: float) -> Picture:
-    """A frame and, on its right, its flow in colours with their key, uint8 RGB [H, 2W, 3]; see `flow_to_colour`."""
-    return np.hstack([frame, with_wheel(flow_to_colour(flow, maximum=maximum))])
+def side_by_side(
+    frame: Picture, flow: npt.ArrayLike, *, maximum: float, camera: npt.ArrayLike | None = None
+) -> Picture:
+    """A frame and, on its right, its flow in colours with their key, uint8 RGB [H, 2W, 3]; see `flow_to_colour`.
+
+    camera: [2, 3], the camera's motion in the field; on the right of all, [H, 3W, 3], is the flow without it.
+    """
+    fields = [flow] if camera is None else [flow, without_camera(flow, camera)]
+    colours = [flow_to_colour(each, maximum=maximum) for each in fields]
+    return np.hstack([frame, *colours[:-1], with_wheel(colours[-1])])
 
 
 def typical_maximum(flow: npt.ArrayLike) -> float:

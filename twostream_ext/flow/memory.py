@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from twostream_ext.errors import FlowStoreError
 from twostream_ext.flow.clip import DIRECTIONS, FieldSlots, FlowClip, FlowSettings
@@ -45,3 +46,8 @@ class FlowInMemory(FlowClip):
             for picture, plane in zip(field.planes, planes, strict=True):
                 if not decode_jpeg(np.frombuffer(picture, np.uint8), plane):
                     raise FlowStoreError(f"{self.name}: a plane cannot be decoded")
+
+    def stored_camera(self, direction: str, first: int, count: int) -> npt.NDArray[np.float32] | None:
+        maps = [field.camera for field in self._fields[direction][first : first + count]]
+        known = [each for each in maps if each is not None]
+        return np.concatenate(known) if len(known) == count else None

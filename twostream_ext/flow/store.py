@@ -8,7 +8,7 @@ paper (section 5); the range is kept, so that displacements come back in pixels.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +37,7 @@ from twostream_ext.settings_files import read_settings
 FLOW_KIND = "flow"
 
 _RANGES = ("lo", "step", "mean")
+_CAMERA = "camera"  # the camera's motion; files that were written before it was kept lack it
 _SETTINGS = get_type_hints(FlowSettings)
 
 
@@ -46,6 +47,7 @@ class CodedFlow(NamedTuple):
     size: tuple[int, int]  # (height, width)
     planes: Pictures  # x and y of each field in turn
     ranges: npt.NDArray[np.float32]  # [L, 3, 2]: lo, step and mean of each field
+    camera: npt.NDArray[np.float32] | None = None  # [L, 2, 3]: the camera's motion in each field; None: not known
 
 
 class _StoredClip(FlowClip):
@@ -87,6 +89,10 @@ class _StoredClip(FlowClip):
             if not decode_jpeg(picture, plane):
                 raise FlowStoreError(f"{self.path}: a plane cannot be decoded")
 
+    def stored_camera(self, direction: str, first: int, count: int) -> npt.NDArray[np.float32] | None:
+        maps = self._container.arrays.get(f"{direction}.{_CAMERA}")
+        return None if maps is None else maps[first : first + count]
+
 
 class OwnFlow(Store[FlowClip]):
     """The flow of many videos in files of ours; see `Store`."""
@@ -111,8 +117,12 @@ def read_flow_clip(path: str | os.PathLike[str]) -> FlowClip:
     return _StoredClip(Path(path).stem, open_container(path, FLOW_KIND, trusted=set()))
 
 
-def code_flow(flow: QuantizedFlow, *, codec: str = "jpeg", quality: int | None = 90) -> CodedFlow:
+def code_flow(
+    flow: QuantizedFlow, *, codec: str = "jpeg", quality: int | None = 90, camera: npt.ArrayLike | None = None
+) -> CodedFlow:
     """Code the two planes of each of L fields: codes uint8 [L, H, W, 2] and lo, step, mean float32 [L, 2].
+
+    camera: float32 [L, 2, 3], the camera's motion in each, is kept beside the mean.
 
     SettingsError if there is no such codec or quality.
     """
@@ -123,7 +133,22 @@ def code_flow(flow: QuantizedFlow, *, codec: str = "jpeg", quality: int | None =
     planes = [np.ascontiguousarray(field[..., component]) for field in codes for component in (0, 1)]
     coded = [plane.tobytes() if codec == "raw" else code_jpeg(plane, quality) for plane in planes]
     ranges = np.stack([np.asarray(part, np.float32) for part in (flow.lo, flow.step, flow.mean)], axis=1)
-    return CodedFlow((codes.shape[1], codes.shape[2]), coded, ranges)
+    maps = None if camera is None else np.asarray(camera, np.float32)
+    return CodedFlow((codes.shape[1], codes.shape[2]), coded, ranges, maps)
+
+
+def join_coded_flow(fields: Sequence[CodedFlow]) -> CodedFlow:
+    """Fields of one direction that were coded in parts, in their order. ValueError if their sizes differ."""
+    sizes = {part.size for part in fields}
+    if len(sizes) != 1:
+        raise ValueError(f"fields of one size are expected, got {sorted(sizes)}")
+    camera = [part.camera for part in fields if part.camera is not None]
+    return CodedFlow(
+        sizes.pop(),
+        [plane for part in fields for plane in part.planes],
+        np.concatenate([part.ranges for part in fields]),
+        np.concatenate(camera) if len(camera) == len(fields) else None,
+    )
 
 
 def write_flow_clip(
@@ -151,7 +176,7 @@ def write_flow_clip(
     check_codec(codec, quality)
     given = {"forward": forward} | ({} if backward is None else {"backward": backward})
     coded = {
-        direction: _join(path, [code_flow(_alone(field), codec=codec, quality=quality) for field in fields])
+        direction: join_coded_flow([code_flow(_alone(field), codec=codec, quality=quality) for field in fields])
         for direction, fields in given.items()
     }
     settings = FlowSettings(
@@ -202,7 +227,7 @@ def write_coded_clip(
         f"{direction}.{name}": np.ascontiguousarray(coded.ranges[:, index])
         for direction, coded in fields.items()
         for index, name in enumerate(_RANGES)
-    }
+    } | {f"{direction}.{_CAMERA}": coded.camera for direction, coded in fields.items() if coded.camera is not None}
     write_container(
         path, FLOW_KIND, description, arrays, {direction: coded.planes for direction, coded in fields.items()}
     )
@@ -212,14 +237,6 @@ def _alone(field: QuantizedFlow) -> QuantizedFlow:
     """One field as a run of one."""
     parts: list[Any] = [np.asarray(part)[None] for part in field]
     return QuantizedFlow(*parts)
-
-
-def _join(path: str | os.PathLike[str], fields: list[CodedFlow]) -> CodedFlow:
-    sizes = {field.size for field in fields}
-    if len(sizes) != 1:
-        raise ValueError(f"{path}: fields of one size are expected, got {sorted(sizes)}")
-    planes = [plane for field in fields for plane in field.planes]
-    return CodedFlow(sizes.pop(), planes, np.concatenate([field.ranges for field in fields]))
 
 
 def _settings(place: Path, description: Any) -> FlowSettings:
@@ -244,6 +261,7 @@ def _check_direction(container: Container, direction: str, count: int) -> None:
     arrays = container.arrays
     offsets = arrays.get(f"{direction}.offsets")
     ranges = [arrays.get(f"{direction}.{name}") for name in _RANGES]
+    camera = arrays.get(f"{direction}.{_CAMERA}")
     if (
         direction not in DIRECTIONS
         or direction not in container.positions
@@ -251,6 +269,7 @@ def _check_direction(container: Container, direction: str, count: int) -> None:
         or len(offsets) != 2 * count + 1
         or count < 1
         or any(array is None or array.shape != (count, 2) or array.dtype != np.float32 for array in ranges)
+        or (camera is not None and (camera.shape != (count, 2, 3) or camera.dtype != np.float32))
     ):
         raise FlowStoreError(f"{container.path}: expected {count} {direction} fields")
 

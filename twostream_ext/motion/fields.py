@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from twostream_ext import ops
+from twostream_ext.flow import without_camera
 
 _Floats = npt.NDArray[np.float32]
 
@@ -73,7 +74,8 @@ class FieldMotion:
         moving_from = max(_MOVING_RELATIVE * self._diagonal, _MOVING_PIXELS * speed)
         for field, camera in zip(fields.numpy(), maps, strict=True):
             self._all.add(speed * np.hypot(field[..., 0], field[..., 1]))
-            left = speed * _left_after(field, camera)
+            objects = without_camera(field, camera)
+            left = np.multiply(speed, np.hypot(objects[..., 0], objects[..., 1]))
             self._objects.add(left)
             self._moving += float(np.mean(left > moving_from))
             self._add_camera(camera, (width - 1) / 2, (height - 1) / 2, rate)
@@ -104,18 +106,6 @@ class FieldMotion:
         turn = math.degrees(rate * float(camera[1, 0] - camera[0, 1]) / 2)
         for index, value in enumerate(CameraMotion(math.hypot(pan_x, pan_y), pan_x, pan_y, zoom, turn)):
             self._camera[index] += value
-
-
-def _left_after(field: _Floats, camera: _Floats) -> _Floats:
-    """Lengths [H, W] of the displacements of a field [H, W, 2] after an affine map [2, 3] is taken from them."""
-    height, width = field.shape[:2]
-    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
-    left_x, left_y = (
-        field[..., component] - (camera[component, 0] * x + (camera[component, 1] * y + camera[component, 2]))
-        for component in range(2)
-    )
-    lengths: _Floats = np.hypot(left_x, left_y)
-    return lengths
 
 
 class _Lengths:

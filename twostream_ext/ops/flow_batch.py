@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 _ALIGNMENT = 64  # bytes: a cache line, and whole vectors for every kernel
+_PER_FIELD: dict[str, tuple[int, ...]] = {"lo": (2,), "step": (2,), "mean": (2,), "camera": (2, 3)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +20,12 @@ class FlowBatch:
     """N stacks of L flow fields, of any sizes, with their coding: all views of `buffer`.
 
     Every operator that takes flow takes a FlowBatch too, and finds `lo`, `step` and (where a mean is subtracted) `mean`
-    in it. Make one with `pack` from tensors, or with `empty` and write into `fields`, `lo`, `step` and `mean`. A
-    DataLoader pins it and passes it between processes as it does a tensor.
+    in it; `camera` is given to a stack where it is to be subtracted. Make one with `pack` from tensors, or with `empty`
+    and write into `fields` and the tables. A DataLoader pins it and passes it between processes as it does a tensor.
     """
 
     buffer: torch.Tensor
-    """uint8 `[bytes]`: the ranges and means, then the planes `[L, 2, H_i, W_i]` of each sample."""
+    """uint8 `[bytes]`: the tables, then the planes `[L, 2, H_i, W_i]` of each sample."""
     packed_sizes: tuple[tuple[int, int], ...]
     """Height and width of the fields of each sample in the buffer, in pixels."""
     length: int
@@ -31,7 +33,7 @@ class FlowBatch:
     dtype: torch.dtype
     """Of the fields: uint8 (codes), float32, float16 or bfloat16."""
     tables: tuple[str, ...]
-    """Which of "lo", "step" and "mean" the batch carries."""
+    """Which of "lo", "step", "mean" and "camera" the batch carries."""
     first: int = 0
     """Of the samples in the buffer, the first that belongs to the batch; see `part`."""
     last: int | None = None
@@ -45,6 +47,7 @@ class FlowBatch:
         *,
         dtype: torch.dtype = torch.uint8,
         means: bool = True,
+        camera: bool = False,
         device: torch.device | str | None = None,
         pin_memory: bool = False,
     ) -> FlowBatch:
@@ -55,6 +58,7 @@ class FlowBatch:
             length: L, the fields of a stack.
             dtype: uint8, float32, float16 or bfloat16.
             means: whether the batch carries the mean displacement of each field.
+            camera: whether it carries the camera's motion in each field.
             device: the CPU without it, whatever torch's default device is.
             pin_memory: as for `torch.empty`.
 
@@ -64,7 +68,8 @@ class FlowBatch:
         pairs = tuple((int(height), int(width)) for height, width in sizes)
         if not pairs or min(min(pair) for pair in pairs) < 1 or length < 1:
             raise ValueError(f"FlowBatch: sizes and length must be at least 1, got {pairs} and {length}")
-        tables = (*(("lo", "step") if dtype == torch.uint8 else ()), *(("mean",) if means else ()))
+        carried = {"lo": dtype == torch.uint8, "step": dtype == torch.uint8, "mean": means, "camera": camera}
+        tables = tuple(name for name, is_there in carried.items() if is_there)
         place = "cpu" if device is None else device
         batch = cls(torch.empty(0, dtype=torch.uint8, device=place), pairs, int(length), dtype, tables)
         buffer = torch.empty(batch._offsets[-1], dtype=torch.uint8, device=place, pin_memory=pin_memory)
@@ -78,9 +83,12 @@ class FlowBatch:
         lo: torch.Tensor | None = None,
         step: torch.Tensor | None = None,
         mean: torch.Tensor | None = None,
+        camera: torch.Tensor | None = None,
         pin_memory: bool = False,
     ) -> FlowBatch:
-        """Copy N tensors `[L, H_i, W_i, 2]` of one dtype and device, and float32 `[N, L, 2]` tables, into one buffer.
+        """Copy N tensors `[L, H_i, W_i, 2]` of one dtype and device, and their tables, into one buffer.
+
+        lo, step, mean: float32 `[N, L, 2]`. camera: float32 `[N, L, 2, 3]`, as from `camera_motion`.
 
         Raises:
             ValueError: no tensors, tensors of other shapes, or codes without `lo` and `step`.
@@ -97,6 +105,7 @@ class FlowBatch:
             first.shape[0],
             dtype=first.dtype,
             means=mean is not None,
+            camera=camera is not None,
             device=first.device,
             pin_memory=pin_memory,
         )
@@ -107,12 +116,11 @@ class FlowBatch:
                     f"got {field.dtype} {tuple(field.shape)}"
                 )
             target.copy_(field)
-        for table, given in ((batch.lo, lo), (batch.step, step), (batch.mean, mean)):
+        for name, given in (("lo", lo), ("step", step), ("mean", mean), ("camera", camera)):
+            table = batch._table(name)
             if table is not None and given is not None:
                 if given.shape != table.shape:
-                    raise ValueError(
-                        f"FlowBatch: lo, step and mean must be {tuple(table.shape)}, got {tuple(given.shape)}"
-                    )
+                    raise ValueError(f"FlowBatch: {name} must be {tuple(table.shape)}, got {tuple(given.shape)}")
                 table.copy_(given)
         return batch
 
@@ -164,6 +172,11 @@ class FlowBatch:
         """float32 `[N, L, 2]`, pixels, or None: the mean of each field."""
         return self._table("mean")
 
+    @functools.cached_property
+    def camera(self) -> torch.Tensor | None:
+        """float32 `[N, L, 2, 3]`, pixels, or None: the affine map that most of each field follows."""
+        return self._table("camera")
+
     def pin_memory(self) -> FlowBatch:
         """Give the batch in page-locked memory, from which a copy to a device can run beside other work."""
         return dataclasses.replace(self, buffer=self.buffer.pin_memory())
@@ -179,21 +192,20 @@ class FlowBatch:
     @functools.cached_property
     def _offsets(self) -> list[int]:
         """Where the planes of each sample in the buffer begin, and where the last end, in bytes."""
-        offsets = [_aligned(len(self.tables) * self._table_bytes)]
+        offsets = [_aligned(sum(map(self._table_bytes, self.tables)))]
         for height, width in self.packed_sizes:
             offsets.append(_aligned(offsets[-1] + self.length * 2 * height * width * self.dtype.itemsize))
         return offsets
 
-    @property
-    def _table_bytes(self) -> int:
-        return len(self.packed_sizes) * self.length * 2 * torch.float32.itemsize
+    def _table_bytes(self, name: str) -> int:
+        return len(self.packed_sizes) * self.length * math.prod(_PER_FIELD[name]) * torch.float32.itemsize
 
     def _table(self, name: str) -> torch.Tensor | None:
         if name not in self.tables:
             return None
-        begin = self.tables.index(name) * self._table_bytes
-        table = self.buffer[begin : begin + self._table_bytes].view(torch.float32)
-        return table.view(len(self.packed_sizes), self.length, 2)[self.first : self.last]
+        begin = sum(map(self._table_bytes, self.tables[: self.tables.index(name)]))
+        table = self.buffer[begin : begin + self._table_bytes(name)].view(torch.float32)
+        return table.view(len(self.packed_sizes), self.length, *_PER_FIELD[name])[self.first : self.last]
 
 
 def _aligned(count: int) -> int:

@@ -28,7 +28,7 @@ class TemporalStream(Stream[FlowClip, FlowBatch]):
         return TemporalNet(classes, **temporal_input._asdict(), **common)
 
     def inputs(self, settings: NetSettings) -> FlowStacks:
-        return FlowStacks(settings.length, settings.bidirectional)
+        return FlowStacks(settings.length, settings.bidirectional, camera=settings.subtract == "affine")
 
     def cut(self, batch: FlowBatch, windows: Tensor, size: Size, settings: NetSettings) -> Tensor:
         subtracted = _subtracted(batch, settings.subtract)
@@ -42,5 +42,5 @@ class TemporalStream(Stream[FlowClip, FlowBatch]):
 def _subtracted(batch: FlowBatch, subtract: str) -> dict[str, Any]:
     """What says it to the operators, one of `SUBTRACTIONS`."""
     if subtract == "affine":
-        return {"camera": ops.camera_motion(batch)}
+        return {"camera": batch.camera}
     return {"subtract_mean": subtract == "mean"}
