@@ -34,6 +34,7 @@ PAGES = (
     "docs/denseflow.md",
     "docs/features.md",
     "docs/motion.md",
+    "docs/estimators.md",
 )
 # Names of files that a reader finds in the sources; those of a user's own (`summary.json`, `classInd.txt`) are others.
 SOURCES = (".py", ".pyi", ".h", ".cpp", ".cu", ".cuh", ".md", ".toml")

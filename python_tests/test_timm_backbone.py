@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torchvision_package import import_torchvision
 
 from twostream_ext.engine import find_recipe, load_model, new_net, save_model
 from twostream_ext.errors import SettingsError
@@ -201,36 +202,13 @@ def test_a_net_survives_its_own_file(make: Callable[..., StreamNet], stand_in: d
 
 @pytest.fixture(scope="module")
 def timm() -> ModuleType:
-    """timm itself; it imports torchvision, which wants its compiled operators declared even where nobody calls them.
-
-    torchvision's wheels on PyPI are linked against the CUDA build of torch. With a CPU build their operators cannot
-    load, and importing the package fails for want of their names, which are declared here: no net of timm uses them.
-    """
-    for name in ("torchvision", "timm"):
-        if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed")
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError as error:
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        _declare_operators(error)
+    """timm itself, which imports torchvision."""
+    if importlib.util.find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    import_torchvision()
     import timm
 
     return timm
-
-
-_library = torch.library.Library("torchvision", "FRAGMENT")
-
-
-def _declare_operators(error: RuntimeError) -> None:
-    if "operator torchvision::" not in str(error):
-        pytest.skip(f"torchvision cannot be imported: {error}")
-    names = ["nms", "qnms", "deform_conv2d", "_deform_conv2d_backward"]
-    for kind in ("roi_align", "ps_roi_align", "roi_pool", "ps_roi_pool"):
-        names += [kind, f"_{kind}_backward"]
-    for name in names:
-        _library.define(f"{name}(Tensor x) -> Tensor")
 
 
 def test_the_interface_that_the_stand_in_has_is_that_of_timm(timm: ModuleType) -> None:

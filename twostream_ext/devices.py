@@ -18,14 +18,14 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def find_device(name: str = "auto") -> torch.device:
+def find_device(name: str = "auto", *, own_kernels: bool = True) -> torch.device:
     """Choose where to compute: "auto" takes a GPU where torch and our kernels can both use it.
 
-    SettingsError for an unknown device, or one that is not there.
+    own_kernels: whether those are needed. SettingsError for an unknown device, or one that is not there.
     """
     import torch
 
-    built = bool(_C.cuda_architectures())
+    built = not own_kernels or bool(_C.cuda_architectures())
     usable = torch.cuda.is_available() and built
     if name == "auto":
         return torch.device("cuda" if usable else "cpu")

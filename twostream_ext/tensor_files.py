@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ _DTYPES = {  # by the format's names
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+_PICKLED = re.compile(r"GLOBAL (\S+)")  # in what torch says of a pickle with something else than tensors
 
 
 class TensorFile(NamedTuple):
@@ -122,12 +124,39 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the system, safetensors, torch and pickle say of a damaged file
-        raise CheckpointError(f"{path}: cannot be read as weights: {first_line(error)}") from error
+        raise CheckpointError(f"{path}: cannot be read as weights: {_weights_fault(error)}") from error
     if isinstance(loaded, dict):
         loaded = loaded.get("state_dict", loaded)
     if not isinstance(loaded, dict) or not all(isinstance(each, Tensor) for each in loaded.values()):
         raise CheckpointError(f"{path}: does not hold weights by name")
     return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
+
+
+def _weights_fault(error: Exception) -> str:
+    """What is wrong with a file, in one line; of torch's about a pickle, the first tells how to run the code in it."""
+    found = _PICKLED.search(str(error))
+    if found is not None:
+        return (
+            f"it holds {found[1]}, too, and only tensors are taken from a pickle; where you trust it, write its "
+            "weights alone: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW_FILE)"
+        )
+    line = first_line(error)
+    return "it is damaged, or of another kind" if line.startswith("Weights only") else line
+
+
+def check_weights(
+    path: str | os.PathLike[str], kind: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], hint: str
+) -> None:
+    """Compare the weights of a file with those of a net, by name and shape.
+
+    kind: which net it is; hint: which file it takes. CheckpointError, naming the file and a weight, if they differ.
+    """
+    wanted, given = ({name: list(each.shape) for name, each in weights.items()} for weights in (expected, found))
+    for name in [*wanted, *given]:
+        if wanted.get(name) != given.get(name):
+            raise CheckpointError(
+                f"{path}: is not {kind}: weight {name} must be {wanted.get(name)}, got {given.get(name)}; {hint}"
+            )
 
 
 def take_tensor(

@@ -12,7 +12,7 @@ from typing import Any
 
 from twostream_ext.cli.failures import listed_failures
 from twostream_ext.cli.options import positive_number
-from twostream_ext.cli.paths import ReadsFolder, WritesStore, add_path
+from twostream_ext.cli.paths import ReadsFile, ReadsFolder, WritesStore, add_path
 
 _DESCRIPTION = """\
 Compute the optical flow of all videos of a directory tree and store it: VIDEOS/A/b.avi becomes OUT/A/b.safetensors.
@@ -28,7 +28,10 @@ examples:
   twostream extract videos/ flow/ --scheduler tcp://head:8786          on a Dask cluster
   twostream extract videos/ flow/ --estimator my_flow:estimate         with a flow of your own:
       def estimate(frames):  # uint8 RGB [T, H, W, 3]
-          return ...         # float32 [T - 1, H, W, 2]: (x, y) in pixels from each frame to the next"""
+          return ...         # float32 [T - 1, H, W, 2]: (x, y) in pixels from each frame to the next
+  twostream extract videos/ flow/ --estimator torchvision:raft_small --estimator-weights raft_small.pth
+  twostream extract videos/ flow/ --estimator ptlflow:rapidflow --estimator-weights rapidflow.ckpt
+  twostream extract videos/ flow/ --estimator nvidia-of:slow           slow, medium or fast, by a GPU's own engine"""
 
 AFTER_INTERRUPT = "; the same command goes on from here"
 
@@ -47,7 +50,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     flow = parser.add_argument_group("flow")
     whose = flow.add_mutually_exclusive_group()
     whose.add_argument("--method", default="tvl1", metavar="NAME", help="how it is estimated, see below (tvl1)")
-    whose.add_argument("--estimator", metavar="MODULE:FUNCTION", help="a flow of your own, see below")
+    whose.add_argument(
+        "--estimator", metavar="MODULE:FUNCTION", help="a flow of your own, or a net of another package, see below"
+    )
+    add_path(
+        flow, "--estimator-weights", use=ReadsFile(), metavar="FILE", help="the weights of such a net, which you have"
+    )
     flow.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N; the CPU is all that some methods know"
     )
@@ -108,6 +116,7 @@ def execute(options: argparse.Namespace) -> None:
             options.out,
             method=options.method,
             estimator=options.estimator,
+            estimator_weights=options.estimator_weights,
             device=options.device,
             backward=options.backward,
             frame_step=options.step,

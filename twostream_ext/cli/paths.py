@@ -101,6 +101,8 @@ def _refuse_input(output: Named, read: Named) -> None:
     """SettingsError, naming both, if something of what is read would be lost, or mixed with what is not of it."""
     out, path = output.path, read.path
     if isinstance(read.use, ReadsFile):
+        if isinstance(output.use, WritesStore) and is_same(out, path):
+            raise SettingsError(f"{out}: is the input {path} itself; write to another place")
         for file in _files(output):
             refuse_same_file(file, path)
         return

@@ -31,7 +31,9 @@ from twostream_ext.flow import (
     Estimator,
     FlowSettings,
     FlowStore,
+    NetEstimator,
     estimator_name,
+    find_estimator,
     find_method,
     load_estimator,
 )
@@ -59,6 +61,7 @@ def extract(
     *,
     method: str = "tvl1",
     estimator: Estimator | str | None = None,
+    estimator_weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
     backward: bool = False,
     frame_step: int = 1,
@@ -87,9 +90,11 @@ def extract(
             frames uint8 RGB [T, H, W, 3], T from 2 to 17, and returns float32 [T - 1, H, W, 2]: (x, y) in pixels from
             each frame to the next. Backward flow is its flow of the reversed frames. It is not called by two threads at
             once; for more than one at a time give an `executor` of processes. A video for which it raises or returns
-            something else fails.
-        device: where the method computes: "auto" (a GPU, if there is one and the method can use it), "cpu", "cuda" or
-            "cuda:N". An estimator sees to that itself.
+            something else fails. Or "torchvision:raft_small", "ptlflow:rapidflow" or "nvidia-of:slow", say, which needs
+            no function of yours: see `flow.net_estimator`.
+        estimator_weights: the file with the weights of such a net, which the store notes by their digest.
+        device: where the method or the net computes: "auto" (a GPU, if there is one and the method can use it), "cpu",
+            "cuda" or "cuda:N". A function of your own sees to that itself.
         backward: also flow from each frame to the one before.
         frame_step: keep frames 0, frame_step, 2 * frame_step, ... alone, as if the video had no others: flow is between
             those kept, and the number of frames and frames per second are theirs.
@@ -129,11 +134,13 @@ def extract(
 
     Raises:
         SettingsError: an option that cannot be, or the store was begun with other settings.
+        CheckpointError: `estimator_weights` is missing, damaged or of another net.
         VideoError: there are no videos, or a folder cannot be read.
         ExtractionError: a file cannot be written, or a worker process died; or, after all others are done, naming the
             videos that could not be extracted.
     """
     check_rate(frame_step, fps)
+    estimator = find_estimator(estimator, estimator_weights, device)
     flow_settings = FlowSettings(
         method=method if estimator is None else estimator_name(estimator),
         smallest_side=smallest_side,
@@ -207,7 +214,10 @@ def _check_device(plan: Plan, is_here: bool) -> None:
     """Whether the method can run on the device; other machines' devices are found there."""
     if plan.estimator is not None:
         load_estimator(plan.estimator)
-        if plan.device != "auto":
+        if isinstance(plan.estimator, NetEstimator) and plan.device in ("auto", plan.estimator.device):
+            if is_here:
+                plan.estimator.find_device()
+        elif plan.device != "auto":
             raise SettingsError(f"device is {plan.device!r}, but an estimator of your own chooses its device itself")
         return
     can_cuda = find_method(plan.flow.method).runs_on_cuda

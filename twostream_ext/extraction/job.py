@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -37,6 +37,7 @@ from twostream_ext.flow import (
     code_flow,
     draw_clip,
     estimate_clip_flow,
+    estimator_parameters,
     find_method,
     join_coded_flow,
     load_estimator,
@@ -200,7 +201,7 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> Made:
                 job.flow,
                 {each: join_coded_flow(parts[each])._replace(planes=planes[each]) for each in settings.directions},
                 settings=settings,
-                parameters={} if plan.estimator else find_method(settings.method).parameters,
+                parameters=_parameters(plan),
                 fps=video.fps,
                 source_size=video.source_size,
                 notes={**video.notes(), NOTED_AS: source},
@@ -219,6 +220,11 @@ def _extract(job: Job, plan: Plan, submit: Submit) -> Made:
     return Made(sum(len(part.ranges) for part in parts["forward"]), str(video.damage) if video.damage else "")
 
 
+def _parameters(plan: Plan) -> dict[str, Any]:
+    """What a clip notes of how its flow was estimated, beside the name."""
+    return estimator_parameters(plan.estimator) if plan.estimator else find_method(plan.flow.method).parameters
+
+
 def _at_rate(settings: FlowSettings) -> str:
     if settings.sampled_fps is not None:
         return f" at {settings.sampled_fps:g} frames per second"
@@ -231,7 +237,7 @@ def device_turn(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _device(plan: Plan) -> torch.device:
-    """Where this process computes: a user's estimator sees to that itself, other methods may know the CPU only."""
+    """Where this process computes: an estimator sees to that itself, other methods may know the CPU only."""
     if plan.estimator or not find_method(plan.flow.method).runs_on_cuda:
         return torch.device("cpu")
     return find_device(plan.device)

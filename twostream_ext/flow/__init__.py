@@ -10,7 +10,14 @@ from twostream_ext.flow.draw import (
     flow_to_colour,
     flow_to_planes,
 )
-from twostream_ext.flow.estimators import Estimator, estimator_name, load_estimator, run_estimator
+from twostream_ext.flow.estimators import (
+    Estimator,
+    estimator_name,
+    estimator_parameters,
+    find_estimator,
+    load_estimator,
+    run_estimator,
+)
 from twostream_ext.flow.export import EXPORT_LAYOUTS, export
 from twostream_ext.flow.field_files import (
     Append,
@@ -34,6 +41,7 @@ from twostream_ext.flow.methods import (
     find_method,
     register_method,
 )
+from twostream_ext.flow.nets import NetEstimator, net_estimator
 from twostream_ext.flow.optical_strain import Strain, strain
 from twostream_ext.flow.preview import draw_clip, write_flow_video
 from twostream_ext.flow.store import (
@@ -61,6 +69,7 @@ __all__ = [
     "FlowSettings",
     "FlowStore",
     "Method",
+    "NetEstimator",
     "PictureNames",
     "Strain",
     "code_flow",
@@ -72,13 +81,16 @@ __all__ = [
     "estimate_clip_flow",
     "estimate_flow",
     "estimator_name",
+    "estimator_parameters",
     "export",
+    "find_estimator",
     "find_method",
     "flow_to_colour",
     "flow_to_planes",
     "h5_path",
     "join_coded_flow",
     "load_estimator",
+    "net_estimator",
     "png_codes",
     "read_flow_batch",
     "read_flow_clip",

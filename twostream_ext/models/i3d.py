@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from twostream_ext.errors import CheckpointError
-from twostream_ext.tensor_files import read_weights
+from twostream_ext.tensor_files import check_weights, read_weights
 
 I3D_SIZE = 224
 """Side of the square input that the released weights were trained on, in pixels."""
@@ -158,14 +158,8 @@ def load_i3d(kind: str, path: str | os.PathLike[str]) -> I3D:
     weights = {_own_name(name): tensor.float() for name, tensor in given.items() if not name.endswith(_COUNTER)}
     with torch.device("meta"):
         net = I3D(I3D_KINDS[kind].channels, _count_classes(weights))
-    expected = {name: list(each.shape) for name, each in net.state_dict().items() if not name.endswith(_COUNTER)}
-    found = {name: list(tensor.shape) for name, tensor in weights.items()}
-    for name in [*expected, *found]:
-        if expected.get(name) != found.get(name):
-            raise CheckpointError(
-                f"{path}: is not {kind}: weight {name} must be {expected.get(name)}, got {found.get(name)}; "
-                f"{i3d_files(kind)}"
-            )
+    expected = {name: each for name, each in net.state_dict().items() if not name.endswith(_COUNTER)}
+    check_weights(path, kind, expected, weights, i3d_files(kind))
     counters = {name: torch.tensor(0) for name in net.state_dict() if name.endswith(_COUNTER)}
     net.load_state_dict({**weights, **counters}, assign=True)
     return net.eval()
