@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.svm
 import torch
 from scipy.stats import binomtest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.svm import LinearSVC
 from torch import Tensor
@@ -24,6 +29,8 @@ from twostream_ext.models import (
     top1,
     wilson_interval,
 )
+
+FUSION = sys.modules[SVMFusion.__module__]
 
 
 def two_streams(seed: int, videos: int = 120, side: int = 3, noise: float = 1.0) -> tuple[list[Tensor], Tensor]:
@@ -89,13 +96,19 @@ def test_weights_are_chosen_that_tell_most_videos_right() -> None:
     assert top1(fuse_weighted(scores, weights), labels) > top1(fuse_average(scores), labels)
 
 
+def judging_machine(cost: float, scores: list[torch.Tensor], labels: torch.Tensor) -> LinearSVC:
+    machine = LinearSVC(multi_class="crammer_singer", C=cost, random_state=0, max_iter=100_000, dual=True)
+    with warnings.catch_warnings():  # up to scikit-learn 1.7 at random, whether it has converged or not
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return machine.fit(features_reference(scores), labels.numpy())
+
+
 def test_the_cost_is_chosen_by_videos_that_the_machine_did_not_learn_from() -> None:
     train, train_labels = two_streams(1, 60, noise=2.0)
     held_out, labels = two_streams(2, 60, noise=2.0)
     right = {}
     for cost in (0.01, 0.1, 1.0, 10.0, 100.0):
-        judge = LinearSVC(multi_class="crammer_singer", C=cost, random_state=0, max_iter=100_000)
-        judge.fit(features_reference(train), train_labels.numpy())
+        judge = judging_machine(cost, train, train_labels)
         right[cost] = (judge.predict(features_reference(held_out)) == labels.numpy()).mean()
     assert len(set(right.values())) > 1
     best = [cost for cost in right if right[cost] == max(right.values())]
@@ -106,8 +119,7 @@ def test_the_cost_is_chosen_by_videos_that_the_machine_did_not_learn_from() -> N
 def test_svm_predicts_what_scikit_learn_predicts(cost: float) -> None:
     train, train_labels = two_streams(1)
     test, _ = two_streams(2)
-    judge = LinearSVC(multi_class="crammer_singer", C=cost, random_state=0, max_iter=100_000)
-    judge.fit(features_reference(train), train_labels.numpy())
+    judge = judging_machine(cost, train, train_labels)
     expected = judge.predict(features_reference(test))
     assert SVMFusion(C=cost).fit(train, train_labels).predict(test).tolist() == expected.tolist()
 
@@ -118,6 +130,30 @@ def test_fusion_beats_either_stream() -> None:
     single = max(top1(stream, labels) for stream in test)
     assert top1(fuse_average(test), labels) > single + 0.3
     assert top1(SVMFusion().fit(train, train_labels).predict(test), labels) > single + 0.3
+
+
+@pytest.mark.parametrize("rounds", [3, 7])
+def test_a_machine_that_has_not_converged_is_told(monkeypatch: pytest.MonkeyPatch, rounds: int) -> None:
+    """And no other, whatever an older scikit-learn says: see `judging_machine`."""
+    train, labels = two_streams(3, 300, noise=0.5)
+    told = []
+
+    class Machine:
+        def __init__(self, **settings: object) -> None:
+            self.n_iter_, self.coef_ = rounds, np.zeros((2, 4))
+            self.intercept_, self.classes_ = np.zeros(2), np.arange(2)
+            assert settings["max_iter"] == 7
+
+        def fit(self, *data: object) -> None:
+            told.append(len(data))
+            warnings.warn("Liblinear failed to converge", ConvergenceWarning, stacklevel=1)
+
+    monkeypatch.setattr(FUSION, "_ITERATIONS", 7)
+    monkeypatch.setattr(sklearn.svm, "LinearSVC", Machine)
+    expectation = pytest.warns(ConvergenceWarning, match="not converged in 7 rounds") if rounds == 7 else nullcontext()
+    with expectation:
+        SVMFusion().fit(train, labels)
+    assert told == [2]
 
 
 def test_each_stream_is_normalised_on_its_own() -> None:
@@ -135,8 +171,7 @@ def test_two_classes_and_labels_that_do_not_count_from_zero() -> None:
     logits = torch.randn(60, 6, generator=generator)
     logits[torch.arange(60), labels] += 4
     scores = [logits.softmax(1), logits.flip(1).softmax(1)]
-    judge = LinearSVC(multi_class="crammer_singer", C=1.0, random_state=0, max_iter=100_000)
-    expected = judge.fit(features_reference(scores), labels.numpy()).predict(features_reference(scores))
+    expected = judging_machine(1.0, scores, labels).predict(features_reference(scores))
     predicted = SVMFusion().fit(scores, labels).predict(scores)
     assert predicted.tolist() == expected.tolist()
     assert set(predicted.tolist()) == {2, 5}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// 16-bit floats as plain data, converted with round-to-nearest-even and the same bits on host and device.
+// 16-bit floats as plain data, converted with round-to-nearest-even and the same bits on host and device. A GPU
+// converts float16 by itself, in one instruction where the formulas take ten, and with their bits but for a NaN's.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +38,11 @@ TWOSTREAM_HD float to_float(BFloat16 value) { return float_of(static_cast<uint32
 TWOSTREAM_HD float to_float(Float16 value) {
   const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000u) << 16;
   const uint32_t magnitude = value.bits & 0x7fffu;
+#if defined(__CUDA_ARCH__)
+  float converted;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(converted) : "h"(value.bits));
+  return magnitude > 0x7c00u ? float_of(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13)) : converted;
+#else
   if (magnitude >= 0x7c00u) {  // infinity and NaN keep their payload
     return float_of(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
   }
@@ -44,6 +50,7 @@ TWOSTREAM_HD float to_float(Float16 value) {
     return float_of(sign | bits_of(static_cast<float>(magnitude) * 5.9604644775390625e-8f));
   }
   return float_of(sign | ((magnitude + 0x1c000u) << 13));  // rebias the exponent from 15 to 127
+#endif
 }
 
 template <typename T>
@@ -68,6 +75,11 @@ TWOSTREAM_HD Float16 from_float<Float16>(float value) {
   const uint32_t bits = bits_of(value);
   const uint32_t sign = (bits >> 16) & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;
+#if defined(__CUDA_ARCH__)
+  uint16_t converted;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(converted) : "f"(value));
+  return {magnitude > 0x7f800000u ? static_cast<uint16_t>(sign | 0x7e00u) : converted};
+#else
   uint32_t half;
   if (magnitude > 0x7f800000u) {
     half = 0x7e00u;
@@ -79,6 +91,7 @@ TWOSTREAM_HD Float16 from_float<Float16>(float value) {
     half = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
   }
   return {static_cast<uint16_t>(sign | half)};
+#endif
 }
 
 // Calls `body` with a value of the C++ type that `dtype` names; false if it names none of them.

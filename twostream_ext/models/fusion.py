@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.models.measures import Accuracy, accuracy
 from twostream_ext.noted import check_noted
 from twostream_ext.tensor_files import read_tensors, take_tensor, write_tensors
+
+if TYPE_CHECKING:
+    from sklearn.svm import LinearSVC
 
 FUSIONS = ("average", "svm", "weighted", "svm_chosen")
 """Ways to fuse, by the names that they have in results; the paper's two first."""
@@ -73,10 +77,7 @@ class SVMFusion:
             )
         if not (labels != labels[:1]).any():
             raise SettingsError("SVMFusion.fit: labels must be of two classes or more")
-        from sklearn.svm import LinearSVC
-
-        machine = LinearSVC(multi_class="crammer_singer", C=self.C, random_state=0, max_iter=_ITERATIONS)
-        machine.fit(features, labels.cpu().numpy())
+        machine = _fitted(features, labels.cpu().numpy(), self.C)
         weights, intercepts = machine.coef_, machine.intercept_
         if len(weights) == 1:  # two classes come as one difference
             weights = np.concatenate([np.zeros_like(weights), weights])
@@ -127,6 +128,20 @@ class SVMFusion:
         fusion._intercepts = take_tensor(path, file, "intercepts", torch.float64, (len(weights),)).numpy()
         fusion._classes = take_tensor(path, file, "classes", torch.int64, (len(weights),)).numpy()
         return fusion
+
+
+def _fitted(features: npt.NDArray[np.float64], labels: npt.NDArray[Any], cost: float) -> LinearSVC:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.svm import LinearSVC
+
+    machine = LinearSVC(multi_class="crammer_singer", C=cost, random_state=0, max_iter=_ITERATIONS, dual=True)
+    with warnings.catch_warnings():
+        # Up to scikit-learn 1.7 the number of rounds is memory that nobody wrote, and may look like too many.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        machine.fit(features, labels)
+    if machine.n_iter_ == _ITERATIONS:
+        warnings.warn(f"SVMFusion.fit: not converged in {_ITERATIONS} rounds", ConvergenceWarning, stacklevel=3)
+    return machine
 
 
 def fused_accuracies(
