@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from twostream_ext import ops
+from twostream_ext.engine import load_model
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -133,6 +135,31 @@ def test_the_four_settings_of_table_2_each_give_a_share_of_right_videos(table: M
         assert value * videos == pytest.approx(round(value * videos))
     lines = {path.parent.name: path.read_text().count("\n") - 1 for path in tmp_path.glob("*/log.csv")}
     assert lines == {"large": 4, "multi-task": 4, "alone": 4, "fine-tuned": 1, "added": 4}
+
+
+def test_camera_training_gives_a_row_for_each_subtraction_and_goes_on_where_it_stopped(
+    table: ModuleType, tmp_path: Path
+) -> None:
+    """With too few videos and iterations to learn from, but through all that the benchmark does."""
+    import camera_training
+
+    short = replace(camera_training.TEMPORAL, iterations=2, batch_size=2)
+    recipe = replace(camera_training.RECIPE, streams={"temporal": short}, frames=1, crops=1)
+    data = camera_training.made_set(tmp_path, {"train": 1, "test": 1})
+    assert (len(data.train.videos), len(data.test.videos)) == (8, 8)
+    found = camera_training.rows(data, [0, 1], tmp_path, recipe)
+    assert [row["subtract"] for row in found] == ["none", "mean", "affine"]
+    for row in found:
+        assert [each * 8 for each in row["each"]] == [round(each * 8) for each in row["each"]]
+        assert row["interval"][0] <= row["top1"] <= row["interval"][1]
+    nets = {path.parent.name: path for path in tmp_path.glob("nets/*/model.safetensors")}
+    assert sorted(nets) == ["affine-0", "affine-1", "mean-0", "mean-1", "none-0", "none-1"]
+    settings = [load_model(path).net.settings for path in nets.values()]
+    assert [f"{each.subtract}-{name[-1]}" for each, name in zip(settings, nets, strict=True)] == list(nets)
+    nets["mean-1"].unlink()
+    kept = {name: path.stat().st_mtime_ns for name, path in nets.items() if name != "mean-1"}
+    assert camera_training.rows(data, [0, 1], tmp_path, recipe) == found
+    assert {name: nets[name].stat().st_mtime_ns for name in kept} == kept
 
 
 def test_the_scaling_model_adds_up_what_an_exchange_takes(table: ModuleType) -> None:

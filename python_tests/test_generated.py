@@ -271,3 +271,19 @@ def test_a_frame_tells_the_appearance_only(told: dict[tuple[str, str], float]) -
 def test_the_flow_tells_the_motion_only(told: dict[tuple[str, str], float]) -> None:
     assert told["flow", "motion"] > 0.9
     assert told["flow", "appearance"] < 0.42
+
+
+def test_a_frame_tells_no_motion_before_a_zooming_camera() -> None:
+    classes = len(GENERATED["zoomed"].classes)
+    statistics, labels = [], []
+    for key in range(TRAIN_VIDEOS + TEST_VIDEOS):
+        for label in range(classes):
+            pictures = list(
+                render_video(label, np.random.SeedSequence(3000 + classes * key + label), scenes="zoomed", frames=7)
+            )
+            statistics.append(frame_statistics(pictures[6]))
+            labels.append(label)
+    split = classes * TRAIN_VIDEOS
+    forest = ExtraTreesClassifier(200, random_state=0)
+    forest.fit(np.stack(statistics[:split]), labels[:split])
+    assert forest.score(np.stack(statistics[split:]), labels[split:]) < 0.3  # chance is 0.125, on 40 videos

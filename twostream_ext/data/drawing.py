@@ -16,8 +16,7 @@ _SPRITE_SIDE = 64  # pixels
 
 FloatArray = npt.NDArray[np.float32]
 Frame = npt.NDArray[np.uint8]
-Place = npt.NDArray[np.float64]
-"""x right and y down, in frame heights."""
+_Matrix = npt.NDArray[np.float64]
 
 
 class Pose(NamedTuple):
@@ -35,12 +34,21 @@ class Sprite(NamedTuple):
     pose: Callable[[int], Pose]
 
 
+class View(NamedTuple):
+    """How the camera shows what there is: shifted, then turned and enlarged about the middle of the frame."""
+
+    x: float  # of the shift, in frame heights, right
+    y: float  # the same, down
+    turn: float = 0.0  # radians, clockwise as the angle of a pose
+    zoom: float = 1.0  # times as large
+
+
 class Scene(NamedTuple):
     """What a video shows, and how the camera moves before it."""
 
-    background: Frame
+    background: Frame  # its middle lies where poses count from
     sprites: list[Sprite]  # the last lies over the others
-    camera: Callable[[int], Place]  # its place at a frame
+    camera: Callable[[int], View]  # its view at a frame
 
 
 def draw_frames(scene: Scene, size: tuple[int, int], frames: int) -> Iterator[Frame]:
@@ -146,11 +154,11 @@ def outline(random: np.random.Generator) -> FloatArray:
     return soft_step((border - np.hypot(x, y)) * _SPRITE_SIDE / 4)
 
 
-def make_background(random: np.random.Generator, height: int, width: int) -> Frame:
-    """A low-contrast cloudy wall, a quarter larger than the frame on each side."""
-    rows, columns = height * 3 // 2, width * 3 // 2
+def make_background(random: np.random.Generator, height: int, width: int, halves: int = 3) -> Frame:
+    """A low-contrast cloudy wall, each side so many halves of the frame's."""
+    rows, columns = height * halves // 2, width * halves // 2
     wall = np.tile(random.uniform(70, 180, 3).astype(np.float32), (rows, columns, 1))
-    for cells, contrast in ((3, 20.0), (9, 14.0), (30, 9.0)):
+    for cells, contrast in ((halves, 20.0), (3 * halves, 14.0), (10 * halves, 9.0)):
         shape = (cells, cells * columns // rows)
         noise = random.normal(0, contrast, (*shape, 1))  # mostly grey
         noise = noise + random.normal(0, contrast / 2, (*shape, 3))
@@ -158,27 +166,39 @@ def make_background(random: np.random.Generator, height: int, width: int) -> Fra
     return np.clip(wall, 0, 255).astype(np.uint8)
 
 
-def _seen(wall: Frame, camera: Place, height: int, width: int) -> Frame:
-    """The part of the wall that the camera sees, [height, width, 3]; `camera` is in heights."""
-    x, y = camera * height - [width / 4, height / 4]
-    matrix = np.array([[1, 0, x], [0, 1, y]])
-    return np.asarray(cv2.warpAffine(wall, matrix, (width, height)), dtype=np.uint8)
+def _seen(wall: Frame, camera: View, height: int, width: int) -> Frame:
+    """The part of the wall that the camera sees, [height, width, 3]."""
+    turned = _turned(camera)
+    from_middle = _middle(height, width) - turned @ _middle(*wall.shape[:2])
+    shift = turned @ [camera.x * height, camera.y * height] + from_middle
+    return np.asarray(cv2.warpAffine(wall, np.column_stack([turned, shift]), (width, height)), dtype=np.uint8)
 
 
-def _paint(picture: Frame, sprite: Sprite, camera: Place, index: int) -> None:
+def _turned(camera: View) -> _Matrix:
+    """What a view does to the way between two places, [2, 2]."""
+    cosine, sine = camera.zoom * math.cos(camera.turn), camera.zoom * math.sin(camera.turn)
+    return np.array([[cosine, -sine], [sine, cosine]])
+
+
+def _middle(height: int, width: int) -> _Matrix:
+    """Of a picture, (x, y) in pixels."""
+    return np.array([(width - 1) / 2, (height - 1) / 2])
+
+
+def _paint(picture: Frame, sprite: Sprite, camera: View, index: int) -> None:
     """Lay a sprite over frame number `index`, in place."""
     height, width = picture.shape[:2]
     pose = sprite.pose(index)
-    radius = pose.radius * height
-    x = (pose.x + camera[0]) * height + (width - 1) / 2
-    y = (pose.y + camera[1]) * height + (height - 1) / 2
+    radius = pose.radius * camera.zoom * height
+    place = _turned(camera) @ [pose.x + camera.x, pose.y + camera.y]
+    x, y = place * height + _middle(height, width)
     # The outline stays inside the circle of one radius, so this box holds all of it.
     left, right = max(math.floor(x - radius), 0), min(math.ceil(x + radius) + 1, width)
     top, bottom = max(math.floor(y - radius), 0), min(math.ceil(y + radius) + 1, height)
     if left >= right or top >= bottom:
         return
-    scale = 2 * radius / _SPRITE_SIDE
-    cosine, sine = scale * math.cos(pose.angle), scale * math.sin(pose.angle)
+    scale, angle = 2 * radius / _SPRITE_SIDE, pose.angle + camera.turn
+    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
     centre = (_SPRITE_SIDE - 1) / 2
     matrix = np.array(
         [

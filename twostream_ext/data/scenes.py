@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from twostream_ext.data.drawing import (
     TEXTURES,
@@ -20,6 +21,7 @@ from twostream_ext.data.drawing import (
     Pose,
     Scene,
     Sprite,
+    View,
     make_background,
     outline,
     soft_step,
@@ -63,7 +65,7 @@ def _two_streams(random: np.random.Generator, label: int, size: tuple[int, int],
     background = make_background(random, *size)
     sprites = [_distractor(random, frames) for _ in range(random.integers(2, 5))]
     sprites.append(_advancing(random, appearance, motion))
-    return Scene(background, sprites, lambda index: pan * (index / frames - 0.5))
+    return Scene(background, sprites, lambda index: View(*(pan * (index / frames - 0.5))))
 
 
 def _advancing(random: np.random.Generator, appearance: str, motion: str) -> Sprite:
@@ -138,22 +140,38 @@ def _swinging(
     appearances: Sequence[str],
     swings: Sequence[_Swing],
     shake: float,
+    spin: float,
 ) -> Scene:
     """An object that swings before a wall and a few distractors.
 
     shake: highest speed of the camera along each axis, in frame heights a frame. The camera swings as objects do,
         with periods of the `swings`; so the whole field moves as an object of some other class might.
+    spin: highest speed at which it turns, in radians a frame, and zooms, as a share of the size; in the same way.
     """
     appearance, swing = classes[label]
     appearance = appearance or str(random.choice(appearances))
     swing = swing or swings[int(random.integers(len(swings)))]
-    background = make_background(random, *size)
-    periods = random.choice([each.period for each in swings], 2) * random.uniform(0.9, 1.1, 2)
-    phases = random.uniform(0, 2 * math.pi, 2)
-    reach = random.uniform(0.5, 1.0, 2) * shake * periods / (2 * math.pi)
+    background = make_background(random, *size, halves=4 if spin else 3)  # it ends outside what the camera sees
+    shift = _camera_swings(random, swings, shake)
     sprites = [_distractor(random, frames) for _ in range(random.integers(1, 3))]
     sprites.append(_swinging_object(random, appearance, swing))
-    return Scene(background, sprites, lambda index: reach * np.sin(phases + 2 * math.pi * index / periods))
+    change = _camera_swings(random, swings, spin)
+
+    def camera(index: int) -> View:
+        (x, y), (turn, growth) = shift(index), change(index)
+        return View(x, y, turn, math.exp(growth))
+
+    return Scene(background, sprites, camera)
+
+
+def _camera_swings(
+    random: np.random.Generator, swings: Sequence[_Swing], speed: float
+) -> Callable[[int], npt.NDArray[np.float64]]:
+    """Two swings of the camera, of which the highest speed is `speed` or down to half of it: how far each is when."""
+    periods = random.choice([each.period for each in swings], 2) * random.uniform(0.9, 1.1, 2)
+    phases = random.uniform(0, 2 * math.pi, 2)
+    reach = random.uniform(0.5, 1.0, 2) * speed * periods / (2 * math.pi)
+    return lambda index: np.asarray(reach * np.sin(phases + 2 * math.pi * index / periods))
 
 
 def _swinging_object(random: np.random.Generator, appearance: str, swing: _Swing) -> Sprite:
@@ -189,18 +207,30 @@ def _swings(kinds: Mapping[str, tuple[str, ...]], **periods: float) -> dict[str,
 
 
 def _set(
-    text: str, classes: Mapping[str, _Class], looks: Sequence[str], swings: Mapping[str, _Swing], shake: float = 0.01
+    text: str,
+    classes: Mapping[str, _Class],
+    looks: Sequence[str],
+    swings: Mapping[str, _Swing],
+    *,
+    shake: float = 0.01,
+    spin: float = 0.0,
 ) -> GeneratedSet:
     """A set; `looks` and `swings` are what the classes have, or what is drawn from where they do not say."""
     draw = partial(
-        _swinging, classes=list(classes.values()), appearances=looks, swings=list(swings.values()), shake=shake
+        _swinging,
+        classes=list(classes.values()),
+        appearances=looks,
+        swings=list(swings.values()),
+        shake=shake,
+        spin=spin,
     )
     return GeneratedSet(tuple(classes), draw, text)
 
 
-def _motion_alone(text: str, swings: Mapping[str, _Swing], shake: float = 0.01) -> GeneratedSet:
+def _motion_alone(text: str, swings: Mapping[str, _Swing], *, shake: float = 0.01, spin: float = 0.0) -> GeneratedSet:
     """Objects of any look, told apart by how they move."""
-    return _set(text, {name: _Class(None, swing) for name, swing in swings.items()}, APPEARANCES, swings, shake)
+    classes = {name: _Class(None, swing) for name, swing in swings.items()}
+    return _set(text, classes, APPEARANCES, swings, shake=shake, spin=spin)
 
 
 def _appearance_alone(text: str, looks: Sequence[str]) -> GeneratedSet:
@@ -235,6 +265,14 @@ GENERATED = {
         "frames as others, and nothing forces them to win.",
         _swings(_SHIFTED, Fast=6.0, Medium=12.0, Slow=24.0),
         shake=0.05,
+    ),
+    "zoomed": _motion_alone(
+        "An object swings across, down, in angle or in size, fast or medium, and the camera does all four at once and "
+        "faster: the whole field moves as objects of other classes would. Subtracting its mean takes away what the "
+        "camera pans; what it turns and zooms stays, and has no mean. The affine map takes away all.",
+        _swings(_PLAIN | _GROWING, Fast=6.0, Medium=12.0),
+        shake=0.05,
+        spin=0.05,
     ),
     "many_motions": _motion_alone(
         "Four kinds of swing, fast and slow: the large set that a small one learns from.",
