@@ -19,6 +19,8 @@ _PACKAGES = (
     "numpy",
     "opencv-python",
     "opencv-contrib-python",
+    "opencv-python-headless",
+    "opencv-contrib-python-headless",
     "simplejpeg",
     "kornia",
     "torchvision",

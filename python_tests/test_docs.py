@@ -28,6 +28,7 @@ PAGES = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/design.md",
+    "docs/install.md",
     "docs/data.md",
     "docs/predict.md",
     "docs/reproduce.md",

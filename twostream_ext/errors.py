@@ -19,6 +19,10 @@ class TwoStreamError(Exception):
         super().__init__(_UNPRINTED.sub(lambda found: found[0].encode("unicode_escape").decode(), text))
 
 
+class MissingPackageError(TwoStreamError, ImportError):
+    """A part of this package stands on another one that is not there, or not whole; says what brings it."""
+
+
 class VideoError(TwoStreamError):
     """A video is missing, unreadable or too short."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from twostream_ext.cli.failures import listed_failures
 from twostream_ext.cli.options import positive_number
 from twostream_ext.cli.paths import ReadsFile, ReadsFolder, WritesStore, add_path
+from twostream_ext.errors import MissingPackageError
 
 _DESCRIPTION = """\
 Compute the optical flow of all videos of a directory tree and store it: VIDEOS/A/b.avi becomes OUT/A/b.safetensors.
@@ -146,8 +147,10 @@ class _Help(argparse.Action):
 
 
 def _list_methods() -> str:
-    from twostream_ext.flow import METHODS
-
+    try:
+        from twostream_ext.flow import METHODS
+    except MissingPackageError as error:
+        return f"methods: not known here, {error}"
     width = max(map(len, METHODS))
     lines = [
         f"  {name:{width}}  {method.summary}; on {'the CPU or a GPU' if method.runs_on_cuda else 'the CPU'}"

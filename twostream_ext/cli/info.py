@@ -9,8 +9,11 @@ import platform
 from typing import Any
 
 import twostream_ext
+from twostream_ext.errors import first_line
+from twostream_ext.optional_packages import OPENCV_PACKAGES
 
-_PARTS = ("numpy", "av", "opencv-python", "safetensors", "scikit-learn", "jinja2", "tensorboard", "tqdm")
+_PARTS = ("numpy", "av", "safetensors", "tqdm", "scikit-learn", "tensorboard", "protobuf", "jinja2")
+_NOT_INSTALLED = "not installed"
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -23,7 +26,6 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(_: argparse.Namespace) -> None:
-    import av
     import torch
 
     from twostream_ext import ops
@@ -40,7 +42,8 @@ def execute(_: argparse.Namespace) -> None:
         "python": platform.python_version(),
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
         **{name: _version(name) for name in _PARTS},
-        "FFmpeg (in av)": av.ffmpeg_version_info,
+        "OpenCV": _opencv(),
+        "FFmpeg (in av)": _ffmpeg(),
     }
     width = max(map(len, rows))
     for name, value in rows.items():
@@ -56,8 +59,26 @@ def _device_names(count: int) -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
+def _opencv() -> str:
+    """Its version and the packages that brought it, of which the last one installed lies over the others."""
+    packages = [f"{name} {_version(name)}" for name in OPENCV_PACKAGES if _version(name) != _NOT_INSTALLED]
+    try:
+        import cv2
+    except ImportError as error:
+        return f"cannot be imported: {first_line(error)} ({', '.join(packages)})" if packages else _NOT_INSTALLED
+    return f"{cv2.__version__} ({', '.join(packages) or 'not by pip'})"
+
+
+def _ffmpeg() -> str:
+    try:
+        import av
+    except ImportError as error:
+        return _NOT_INSTALLED if error.name == "av" else f"cannot be imported: {first_line(error)}"
+    return av.ffmpeg_version_info
+
+
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return _NOT_INSTALLED

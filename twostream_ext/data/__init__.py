@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Videos, their lists, and training batches of them; generated videos."""
 
+from twostream_ext.optional_packages import FLOW_PACKAGES, need_packages
+
+need_packages("twostream_ext.data", "flow", FLOW_PACKAGES)
+
 from twostream_ext.data import readers
 from twostream_ext.data.batches import read_batches
 from twostream_ext.data.data_sets import DataSet, Folders, HMDBLists, TSNLists, UCFLists, find_doubts

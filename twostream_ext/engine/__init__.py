@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Training nets, testing them, and the files in between."""
 
+from twostream_ext.optional_packages import FLOW_PACKAGES, need_packages
+
+need_packages("twostream_ext.engine", "train", FLOW_PACKAGES)
+
 from twostream_ext.devices import find_device
 from twostream_ext.engine import distributed
 from twostream_ext.engine.checkpoint import TrainedNet, load_model, save_model, start_from

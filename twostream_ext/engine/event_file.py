@@ -6,6 +6,7 @@ TensorBoard's own writer has a thread that writes some time later, and that prin
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import time
@@ -14,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from twostream_ext.files import make_folder
+
+
+def open_event_file(folder: str | os.PathLike[str], start: int) -> EventFile | None:
+    """A new `EventFile`; None where TensorBoard is not installed."""
+    return EventFile(folder, start) if importlib.util.find_spec("tensorboard") else None
 
 
 class EventFile:

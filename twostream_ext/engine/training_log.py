@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from twostream_ext.engine.event_file import EventFile
+from twostream_ext.engine.event_file import open_event_file
 from twostream_ext.engine.settings import TrainSettings
 from twostream_ext.errors import CheckpointError
 from twostream_ext.files import atomic_write, name_errors
@@ -63,7 +63,7 @@ class TrainingLog:
         with name_errors(self._path, CheckpointError):
             _keep_rows(self._path, start)
             self._file = self._path.open("a", newline="", encoding="utf-8")
-            self._board = EventFile(Path(out_dir) / "tensorboard", start)
+            self._board = open_event_file(Path(out_dir) / "tensorboard", start)
         self._bar = tqdm(
             total=settings.iterations,
             initial=start,
@@ -79,7 +79,8 @@ class TrainingLog:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
         with name_errors(self._path, CheckpointError):  # what a full disk did not take is tried once more
             self._file.close()
 
@@ -109,7 +110,8 @@ class TrainingLog:
         with name_errors(self._path, CheckpointError):
             csv.writer(self._file).writerows(lines)
             self._file.flush()
-            self._board.write(last, mean)
+            if self._board is not None:
+                self._board.write(last, mean)
         self._bar.set_postfix_str(
             "{samples_per_second:.0f} samples/s, loss {loss:.3f}, learning rate {learning_rate:g}, "
             "waiting for data {waiting:.0%}".format(**mean)

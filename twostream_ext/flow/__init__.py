@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Optical flow of videos: estimated, stored, read and drawn."""
 
+from twostream_ext.optional_packages import FLOW_PACKAGES, need_packages
+
+need_packages("twostream_ext.flow", "flow", FLOW_PACKAGES)
+
 from twostream_ext.flow.camera import without_camera
 from twostream_ext.flow.clip import DIRECTIONS, FlowClip, FlowSettings, read_flow_batch
 from twostream_ext.flow.draw import (

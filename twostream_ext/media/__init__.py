@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Files of moving pictures: videos, coded planes and frames, and the stores that hold them."""
 
+from twostream_ext.optional_packages import FLOW_PACKAGES, need_packages
+
+need_packages("twostream_ext.media", "flow", FLOW_PACKAGES)
+
 from twostream_ext.media import container, directory, jpeg, png
 from twostream_ext.media.conversion import Frame
 from twostream_ext.media.decoding import FALLBACK_FPS, Damage

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The networks of the two streams, and their fusion."""
 
+from twostream_ext.optional_packages import need_packages
+
+need_packages("twostream_ext.models", "train", ("numpy", "safetensors"))
+
 from twostream_ext.models.backbone_settings import BackboneSettings
 from twostream_ext.models.backbones import backbone_names, find_backbone, register_backbone
 from twostream_ext.models.chosen_fusion import choose_cost, choose_weights

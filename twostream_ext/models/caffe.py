@@ -16,6 +16,7 @@ import numpy as np
 from twostream_ext.errors import CheckpointError
 from twostream_ext.models.released import AnyPath, Array, ReleasedLayer, ReleasedNet, check_response_norm
 from twostream_ext.models.response_norm import ALPHA, BETA, SIZE, K
+from twostream_ext.optional_packages import need_packages
 
 # Name, number and type of each field; a capital is another message, brackets mean repeated.
 # Packed numbers lie in a file as bytes do, and as bytes they need not become a hundred million Python floats.
@@ -90,6 +91,7 @@ def _array(path: AnyPath, name: str, blob: Any) -> Array:
 
 
 def _parse(path: AnyPath, message: str, otherwise: str) -> Any:
+    need_packages("a .caffemodel", "train", ("google.protobuf",))
     from google.protobuf.message import DecodeError
 
     try:

@@ -17,6 +17,7 @@ from torch import Tensor
 from twostream_ext.errors import CheckpointError, SettingsError
 from twostream_ext.models.measures import Accuracy, accuracy
 from twostream_ext.noted import check_noted
+from twostream_ext.optional_packages import need_packages
 from twostream_ext.tensor_files import read_tensors, take_tensor, write_tensors
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class SVMFusion:
 
 
 def _fitted(features: npt.NDArray[np.float64], labels: npt.NDArray[Any], cost: float) -> LinearSVC:
+    need_packages("fusion by an SVM", "train", ("sklearn",))
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 

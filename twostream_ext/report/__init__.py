@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a run found, as a table, figures and a page."""
 
+from twostream_ext.optional_packages import FLOW_PACKAGES, need_packages
+
+need_packages("twostream_ext.report", "report", (*FLOW_PACKAGES, "jinja2"))
+
 from twostream_ext.report.answers import (
     Row,
     Spans,
