@@ -31,7 +31,6 @@ struct CropItem {
 // itself. Beside streaming stores it does not pay.
 template <typename In>
 void prefetch_row(const In* row, const twostream_sample& sample, int32_t fields, int32_t components, int32_t count) {
-#if defined(__SSE2__)
   constexpr int64_t line = 64 / sizeof(In);
   const bool interleaved = sample.column_stride != 1;
   const int64_t values = interleaved ? count * sample.column_stride : count;
@@ -39,11 +38,10 @@ void prefetch_row(const In* row, const twostream_sample& sample, int32_t fields,
     for (int32_t component = 0; component < (interleaved ? 1 : components); ++component) {
       const In* from = row + field * sample.field_stride + component * sample.component_stride;
       for (int64_t value = 0; value < values + line; value += line) {
-        _mm_prefetch(reinterpret_cast<const char*>(from + value), _MM_HINT_T0);
+        __builtin_prefetch(from + value);
       }
     }
   }
-#endif
 }
 
 // `sloped`: what is added to a pixel depends on its place.
