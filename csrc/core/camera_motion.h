@@ -203,7 +203,17 @@ TWOSTREAM_HD Slopes solve_slopes(double uu, double uv, double vv, double xu, dou
   return {(xu - uv * v) / uu, v};
 }
 
-// Adds to the map, which was used in float, what fits its residuals.
+// As it was used in float. GCC leaves the rounding out where it works on two at a time, unless the value is out of
+// sight.
+TWOSTREAM_HD double as_used(double fitted) {
+  auto used = static_cast<float>(fitted);
+#if !defined(__CUDA_ARCH__)
+  asm("" : "+m"(used));
+#endif
+  return static_cast<double>(used);
+}
+
+// Adds to the map what fits its residuals.
 TWOSTREAM_HD void refine(double* fitted, const CameraSums& sums, double x, double xu, double xv) {
   const double mean_u = sums.u / sums.weight;
   const double mean_v = sums.v / sums.weight;
@@ -220,10 +230,9 @@ TWOSTREAM_HD void refine(double* fitted, const CameraSums& sums, double x, doubl
   } else {
     slopes = solve_slopes(uu, uv, vv, right_u, right_v, least);
   }
-  fitted[0] = static_cast<double>(static_cast<float>(fitted[0])) + slopes.u;
-  fitted[1] = static_cast<double>(static_cast<float>(fitted[1])) + slopes.v;
-  fitted[2] =
-      static_cast<double>(static_cast<float>(fitted[2])) + (x / sums.weight - slopes.u * mean_u - slopes.v * mean_v);
+  fitted[0] = as_used(fitted[0]) + slopes.u;
+  fitted[1] = as_used(fitted[1]) + slopes.v;
+  fitted[2] = as_used(fitted[2]) + (x / sums.weight - slopes.u * mean_u - slopes.v * mean_v);
 }
 
 // Ends a round.

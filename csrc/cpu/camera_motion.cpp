@@ -244,8 +244,7 @@ struct Samples {
     double total = 0.0;
     for_each_run(round, whole_block(grid), judged_rows,
                  [&](const Run& run, const float* values_x, const float* values_y, int32_t count, float) {
-                   Group groups[row_sums];
-                   std::fill_n(groups[0].lanes, row_sums * parts, Lanes(0.0f));
+                   Group groups[row_sums] = {};
                    for_each_part<true>(run, values_x, values_y, count, [&](const Pixels& pixels, int32_t part, auto) {
                      Lanes& sum = groups[0].lanes[part];
                      sum = multiply_add(pixel_penalty(pixels.x, pixels.y), pixels.kept, sum);
