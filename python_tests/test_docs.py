@@ -43,7 +43,9 @@ PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]*)*")
 MODULE = re.compile(r"twostream_ext(?:\.\w+)+")
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
-pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the pages are not beside the tests")
+pytestmark = pytest.mark.skipif(
+    not ((ROOT / "docs").is_dir() and PACKAGE.is_dir()), reason="the pages, or the sources, are not beside the tests"
+)
 
 
 def read(page: str) -> str:
