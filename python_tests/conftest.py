@@ -16,6 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
+from modules import load_module
 
 import twostream_ext.ops
 from twostream_ext import _C
@@ -115,12 +116,7 @@ def cuda_on_host() -> object:
         with alone_in(build):
             build_cuda_on_host(build, race_check=RACE_CHECK)
     path = next(build.glob("_C_cuda_on_host*.so"))
-    spec = importlib.util.spec_from_file_location("_C_cuda_on_host", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(path, "_C_cuda_on_host")
 
 
 @pytest.fixture(params=["cpu", "cuda_on_host", "cuda"])

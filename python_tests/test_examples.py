@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import types
 from pathlib import Path
@@ -12,6 +11,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
+from modules import load_module
 from videos import moving_frames, write_video
 
 from twostream_ext import ops
@@ -21,12 +21,7 @@ pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="no examples besid
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(EXAMPLES / f"{name}.py")
 
 
 def test_the_flow_of_a_video_as_a_picture(tmp_path: Path) -> None:

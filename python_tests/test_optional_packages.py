@@ -109,7 +109,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_missing_package_is_one_line_of_a_command(videos: Path, tmp_path: Path) -> None:
     done = without("av", COMMAND, "extract", videos, tmp_path / "flow", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(
         r"twostream: error: twostream_ext\.\w+ needs av: pip install 'twostream_ext\[flow\]'\n", done.stderr
     )
@@ -151,7 +151,7 @@ def test_training_and_scores_need_no_tensorboard_no_svm_and_no_page(tmp_path: Pa
     done = without(later, COMMAND, "fuse", first, second, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     done = without(later, SVM, folder=tmp_path)
-    assert done.stdout == "fusion by an SVM needs sklearn: pip install 'twostream_ext[train]'\n", done.stderr
+    assert done.stdout == "fusion by an SVM needs scikit-learn: pip install 'twostream_ext[train]'\n", done.stderr
 
 
 def test_an_opencv_that_lacks_a_library_of_the_system_is_told(tmp_path: Path, videos: Path) -> None:
@@ -161,10 +161,21 @@ def test_an_opencv_that_lacks_a_library_of_the_system_is_told(tmp_path: Path, vi
     (tmp_path / "cv2" / "__init__.py").write_text(f"raise ImportError({fault!r})\n")
     code = "sys.path.insert(0, sys.argv.pop())\n" + COMMAND
     done = without("", code, "extract", videos, tmp_path / "flow", tmp_path, folder=videos)
-    assert done.returncode == 1
+    assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert f"needs OpenCV, which cannot be imported here ({fault})" in line
     assert line.endswith("&& pip install opencv-python-headless")
     done = without("", code, "info", tmp_path, folder=videos)
     assert done.returncode == 0, done.stderr
     assert f"cannot be imported: {fault}" in done.stdout
+
+
+def test_a_package_that_is_there_and_broken_says_why(tmp_path: Path, videos: Path) -> None:
+    """Or its reader would install again what is installed."""
+    (tmp_path / "av").mkdir()
+    (tmp_path / "av" / "__init__.py").write_text("import no_such_part_of_it\n")
+    code = "sys.path.insert(0, sys.argv.pop())\n" + COMMAND
+    done = without("", code, "extract", videos, tmp_path / "flow", tmp_path, folder=videos)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "needs av, which cannot be imported here (No module named 'no_such_part_of_it'): pip install" in line

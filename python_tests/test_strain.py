@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from modules import load_module
 from videos import moving_frames
 
 import twostream_ext as ts
@@ -98,11 +98,7 @@ def test_the_example_finds_the_frame_that_is_deformed_most(tmp_path: Path, capsy
     """A still picture whose middle swells and falls back, by folders of frames as the data sets have them."""
     import cv2
 
-    spec = importlib.util.spec_from_file_location("apex", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    apex = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(apex)
+    apex = load_module(EXAMPLE)
     (still,) = moving_frames(1, size=(64, 64))
     x, y = grid(64, 64)
     away = np.exp(-((x - 32) ** 2 + (y - 32) ** 2) / 200)

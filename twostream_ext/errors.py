@@ -19,10 +19,6 @@ class TwoStreamError(Exception):
         super().__init__(_UNPRINTED.sub(lambda found: found[0].encode("unicode_escape").decode(), text))
 
 
-class MissingPackageError(TwoStreamError, ImportError):
-    """A part of this package stands on another one that is not there, or not whole; says what brings it."""
-
-
 class VideoError(TwoStreamError):
     """A video is missing, unreadable or too short."""
 
@@ -66,6 +62,10 @@ class CheckpointError(TwoStreamError):
 
 class SettingsError(TwoStreamError):
     """An option has a value that cannot be used, or contradicts what is already on disk."""
+
+
+class MissingPackageError(SettingsError, ImportError):
+    """What is asked for stands on a package that is not there, or not whole; says what brings it."""
 
 
 class ReaderError(TwoStreamError):

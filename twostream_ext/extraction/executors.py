@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from twostream_ext.errors import ExtractionError, SettingsError, TwoStreamError, VideoError, describe
 from twostream_ext.extraction.job import Made, StretchT, Submit
+from twostream_ext.optional_packages import import_optional
 from twostream_ext.threads import single_threads
 
 _AHEAD = 1024  # videos that an executor has been given and not done
@@ -117,14 +118,11 @@ def run_on_executor(
 def dask_executor(address: str) -> Iterator[Executor]:
     """The executor of a Dask cluster, by its scheduler's address, "tcp://host:8786" say.
 
-    SettingsError if Dask is not installed or the scheduler cannot be reached.
+    SettingsError if Dask cannot be imported or the scheduler cannot be reached.
     """
+    client_of = import_optional("distributed", "--scheduler", "dask").Client
     try:
-        from distributed import Client
-    except ImportError:
-        raise SettingsError("--scheduler needs Dask: pip install 'twostream_ext[dask]'") from None
-    try:
-        client = Client(address, set_as_default=False)
+        client = client_of(address, set_as_default=False)
     except (OSError, ValueError) as error:
         raise SettingsError(f"scheduler {address}: cannot be reached: {describe(error)}") from error
     with client:
