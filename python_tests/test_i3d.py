@@ -46,8 +46,8 @@ def test_values_are_those_of_a_plain_forward(
     expected = forward(weights, x)
     assert features.shape == (2, 1024)
     assert features.std() > 0.1
-    torch.testing.assert_close(features, expected[0], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(logits, expected[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(features, expected[0], rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(logits, expected[1], rtol=1e-5, atol=2e-5)
 
 
 def test_both_layouts_in_every_kind_of_file_give_the_same(
@@ -79,7 +79,7 @@ def test_a_net_of_flow_takes_two_channels(tmp_path: Path) -> None:
     x = 2 * torch.rand(1, 2, 9, 32, 32, generator=torch.Generator().manual_seed(1)) - 1
     with torch.no_grad():
         found = load_i3d("i3d-flow", tmp_path / "flow_imagenet.pt").features(x)
-    torch.testing.assert_close(found, forward(weights, x)[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, forward(weights, x)[0], rtol=1e-5, atol=2e-5)
 
 
 class Harm:

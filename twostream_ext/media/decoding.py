@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import av.logging
@@ -35,6 +35,8 @@ _CONTAINER_OPTIONS = {"protocol_whitelist": "file"}
 # A file of 100 bytes may claim frames of a gigabyte, which some decoders make before they look for the pixels.
 _DECODER_OPTIONS = {"max_pixels": str(MOST_PIXELS)}
 
+# A title that is no UTF-8 is no reason to refuse a video; from PyAV 19 on it is none, and is not asked for.
+_TITLES: dict[str, Any] = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
 
 _MATROSKA_CODEC = re.compile(rb"\x86[\x81-\xff](V_[\x21-\x7e]+)")  # the element CodecID, its length, its text
 _MATROSKA_HEAD = 1 << 16  # bytes
@@ -93,6 +95,7 @@ class Source(NamedTuple):
     file: _File | None  # None: a folder of images
     container: InputContainer
     stream: VideoStream
+    codec: str  # the decoder's name; PyAV 19 crashes where it is asked of one that could not be opened
     rate: Fraction  # frames per second, or FALLBACK_FPS where the file does not tell
 
     def close(self) -> None:
@@ -132,7 +135,7 @@ def open_source(path: Path) -> Source:
         raise
     stream.codec_context.options = dict(_DECODER_OPTIONS)
     stream.codec_context.thread_count = 1  # extraction and data loading decode several videos at once
-    return Source(path, file, container, stream, _rate(stream))
+    return Source(path, file, container, stream, stream.codec_context.name, _rate(stream))
 
 
 def decode(source: Source, damage: Damage) -> Iterator[TimedFrame]:
@@ -159,11 +162,11 @@ def _decode(source: Source, damage: Damage) -> Iterator[av.VideoFrame]:
         try:
             frames = codec.decode(packet)
         except (av.FFmpegError, ValueError) as error:
-            damage.add_lost(1, f"at frame {count}: {codec.name}: {_reason(error)}")
+            damage.add_lost(1, f"at frame {count}: {source.codec}: {_reason(error)}")
             continue
         for frame in frames:
             if frame.is_corrupt:
-                damage.add_patched(f"frame {count}: {codec.name}")
+                damage.add_patched(f"frame {count}: {source.codec}")
             count += 1
             yield frame
 
@@ -225,9 +228,7 @@ def _open_file(path: Path) -> _File:
 
 def _open_container(path: Path, file: _File) -> InputContainer:
     try:
-        return av.open(
-            file, "r", options=_DECODER_OPTIONS, container_options=_CONTAINER_OPTIONS, metadata_errors="replace"
-        )
+        return _av_open(file, container_options=_CONTAINER_OPTIONS)
     except (av.FFmpegError, OSError, ValueError) as error:
         if file.failure is not None:
             raise VideoError(f"{path}: cannot be read: {file.failure.strerror}") from error
@@ -242,15 +243,14 @@ def _open_images(folder: Path) -> InputContainer:
         **_CONTAINER_OPTIONS,
     }
     try:
-        return av.open(
-            images.pattern,
-            format="image2",
-            options=_DECODER_OPTIONS,
-            container_options=options,
-            metadata_errors="replace",
-        )
+        return _av_open(images.pattern, format="image2", container_options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError(f"{folder}: its images cannot be read: {_reason(error)}") from error
+
+
+def _av_open(file: _File | str, **settings: Any) -> InputContainer:
+    container: InputContainer = av.open(file, "r", options=_DECODER_OPTIONS, **_TITLES, **settings)
+    return container
 
 
 def _video_stream(path: Path, container: InputContainer) -> VideoStream:

@@ -113,11 +113,10 @@ def _read_index(path: Path) -> _Index | None:
     """None unless each packet has a time of its own and none is damaged or shown before the first key frame."""
     source = open_source(path)
     with closing(source):
-        if source.stream.codec_context.codec.name not in _ONE_FRAME_A_PACKET:
+        if source.codec not in _ONE_FRAME_A_PACKET:
             return None
         try:
-            is_vp8 = source.stream.codec_context.codec.name == "vp8"
-            packets = list(_facts(source.container.demux(source.stream), is_vp8))
+            packets = list(_facts(source.container.demux(source.stream), source.codec == "vp8"))
         except (av.FFmpegError, OSError):
             return None
     shown = sorted(each.pts for each in packets if each.pts is not None and each.is_shown)

@@ -105,8 +105,7 @@ def open_video(
     decoded = decode(source, damage)
     first = next(decoded, None)
     if first is None:
-        codec = source.stream.codec_context.name
-        raise VideoError(f"{path}: no frame can be decoded ({codec}{f': {damage}' if damage else ''})")
+        raise VideoError(f"{path}: no frame can be decoded ({source.codec}{f': {damage}' if damage else ''})")
     turn = orientation(first.frame)
     source_size, pixel_aspect = (first.frame.height, first.frame.width), _pixel_aspect(source)
     if turn.transposed:
