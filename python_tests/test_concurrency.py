@@ -9,16 +9,19 @@ import pickle
 import random
 import subprocess
 import sys
+import sysconfig
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from foreign_tensors import tensor_on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from operators import CASES, EXAMPLES, cases, flattened, like
 
-from twostream_ext import ops
+from twostream_ext import _C, ops
 
 SECONDS = 120  # a worker that hangs is a failure then
 LARGE = cases(height=150, width=190, crop=(140, 180))  # enough pixels for several threads
@@ -114,6 +117,47 @@ def test_several_python_threads_at_once():
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(8))) == [len(LARGE)] * 8
+
+
+def test_tensors_of_many_types_from_several_threads():
+    # The binding keeps how the first types are read (csrc/python/tensor.cpp). torch's and a foreign one differ, and
+    # there are more than it keeps.
+    memory = torch.zeros(64)
+    types = [type(f"Tensor{number}", (torch.Tensor,), {}) for number in range(20)]
+    readings = [tensor_on(1, memory[:32]), *(memory[:32].as_subclass(each) for each in types)]
+    overlapping, apart = tensor_on(1, memory[16:48]), memory[32:]
+    start = threading.Barrier(8)
+
+    def work(seed):
+        order = random.Random(seed)
+        start.wait(SECONDS)
+        for _ in range(2000):
+            reading = order.choice(readings) if order.random() < 0.2 else order.choice(readings[:2])
+            _C.check_apart("one", reading, "flow", apart)
+            with pytest.raises(ValueError, match="overlaps flow"):
+                _C.check_apart("one", reading, "flow", overlapping)
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(8))) == [True] * 8
+
+
+WITHOUT_GIL = """
+import sys
+import torch
+without = not sys._is_gil_enabled()
+import twostream_ext.ops
+print(without, not sys._is_gil_enabled())
+"""
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL")
+def test_a_python_without_the_gil_stays_without():
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_GIL], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True True\n", done.stderr
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

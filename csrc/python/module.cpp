@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// twostream_ext._C: what the operators of twostream_ext.ops call. It checks; it allocates nothing.
+// twostream_ext._C: what the operators of twostream_ext.ops call. It checks; it allocates nothing. It holds no state
+// but the types of tensors it has met (tensor.cpp), so that it needs no GIL where Python has none.
 #include <pybind11/pybind11.h>
 
 #include "python/operators.h"
@@ -9,7 +10,7 @@
 #define TWOSTREAM_MODULE_NAME _C
 #endif
 
-PYBIND11_MODULE(TWOSTREAM_MODULE_NAME, module) {
+PYBIND11_MODULE(TWOSTREAM_MODULE_NAME, module, pybind11::mod_gil_not_used()) {
   using namespace twostream::python;
   module.def("version", &twostream_version);
   module.def("cpu_isa", &twostream_cpu_isa);

@@ -4,7 +4,10 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstring>
+#include <mutex>
 #include <sstream>
 #include <utility>
 
@@ -13,12 +16,53 @@
 namespace twostream::python {
 namespace {
 
+// The first types that were asked for are kept, as asking takes longer than the rest of a call. An entry is written
+// once, its type last, so that threads of a Python without the GIL read it without a lock.
+class KnownTypes {
+ public:
+  const DLPackExchangeAPI* find(const PyTypeObject* type) const {
+    for (const Known& known : known_) {
+      const PyTypeObject* other = known.type.load(std::memory_order_acquire);
+      if (other == type) {
+        return known.api;
+      }
+      if (other == nullptr) {
+        return nullptr;
+      }
+    }
+    return nullptr;
+  }
+
+  void keep(PyTypeObject* type, const DLPackExchangeAPI* api) {
+    const std::lock_guard<std::mutex> lock(writing_);
+    for (Known& known : known_) {
+      const PyTypeObject* other = known.type.load(std::memory_order_relaxed);
+      if (other == type) {
+        return;
+      }
+      if (other == nullptr) {
+        Py_INCREF(type);  // for good: its address must not be given to another type
+        known.api = api;
+        known.type.store(type, std::memory_order_release);
+        return;
+      }
+    }
+  }
+
+ private:
+  struct Known {
+    std::atomic<PyTypeObject*> type{nullptr};
+    const DLPackExchangeAPI* api = nullptr;
+  };
+
+  std::array<Known, 8> known_;
+  std::mutex writing_;
+};
+
 const DLPackExchangeAPI* exchange_api(PyTypeObject* type) {
-  // The last type asked for is kept: all tensors of a call are of one type nearly always. The GIL guards it.
-  static PyTypeObject* known_type = nullptr;
-  static const DLPackExchangeAPI* known_api = nullptr;
-  if (type == known_type) {
-    return known_api;
+  static KnownTypes known_types;
+  if (const DLPackExchangeAPI* known = known_types.find(type)) {
+    return known;
   }
   py::object capsule = py::getattr(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__", py::none());
   if (capsule.is_none()) {
@@ -31,10 +75,7 @@ const DLPackExchangeAPI* exchange_api(PyTypeObject* type) {
   if (api->header.version.major != DLPACK_MAJOR_VERSION || api->dltensor_from_py_object_no_sync == nullptr) {
     return nullptr;
   }
-  Py_INCREF(type);  // so that its address is not given to another type
-  Py_XDECREF(known_type);
-  known_type = type;
-  known_api = api;
+  known_types.keep(type, api);
   return api;
 }
 
