@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import av
 import cv2
 import numpy as np
@@ -31,6 +33,6 @@ def test_what_the_coder_lacks_is_memory(monkeypatch: pytest.MonkeyPatch) -> None
     def fail(picture: object, form: str) -> None:
         raise av.FFmpegError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(av.VideoFrame, "from_ndarray", fail)
+    monkeypatch.setattr(av, "VideoFrame", SimpleNamespace(from_ndarray=fail))  # the class itself cannot be changed
     with pytest.raises(MemoryError, match="a picture of 64x48 pixels"):
         code_png(texture(48, 64))

@@ -155,5 +155,7 @@ def test_two_processes_give_the_scores_of_one(videos: Path, expected: Tensor, tm
     assert [process.returncode for process in processes] == [0, 0], said
     assert torch.equal(load_scores(out).scores, expected)
     assert "top-1 of 6 videos" in said[0][0]
-    assert said[1][0] == ""
+    assert [
+        line for line in said[1][0].splitlines() if not line.startswith("[Gloo]")
+    ] == []  # torch 2.10 tells of peers
     assert [path.name for path in tmp_path.iterdir()] == ["scores.safetensors"]

@@ -130,14 +130,14 @@ class TrainingLog:
 
 def _keep_rows(path: Path, start: int) -> None:
     """Keep the lines of the iterations before `start`: those after it are done, and written, again."""
-    rows: list[list[str]] = []
+    lines = [",".join(COLUMNS)]
     if path.exists():
         # A line that a full disk or a kill cut short has an iteration after the last checkpoint. After a loss of power
         # there may be anything: what is no line of ours is left out.
-        lines = path.read_bytes().decode("ascii", errors="replace").splitlines()
-        rows = [row for line in lines if _is_before(start, (row := line.split(","))[0])]
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
+        written = path.read_bytes().decode("ascii", errors="replace").splitlines()
+        lines += [line for line in written if _is_before(start, line.partition(",")[0])]
+    with atomic_write(path) as temporary:
+        temporary.write_bytes("".join(f"{line}\r\n" for line in lines).encode())
 
 
 def _is_before(start: int, iteration: str) -> bool:
