@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Records of benchmarks as Markdown: every row for the terminal, one row a workload for the README."""
+"""Records of benchmarks as Markdown: every row for the terminal, one row a workload for docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from workloads import OURS
 
 BEGIN, END = "<!-- kernels -->", "<!-- /kernels -->"
-_CHART = "docs/kernels.png"
+_CHART = "kernels.png"  # beside the page
 _MICROSECONDS_BELOW = 0.1  # milliseconds
 
 
@@ -63,18 +63,18 @@ def compact(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_readme(readme: Path, records: Sequence[dict[str, Any]]) -> None:
+def write_page(page: Path, records: Sequence[dict[str, Any]]) -> None:
     """Replace what stands between the markers."""
-    text = readme.read_text()
+    text = page.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{readme} must hold {BEGIN} and {END} once each")
+        raise ValueError(f"{page} must hold {BEGIN} and {END} once each")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
     parts = [compact(each) for each in records]
-    if (readme.parent / _CHART).exists():
+    if (page.parent / _CHART).exists():
         parts.append(f"![Time of each implementation over the batch size]({_CHART})")
     tables = "\n\n".join(parts)
-    readme.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
 
 
 def _provenance(record: dict[str, Any]) -> str:

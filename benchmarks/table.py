@@ -3,7 +3,7 @@
 
     python benchmarks/table.py [--operators flow_stack ...] [--threads 2] [--device cpu|cuda] [--rounds 15]
                                [--without torch.compile ...] [--out DIR] [--chart FILE] [--quick]
-    python benchmarks/table.py --readme    # only: put the recorded results into README.md
+    python benchmarks/table.py --page      # only: put the recorded results into docs/benchmarks.md
 
 Every result is compared with a NumPy reference before anything is timed. All implementations and the limit are timed
 interleaved, round by round; ratios are medians of the rounds' ratios. Writes OUT/kernels_<device>.json
@@ -53,9 +53,9 @@ OPERATORS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     results = ROOT / "benchmarks" / "results"
-    if options.readme:
+    if options.page:
         recorded = [json.loads(path.read_text()) for path in sorted(results.glob("kernels_*.json"))]
-        markdown.write_readme(ROOT / "README.md", recorded)
+        markdown.write_page(ROOT / "docs" / "benchmarks.md", recorded)
         return 0
     if options.quick:
         results = ROOT / "build" / "benchmarks"
@@ -89,7 +89,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny shapes and three rounds")
     parser.add_argument("--out", type=Path, help="folder for the JSON file")
     parser.add_argument("--chart", type=Path, help="file for the chart")
-    parser.add_argument("--readme", action="store_true", help="only regenerate the table in README.md")
+    parser.add_argument("--page", action="store_true", help="only regenerate the table in docs/benchmarks.md")
     options = parser.parse_args(arguments)
     options.rounds = min(options.rounds, 3) if options.quick else options.rounds
     return options

@@ -58,13 +58,13 @@ def test_quick_tables_of_two_operators_are_recorded_with_bytes_limits_and_machin
     assert (tmp_path / "kernels.png").exists()
 
 
-def test_the_readme_table_is_made_from_a_record(table: ModuleType, tmp_path: Path) -> None:
+def test_the_table_of_the_page_is_made_from_a_record(table: ModuleType, tmp_path: Path) -> None:
     assert run(table, tmp_path, "mean_flow") == 0
     record = json.loads((tmp_path / "kernels_cpu.json").read_text())
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- kernels -->\nold\n<!-- /kernels -->\nafter\n")
-    table.markdown.write_readme(readme, [record])
-    text = readme.read_text()
+    page = tmp_path / "benchmarks.md"
+    page.write_text("before\n<!-- kernels -->\nold\n<!-- /kernels -->\nafter\n")
+    table.markdown.write_page(page, [record])
+    text = page.read_text()
     assert text.startswith("before\n<!-- kernels -->\n")
     assert text.endswith("<!-- /kernels -->\nafter\n")
     assert "old" not in text
