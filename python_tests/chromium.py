@@ -49,13 +49,17 @@ class Page:
 
     def open(self, path: Path, *, width: int, dark: bool = False) -> None:
         """Show a file in a window of that width, in pixels, and wait until it is there."""
+        self.visit(path.resolve().as_uri(), width=width, dark=dark)
+
+    def visit(self, address: str, *, width: int, dark: bool = False) -> None:
+        """Show what lies at an address, as `open` does."""
         self._events.clear()
         self._ask(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._ask("Emulation.setEmulatedMedia", features=[scheme])
-        self._ask("Page.navigate", url=path.resolve().as_uri())
+        self._ask("Page.navigate", url=address)
         while not self._of("Page.loadEventFired"):
             self._events.append(self._read())
 
@@ -64,6 +68,10 @@ class Page:
         answer = self._ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def type(self, text: str) -> None:
+        """Write text where the cursor is."""
+        self._ask("Input.insertText", text=text)
 
     def move(self, x: float, y: float) -> None:
         """Move the mouse to a place of the window."""
