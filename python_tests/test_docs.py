@@ -150,7 +150,9 @@ def test_what_the_commands_install_is_declared() -> None:
 
 
 def test_the_errors_that_are_shown_are_those_that_come() -> None:
-    shown = read("CONTRIBUTING.md").partition("**Errors**")[2].partition("```\n")[2].partition("```")[0].splitlines()
+    shown = (
+        read("CONTRIBUTING.md").partition("**Errors**")[2].partition("```text\n")[2].partition("```")[0].splitlines()
+    )
     codes, ranges = torch.zeros(2, 3, 8, 9, 2, dtype=torch.uint8), torch.zeros(2, 3, 2)
     with pytest.raises(ValueError, match=rf"^{re.escape(shown[0])}$"):
         twostream_ext.ops.flow_stack(codes, torch.zeros(2, 3, dtype=torch.int32), 4, lo=ranges[:1], step=ranges)

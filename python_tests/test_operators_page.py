@@ -87,7 +87,7 @@ def test_every_public_name_is_described() -> None:
 @pytest.mark.parametrize("name", OPERATORS)
 def test_an_operator_has_all_its_parts(name: str) -> None:
     text = section(name)
-    assert name == "tvl1_clip_flow" or blocks(text, "")  # the formula
+    assert name == "tvl1_clip_flow" or blocks(text, "text")  # the formula
     assert len(blocks(text, "python")) == 1 or name == "tvl1_flow"
     for part in ("result", "derivatives", "bytes"):
         assert len(re.findall(rf"^\| [^|]*\b{part} \| \S|^\| {part} \| \S", text, re.MULTILINE)) == 1, part
