@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         epilog="Numbers not given come from the recipe; with --init, a quarter of its iterations and the schedule "
         "fine_tune, as in the paper, and with --last-layer dropout 0.5. SIGTERM saves the state and ends with exit "
         "code 143. With several --data files, each data set has a classifier of its own on one backbone (multi-task, "
-        "section 3.2 of the paper), called by the name of its file.",
+        "section 4 of the paper), called by the name of its file.",
     )
     parser.add_argument("stream", metavar="STREAM", help="spatial, temporal, or the name of a registered one")
     add_lists(parser)

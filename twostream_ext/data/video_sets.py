@@ -68,7 +68,7 @@ class VideoSet(NamedTuple):
 
 
 def join_video_sets(sets: Mapping[str, VideoSet], classes: Mapping[str, int]) -> VideoSet:
-    """Several data sets as one to train on (paper, section 3.2): with a head for each, or with all classes in one head.
+    """Several data sets as one to train on (paper, section 4): with a head for each, or with all classes in one head.
 
     A class counts through all data sets, in the order of `classes`; so batches are drawn uniformly across the classes
     of all. `TemporalNet(classes)` then learns each data set in a head of its own, `TemporalNet(sum(classes.values()))`

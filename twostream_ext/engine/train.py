@@ -287,7 +287,7 @@ class _Step:
 def summed_loss(scores: Tensor | dict[str, Tensor], labels: Tensor, classes: dict[str, int]) -> Tensor:
     """Softmax cross-entropy summed over the samples, float32.
 
-    A net with several heads has the multi-task loss of the paper's section 3.2: the sum of the heads' losses, each over
+    A net with several heads has the multi-task loss of the paper's section 4: the sum of the heads' losses, each over
     the videos of its own data set.
 
     scores: float [N, classes], or that of each data set by name, as the net gives them.

@@ -148,7 +148,7 @@ class StreamNet(nn.Module):
 
 
 class SpatialNet(StreamNet):
-    """Classifies one RGB frame (section 2.1 of the paper): input [N, 3, input_size, input_size].
+    """Classifies one RGB frame (section 2 of the paper): input [N, 3, input_size, input_size].
 
     classes: number of classes, or that of each data set of a multi-task net, for instance
         {"ucf101": 101, "hmdb51": 51}.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The spatial stream: single frames (section 2.1 of the paper)."""
+"""The spatial stream: single frames (section 2 of the paper)."""
 
 from __future__ import annotations
 
