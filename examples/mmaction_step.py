@@ -25,7 +25,9 @@ from twostream_ext import ops
 
 @TRANSFORMS.register_module()
 class FlowStack(BaseTransform):
-    """`imgs`, x and y of each field in turn, uint8 [H, W], to stacks of displacements, float32 [N, 2L, size, size].
+    """`imgs`, each field's x and y, uint8, to stacks of displacements, float32 [N, 2L, size, size].
+
+    They are pictures [H, W] in turn, as MMAction2 1.0 reads them, or [H, W, 2] of both, as later versions do.
 
     bound: displacements that the bytes 0 and 255 stand for, in pixels, as denseflow was told. flip_ratio: 0 at test.
     """
@@ -34,9 +36,11 @@ class FlowStack(BaseTransform):
         self.size, self.length, self.bound, self.flip_ratio = size, length, bound, flip_ratio
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        planes = np.stack(results["imgs"])
-        fields = planes.reshape(-1, self.length, 2, *planes.shape[1:]).transpose(0, 1, 3, 4, 2)  # [N, L, H, W, 2]
-        count, (height, width) = len(fields), planes.shape[1:]
+        pictures = np.stack(results["imgs"])
+        planes = pictures if pictures.ndim == 3 else pictures.transpose(0, 3, 1, 2)
+        height, width = planes.shape[-2:]
+        fields = planes.reshape(-1, self.length, 2, height, width).transpose(0, 1, 3, 4, 2)  # [N, L, H, W, 2]
+        count = len(fields)
         seed = int(np.random.randint(2**31))  # noqa: NPY002  as MMEngine seeds its workers
         window = ops.random_windows(np.array([[height, width]]), self.size, flip=self.flip_ratio, seed=seed)
         lo = np.full((count, self.length, 2), -self.bound, np.float32)
