@@ -37,6 +37,14 @@ def commands() -> list[str]:
     return [line for block in blocks(read(PAGE), "") for line in block.splitlines()]
 
 
+def test_every_tool_has_its_section() -> None:
+    headings = re.findall(r"^## (.*)$", read(PAGE), re.MULTILINE)
+    assert headings == ["denseflow", "TSN", "MMAction2", "video_features", "DeepEthogram"]
+    linked = re.findall(r"\]\(#([^)]+)\)", read(PAGE))
+    assert set(linked) == {heading.lower() for heading in headings}
+    assert all("**Stays there:**" in section(heading) for heading in headings)
+
+
 @pytest.mark.parametrize("command", commands())
 def test_a_command_is_one_of_ours(command: str) -> None:
     program, *arguments = shlex.split(command)
