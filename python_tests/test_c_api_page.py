@@ -110,7 +110,7 @@ def test_another_version_is_refused_with_both_versions_named(tmp_path: Path, cma
     there = f"{cmake_dir}/twostream_ext-config.cmake, version: {twostream_ext.__version__}"
     expected = [f'compatible with requested version "{wanted}"', f"considered but not accepted: {there}"]
     assert [each for each in expected if each not in said] == []
-    (shown,) = (" ".join(block.split()) for block in blocks(read(PAGE), "") if "requested version" in block)
+    (shown,) = (" ".join(block.split()) for block in blocks(read(PAGE), "text") if "requested version" in block)
     assert shown.replace('"99"', f'"{wanted}"').replace("...", cmake_dir) in said
 
 
