@@ -17,10 +17,11 @@ from test_docs import ROOT, blocks, pytestmark, read  # noqa: F401  the mark: th
 from test_examples import load, mmaction  # noqa: F401  a fixture
 from test_flow_trees import random_flow, write_flow_x, write_x
 from test_paper_map import find, is_command, subcommands
+from videos import moving_frames, write_video
 
 from twostream_ext import ops
-from twostream_ext.cli import make_parser
-from twostream_ext.data import equally_spaced
+from twostream_ext.cli import main, make_parser
+from twostream_ext.data import TSNLists, equally_spaced
 from twostream_ext.engine import RECIPES
 from twostream_ext.flow import FlowStore
 
@@ -69,23 +70,35 @@ def test_names_of_ours_exist() -> None:
             assert find(name.removeprefix("ts.")) is not None, name
 
 
-def test_the_example_reads_what_tsn_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flat tree, and lists with paths from the root of another machine."""
-    names = [f"v_{name}_g{group:02d}_c01" for name in ("Swing", "Turn") for group in (1, 2, 3)]
-    lists = {"train": "", "val": ""}
-    for number, name in enumerate(names):
-        write_flow_x(tmp_path / "TREE" / name, random_flow(12, seed=number), start=1, images=12)
-        part = "val" if "_g01_" in name else "train"
-        lists[part] += f"/elsewhere/frames/{name} 12 {number // 3}\n"
-    (tmp_path / "LISTS").mkdir()
-    for part, text in lists.items():
-        (tmp_path / "LISTS" / f"ucf101_flow_{part}_split_1.txt").write_text(text)
+def test_the_example_prints_what_stands_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "videos" / "A" / "one.avi", moving_frames(5))
     monkeypatch.chdir(tmp_path)
     (example,) = blocks(read(PAGE), "python")
     printed, made = io.StringIO(), dict[str, object]()
     with contextlib.redirect_stdout(printed):
         exec(compile(example, PAGE, "exec"), made)
     assert printed.getvalue().splitlines() == re.findall(r"^print\(.*\)  # (.*)$", example, re.MULTILINE)
+    assert sorted(path.name for path in (tmp_path / "tree" / "A" / "one").glob("flow_x_*"))[0] == "flow_x_00001.jpg"
+
+
+def test_flat_trees_and_lists_of_tsn_are_trained_on(tmp_path: Path) -> None:
+    """By the command of the page; the lists have paths from the root of another machine."""
+    lists = {"train": "", "val": ""}
+    for number, name in enumerate(f"v_{name}_g{group:02d}_c01" for name in ("Swing", "Turn") for group in (1, 2)):
+        write_flow_x(tmp_path / "TREE" / name, random_flow(6, size=(120, 140), seed=number), start=1, images=6)
+        lists["val" if "_g01_" in name else "train"] += f"/elsewhere/frames/{name} 6 {number // 2}\n"
+    for part, text in lists.items():
+        (tmp_path / f"ucf101_flow_{part}_split_1.txt").write_text(text)
+    data = TSNLists(tmp_path / "TREE", tmp_path, split=1, flow=tmp_path / "TREE")
+    assert [[video.name for video in part.videos] for part in (data.train, data.test)] == [
+        ["v_Swing_g02_c01", "v_Turn_g02_c01"],
+        ["v_Swing_g01_c01", "v_Turn_g01_c01"],
+    ]
+    (command,) = (line for line in commands() if line.startswith("twostream train temporal --videos TREE"))
+    places = {"TREE": tmp_path / "TREE", "LISTS": tmp_path, "OUT": tmp_path / "OUT"}
+    words = [str(places.get(word, word)) for word in shlex.split(command)[1:]]
+    assert main([*words, "--iterations", "1", "--batch-size", "2", "--workers", "0", "--recipe", "small"]) == 0
+    assert (tmp_path / "OUT" / "model.safetensors").is_file()
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------
