@@ -46,12 +46,12 @@ def test_every_tool_has_its_section() -> None:
     assert all("**Stays there:**" in section(heading) for heading in headings)
 
 
-@pytest.mark.parametrize("command", commands())
-def test_a_command_is_one_of_ours(command: str) -> None:
-    program, *arguments = shlex.split(command)
-    assert program == "twostream"
-    options = make_parser().parse_args(arguments)
-    assert options.command.prog == f"{program} {arguments[0]}"
+def test_commands_are_ours() -> None:
+    assert len(commands()) > 10
+    for command in commands():
+        program, *arguments = shlex.split(command)
+        assert program == "twostream"
+        assert make_parser().parse_args(arguments).command.prog == f"{program} {arguments[0]}"
 
 
 def test_names_of_ours_exist() -> None:
