@@ -132,6 +132,13 @@ def test_the_rooms_of_the_design_are_those_there_are() -> None:
     assert {name for name in floor if f"`{name}`" in table} == floor
 
 
+def test_the_site_has_all_pages_and_all_rooms() -> None:
+    shown = re.findall(r": (\S+\.md)$", read("mkdocs.yml"), re.MULTILINE)
+    rooms = [path.parent.name for path in PACKAGE.glob("*/__init__.py") if path.parent.name != "cli"]
+    api = [f"docs/api/{name}.md" for name in (*rooms, "errors")]
+    assert sorted(shown) == sorted([*page_names(), *api, "CHANGELOG.md"])
+
+
 def test_the_test_that_is_shown_is_one_of_ours_and_holds() -> None:
     page = read("CONTRIBUTING.md")
     (shown,) = blocks(page, "python")

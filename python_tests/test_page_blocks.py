@@ -34,7 +34,10 @@ try:
 except ImportError:  # Python 3.10
     import tomli as tomllib
 
-pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the pages are not beside the tests")
+pytestmark = pytest.mark.skipif(
+    not ((ROOT / "docs").is_dir() and (ROOT / ".ci").is_dir()),
+    reason="the pages, or the scripts, are not beside the tests",
+)
 
 CLASSES = ("Biking", "Diving")
 GROUPS = ("g01_c04", "g19_c01")  # for training, for testing
