@@ -36,7 +36,7 @@ except ImportError:  # Python 3.10
 
 pytestmark = pytest.mark.skipif(
     not ((ROOT / "docs").is_dir() and (ROOT / ".ci").is_dir()),
-    reason="the pages, or the scripts, are not beside the tests",
+    reason="no pages or scripts beside the tests",
 )
 
 CLASSES = ("Biking", "Diving")
