@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whether the built documentation holds together: links, anchors, pictures, the API's names, nothing from other hosts.
+"""Whether the built documentation holds together: links, anchors, pictures, the API's names, nothing from other hosts,
+no `<word>` of a text that a browser takes for a tag.
 
 .ci/check_pages.py SITE PACKAGE
 
@@ -21,6 +22,13 @@ from urllib.parse import unquote, urlsplit
 
 # What a browser fetches by itself; where an `a` leads is its reader's choice.
 FETCHED = {("img", "src"), ("script", "src"), ("source", "src"), ("video", "src"), ("iframe", "src"), ("link", "href")}
+# Those that Zensical and Markdown make; another is a word in angle brackets that lacks its backticks.
+TAGS = {
+    *("a", "article", "aside", "b", "blockquote", "body", "br", "button", "circle", "code", "details", "div", "em"),
+    *("footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "hr", "html", "img", "input", "label"),
+    *("li", "link", "main", "meta", "nav", "ol", "p", "path", "pre", "rect", "script", "span", "strong", "style"),
+    *("sub", "summary", "sup", "svg", "table", "tbody", "td", "th", "thead", "title", "tr", "ul"),
+}
 MADE_FOR_A_SERVER = {"404.html"}  # its links begin at the root of a host
 
 
@@ -47,6 +55,7 @@ def find_faults(site: Path, package: Path) -> Iterator[str]:
                 fault = _fault(path, tag, attribute, target, pages)
                 if fault is not None:
                     yield f"{path.relative_to(site)}: {tag} {attribute}={target}: {fault}"
+        yield from (f"{path.relative_to(site)}: <{tag}> is no text" for tag in sorted(page.tags - TAGS))
     for path in sorted(site.rglob("*.css")):
         fetched = re.findall(r"(?:url\(|@import\s+)[\"']?((?:https?:)?//[^)\"'\s]*)", path.read_text(encoding="utf-8"))
         yield from (f"{path.relative_to(site)}: {target}: another host" for target in fetched)
@@ -57,15 +66,17 @@ def find_faults(site: Path, package: Path) -> Iterator[str]:
 
 
 class Page(HTMLParser):
-    """The ids of a page, and where its elements lead."""
+    """The tags and ids of a page, and where its elements lead."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        self.tags: set[str] = set()
         self.ids: set[str] = set()
         self.targets: list[tuple[str, str, str]] = []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
         for attribute, value in attrs:
             if attribute == "id" or (tag, attribute) == ("a", "name"):
                 self.ids.add(value or "")

@@ -67,6 +67,7 @@ def test_a_sound_site_has_no_faults(check: ModuleType, site: Path) -> None:
         ("index.html", "style.css", "https://a.net/s.css", "index.html: link href=https://a.net/s.css: another host"),
         ("style.css", "picture.png", "https://a.net/f", "style.css: https://a.net/f: another host"),
         ("style.css", "h1", '@import "//a.net/s.css";', "style.css: //a.net/s.css: another host"),
+        ("docs/api/room.html", ">given<", "><class>/a<", "docs/api/room.html: <class> is no text"),
         ("docs/api/room.html", "room.given", "room.other", "docs/api/room.html: does not show package.room.given"),
     ],
 )

@@ -32,7 +32,7 @@ def read_hmdb_lists(
 ) -> Split:
     """Read the lists of all classes of a split.
 
-    A line of `<class>_test_split<N>.txt` is "<clip>.avi <flag>", the clip `<class>/<clip>.avi` in `videos_dir` and the
+    A line of `<class>_test_split<N>.txt` is `<clip>.avi <flag>`, the clip `<class>/<clip>.avi` in `videos_dir` and the
     flag 1 for training, 2 for testing, 0 for neither. The data set has no list of its classes: they come in the order
     of their names, upper and lower case alike, or in that of a `classInd.txt` (as UCF-101's) beside the lists. That of
     the names of the lists, which some use, is another one: kick_ball_test_split1.txt comes before kick_test_split1.txt.

@@ -54,7 +54,7 @@ def read_tsn_lists(
     where there are several (`ucf101_train_split_1_videos.txt`, `ucf101_rgb_train_split_1.txt`,
     `kinetics400_train_list_rawframes.txt`). Of several such pairs in a folder that is taken whose first video is there.
 
-    A line is "<video> <label>", or "<folder> <frames> <label>" for a folder of numbered images, in `videos_dir`. A path
+    A line is `<video> <label>`, or `<folder> <frames> <label>` for a folder of numbered images, in `videos_dir`. A path
     from the root, as TSN's tool writes them, is looked for by its last two names, or its last one. Numbers of frames
     are kept in the split; some tools count frames and others flow, which is one less.
 

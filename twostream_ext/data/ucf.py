@@ -31,9 +31,9 @@ def read_ucf_lists(
 ) -> Split:
     """Read the class list, and the training and the test list of a split.
 
-    A line of `classInd.txt` is "<id> <Class>", with ids 1, 2, ... in order; the classes keep that
+    A line of `classInd.txt` is `<id> <Class>`, with ids 1, 2, ... in order; the classes keep that
     order (UCF-101's is not Python's: Hammering comes before HammerThrow). A line of
-    `trainlist01.txt` or `testlist01.txt` is "<Class>/<file>", the file in `videos_dir`, and in
+    `trainlist01.txt` or `testlist01.txt` is `<Class>/<file>`, the file in `videos_dir`, and in
     UCF-101's training lists its class id, which must then be that of the folder. The class is that
     of the folder and not of the file's name (HandstandPushups/v_HandStandPushups_g01_c01.avi). Line
     ends may be CRLF, empty lines are skipped.

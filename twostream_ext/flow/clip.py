@@ -158,7 +158,7 @@ class FlowClip(ABC):
 
 
 class FlowSource(Protocol):
-    """The flow of many videos by name, "<class>/<video>" without extension, in files of one kind."""
+    """The flow of many videos by name, `<class>/<video>` without extension, in files of one kind."""
 
     path: Path  # of the directory
     settings: FlowSettings

@@ -27,7 +27,7 @@ _LARGEST_PNG_BOUND = 255 * 4  # pixels
 
 
 class PictureNames(NamedTuple):
-    """The files of a video's fields: <prefix><number><ending>, counted upward."""
+    """The files of a video's fields: `<prefix><number><ending>`, counted upward."""
 
     prefixes: tuple[Path, ...]
     """Of each file of a field, with the folder."""

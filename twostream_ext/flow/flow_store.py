@@ -14,7 +14,7 @@ from twostream_ext.flow.trees import FlowTree, find_tree
 
 
 class FlowStore:
-    """Flow of many videos by name, "<class>/<video>" without extension, in sorted order.
+    """Flow of many videos by name, `<class>/<video>` without extension, in sorted order.
 
     Opening it lists the directory and reads no clip.
     """

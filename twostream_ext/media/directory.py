@@ -26,7 +26,7 @@ Clip = TypeVar("Clip")
 
 
 class Store(ABC, Generic[Clip]):
-    """The clips of a directory by name, "<class>/<video>" without extension, in sorted order.
+    """The clips of a directory by name, `<class>/<video>` without extension, in sorted order.
 
     Opening it lists the directory and reads no clip. A clip is compared with its checksum the first
     time it is taken in a process, which reads its whole file once.

@@ -126,7 +126,7 @@ class FramesInMemory(FrameClip):
 
 
 class FrameStore(Store[FrameClip]):
-    """Frames of many videos by name, "<class>/<video>" without extension; see `Store`."""
+    """Frames of many videos by name, `<class>/<video>` without extension; see `Store`."""
 
     kind = KIND
 
