@@ -12,9 +12,9 @@ FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | 
 
 
 def page_names() -> list[str]:
-    """README.md, CONTRIBUTING.md and what lies in docs/, but for the API's pages, which hold docstrings alone."""
-    pages = ["README.md", "CONTRIBUTING.md"]
-    return [*pages, *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+    """All but CHANGELOG.md, which tells of what is no more, and the API's pages, which hold docstrings alone."""
+    found = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("[a-z]*/README.md")]
+    return sorted(path.relative_to(ROOT).as_posix() for path in found if path.name != "CHANGELOG.md")
 
 
 def read(page: str) -> str:
