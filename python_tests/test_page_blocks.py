@@ -7,6 +7,7 @@ in which the files that they name lie, small: two classes of short videos, lists
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 from collections.abc import Callable
@@ -64,6 +65,11 @@ NAMES: dict[str, dict[str, Any]] = {
 }
 ONE_VIDEO = ("docs/estimators.md", "docs/features.md")  # RAFT and I3D see frames of the size that they are made for
 OF_A_RUN = ("docs/features.md", "docs/predict.md")  # begin with a finished run; on other pages it is made
+NEEDS = {  # beside the extra test
+    "docs/estimators.md": ("torchvision",),
+    "docs/motion.md": ("pyarrow",),
+    "docs/train.md": ("timm", "torchvision"),
+}
 TOUR = "docs/tour.md"  # its commands run, too
 NOT_READ = {"diff": "test_docs.py applies it", "text": "shows what is printed, or files"}
 
@@ -183,6 +189,11 @@ def run(block: Block, names: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("page", [page for page in pages_with("python") if page != TOUR])
 def test_the_python_of_a_page_runs(page: str, folder: Path, weights: Path) -> None:
+    for name in NEEDS.get(page, ()):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+        if name == "torchvision":
+            import_torchvision()
     for path in weights.iterdir():
         (folder / path.name).symlink_to(path)
     if page == "docs/estimators.md":
