@@ -10,7 +10,7 @@ from typing import Any
 
 from workloads import OURS
 
-_COLOURS = {
+COLOURS = {
     "NumPy": "#8c6d31",
     "torch": "#d6616b",
     "torch grid_sample": "#d6616b",
@@ -62,4 +62,4 @@ def _style(name: str) -> dict[str, Any]:
     if name.startswith(OURS):
         dashed = "--" if "bfloat16" in name else "-"
         return {"color": "#6a3d9a", "linestyle": dashed, "linewidth": 2.5, "marker": "o", "markersize": 4}
-    return {"color": _COLOURS.get(name, "grey"), "linewidth": 1.3, "marker": ".", "markersize": 6}
+    return {"color": COLOURS.get(name, "grey"), "linewidth": 1.3, "marker": ".", "markersize": 6}

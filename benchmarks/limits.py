@@ -7,7 +7,10 @@ faster), the sum of int64 (faster than sums of floats, maxima or dot products), 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from timing import interleave
 from workloads import Call, Move, Problem
 
 
@@ -34,6 +37,16 @@ def describe(problem: Problem, device: torch.device) -> str:
         move.kind if move.kind == "launch" else f"{move.kind} of {move.bytes:,} bytes"
         for move in moves(problem, device)
     )
+
+
+def speeds(device: torch.device, size: int, rounds: int) -> dict[str, Any]:
+    """GB/s of a fill, a read and a copy (half read, half written) of `size` bytes, timed in turns: the medians."""
+    calls = {kind: _MOVES[kind](size, device) for kind in ("fill", "read", "copy")}
+    times = interleave(calls, device, rounds)
+    return {
+        "bytes": size,
+        "gigabytes_per_second": {kind: size / each.median / 1e9 for kind, each in times.items()},
+    }
 
 
 def _fill(size: int, device: torch.device) -> Call:

@@ -19,14 +19,14 @@ def full(record: dict[str, Any]) -> str:
     rows = []
     for kernel in record.get("kernels", []):
         label = f"{kernel['operator']}, {kernel['workload']}: {kernel['shapes']}"
-        rows.append([label, f"limit: {kernel['limit']['what']}", _time(kernel["limit"]["median_ms"]), "", "", ""])
+        rows.append([label, f"limit: {kernel['limit']['what']}", duration(kernel["limit"]["median_ms"]), "", "", ""])
         for each in kernel["implementations"]:
             faster = each.get("ours_is_times_faster")
             rows.append(
                 [
                     "",
                     each["name"],
-                    _time(each["median_ms"]),
+                    duration(each["median_ms"]),
                     f"{each['gigabytes_per_second']:.1f}",
                     f"{each['fraction_of_limit']:.2f}",
                     "" if faster is None else f"{faster:.2f}",
@@ -34,7 +34,7 @@ def full(record: dict[str, Any]) -> str:
             )
         rows += [["", name, reason, "", "", ""] for name, reason in kernel["absent"].items()]
     head = ["workload", "implementation", "time", "GB/s", "fraction of the limit", "ours is x times faster"]
-    lines = [_provenance(record), "", *_table(head, rows)]
+    lines = [_provenance(record), "", *_limits(record), *table(head, rows)]
     if record.get("threads"):
         lines += ["", *_scaling(record["threads"])]
     return "\n".join(lines)
@@ -49,7 +49,7 @@ def compact(record: dict[str, Any]) -> str:
         rows.append(
             [
                 f"`{kernel['operator']}`, {kernel['workload']}",
-                _time(ours["median_ms"]),
+                duration(ours["median_ms"]),
                 f"{ours['gigabytes_per_second']:.1f}",
                 f"{ours['fraction_of_limit']:.2f} ({_kinds(kernel['limit']['what'])})",
                 ", ".join(others),
@@ -57,7 +57,7 @@ def compact(record: dict[str, Any]) -> str:
         )
         absent.update(kernel["absent"])
     head = ["workload", "ours", "GB/s", "fraction of the limit", "times longer: peers"]
-    lines = [_provenance(record), "", *_table(head, rows)]
+    lines = [_provenance(record), "", *table(head, rows)]
     if absent:
         lines += ["", "Left out: " + "; ".join(f"{name} ({reason})" for name, reason in absent.items()) + "."]
     return "\n".join(lines)
@@ -84,20 +84,33 @@ def _provenance(record: dict[str, Any]) -> str:
     return f"{where}; {packages}; {record['date'][:10]}, commit {record['commit'][:7]}."
 
 
+def _limits(record: dict[str, Any]) -> list[str]:
+    """What the machine can do; records made before it was told are without."""
+    if "limits" not in record:
+        return []
+    found = record["limits"]
+    told = ", ".join(f"{kind} {value:.3g} GB/s" for kind, value in found["gigabytes_per_second"].items())
+    return [f"The machine, with {found['bytes']:,} bytes: {told}.", ""]
+
+
 def _scaling(entries: Sequence[dict[str, Any]]) -> list[str]:
     rows = [
-        [f"{each['operator']}, {each['workload']}", *map(_time, each["median_ms"].values()), f"{each['speedup']:.2f}"]
+        [
+            f"{each['operator']}, {each['workload']}",
+            *map(duration, each["median_ms"].values()),
+            f"{each['speedup']:.2f}",
+        ]
         for each in entries
     ]
     counts = [f"{name} thread{'s' * (name != '1')}" for name in entries[0]["median_ms"]]
-    return _table(["ours", *counts, "speedup"], rows)
+    return table(["ours", *counts, "speedup"], rows)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
-def _time(milliseconds: float) -> str:
+def duration(milliseconds: float) -> str:
     if milliseconds < _MICROSECONDS_BELOW:
         return f"{milliseconds * 1e3:.1f} µs"
     return f"{milliseconds:.2f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"
@@ -111,7 +124,7 @@ def _kinds(limit: str) -> str:
 def _against(entry: dict[str, Any]) -> str:
     """A peer by how many times longer it takes; a part of our own call by its time."""
     ratio = entry.get("ours_is_times_faster")
-    return f"{entry['name']} {_time(entry['median_ms']) if ratio is None else _ratio(ratio)}"
+    return f"{entry['name']} {duration(entry['median_ms']) if ratio is None else _ratio(ratio)}"
 
 
 def _ratio(value: float) -> str:

@@ -48,6 +48,9 @@ OPERATORS = (
     "ten_crop_windows",
     "overhead",
 )
+GROWTH_CHART = ROOT / "docs" / "kernels.png"
+NO_CHART = "no chart: matplotlib cannot be imported"
+_BYTES, _BYTES_QUICK = 1 << 27, 1 << 20  # of which the machine's limits are told; the first is more than caches hold
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,17 +65,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out or results
     device = torch.device(options.device)
     set_threads(options.threads)
-    record = machine.facts(device, options.threads)
     path = out / f"kernels_{device.type}.json"
-    for section, entries in measure(options, Setting(device, options.quick)):
-        record.setdefault(section, []).extend(entries)
-        out.mkdir(parents=True, exist_ok=True)  # after every operator: a run cut short leaves what it had
-        path.write_text(json.dumps(record, indent=1) + "\n")
+    record = record_all(options, Setting(device, options.quick), path)
     print(markdown.full(record))
     print(path)
+    draw_growth(record, options.chart or (out / GROWTH_CHART.name if options.quick else GROWTH_CHART))
+    return tell_failed(record)
+
+
+def draw_growth(record: dict[str, Any], picture: Path) -> None:
+    """Draw time over batch size, where it was measured, and tell where."""
     if record.get("growth"):
-        picture = options.chart or (out / "kernels.png" if options.quick else ROOT / "docs" / "kernels.png")
-        print(chart.draw(record["growth"], picture) or "no chart: matplotlib cannot be imported")
+        print(chart.draw(record["growth"], picture) or NO_CHART)
+
+
+def record_all(options: argparse.Namespace, setting: Setting, path: Path) -> dict[str, Any]:
+    """Measure all that is asked for, and write it to the path."""
+    record = machine.facts(setting.device, options.threads)
+    record["limits"] = limits.speeds(setting.device, _BYTES_QUICK if setting.quick else _BYTES, options.rounds)
+    for section, entries in measure(options, setting):
+        record.setdefault(section, []).extend(entries)
+        path.parent.mkdir(parents=True, exist_ok=True)  # after every operator: a run cut short leaves what it had
+        path.write_text(json.dumps(record, indent=1) + "\n")
+    return record
+
+
+def tell_failed(record: dict[str, Any]) -> int:
+    """Name what failed of ours; the exit status."""
     for each in record.get("failed", []):
         print(f"FAILED {each['operator']}: {each['error']}", file=sys.stderr)
     return int("failed" in record)
@@ -81,18 +100,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=OPERATORS, metavar="OPERATOR")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch, OpenCV and DALI (NumPy has one)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--without", nargs="+", default=[], metavar="NAME", help="implementations to leave out")
+    add_common(parser)
     parser.add_argument("--no-growth", action="store_true", help="leave out the batch sizes of the chart")
-    parser.add_argument("--quick", action="store_true", help="tiny shapes and three rounds")
     parser.add_argument("--out", type=Path, help="folder for the JSON file")
     parser.add_argument("--chart", type=Path, help="file for the chart")
     parser.add_argument("--page", action="store_true", help="only regenerate the table in docs/benchmarks.md")
     options = parser.parse_args(arguments)
     options.rounds = min(options.rounds, 3) if options.quick else options.rounds
     return options
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """What `python -m benchmarks` takes as well."""
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch, OpenCV and DALI (NumPy has one)")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--without", nargs="+", default=[], metavar="NAME", help="implementations to leave out")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes and three rounds")
 
 
 def set_threads(threads: int) -> None:

@@ -153,4 +153,16 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def benchmark_scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the benchmarks, whose scripts import one another by their names, as if one of them were run."""
+    folder = ROOT / "benchmarks"
+    if not folder.is_dir():
+        pytest.skip("the benchmarks are not beside the tests")
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    for path in folder.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
 assert twostream_ext.ops is not None  # the operators must import before any test patches _C

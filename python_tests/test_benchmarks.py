@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from modules import load_module
 
 from twostream_ext import ops
 from twostream_ext.engine import load_model
@@ -20,18 +24,13 @@ FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
 @pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    if not FOLDER.is_dir():
-        pytest.skip("the benchmarks are not beside the tests")
-    monkeypatch.syspath_prepend(FOLDER)
+def table(benchmark_scripts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     import table
 
     threads = torch.get_num_threads()
     monkeypatch.setattr(table, "set_threads", lambda count: None)
     yield table
     torch.set_num_threads(threads)
-    for path in FOLDER.glob("*.py"):
-        sys.modules.pop(path.stem, None)
 
 
 def run(table: ModuleType, out: Path, *operators: str) -> int:
@@ -58,13 +57,72 @@ def test_quick_tables_of_two_operators_are_recorded_with_bytes_limits_and_machin
     assert (tmp_path / "kernels.png").exists()
 
 
-def test_the_table_of_the_page_is_made_from_a_record(table: ModuleType, tmp_path: Path) -> None:
+def test_one_command_prints_the_limits_and_writes_a_record_and_a_chart(table: ModuleType, tmp_path: Path) -> None:
+    recorded = {path: path.stat().st_mtime_ns for path in (FOLDER / "results").iterdir()}
+    command = [sys.executable, "-m", "benchmarks", "mean_flow", "quantize_flow", "--quick", "--device", "cpu"]
+    options = ["--without", "torch.compile", "OpenCV", "--out", str(tmp_path)]
+    paths = os.pathsep.join(path for path in sys.path if path and Path(path) != FOLDER)
+    done = subprocess.run(
+        [*command, *options],
+        cwd=FOLDER.parent,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kernels_cpu.json", "kernels_cpu.svg"]
+    assert {path: path.stat().st_mtime_ns for path in (FOLDER / "results").iterdir()} == recorded
+    record = json.loads((tmp_path / "kernels_cpu.json").read_text())
+    assert list(dict.fromkeys(each["operator"] for each in record["kernels"])) == ["mean_flow", "quantize_flow"]
+    speeds = record["limits"]["gigabytes_per_second"]
+    assert min(speeds.values()) > 0
+    assert "The machine, with 1,048,576 bytes: fill " in done.stdout
+    assert f"copy {speeds['copy']:.3g} GB/s." in done.stdout
+    words = [each.text for each in ET.parse(tmp_path / "kernels_cpu.svg").getroot().iter() if each.text]
+    assert {"twostream_ext", "NumPy", "torch", "mean_flow, float32", "quantize_flow, planar"} <= set(words)
+    assert "OpenCV" not in words
+
+
+def test_the_chart_of_a_record_is_the_same_bytes_again(table: ModuleType, tmp_path: Path) -> None:
+    import ratio_chart
+
+    record = json.loads((FOLDER / "results" / "kernels_cpu.json").read_text())
+    first, second = (ratio_chart.draw(record, tmp_path / name) for name in ("first.svg", "second.svg"))
+    assert first.read_bytes() == second.read_bytes()
+    words = {each.text for each in ET.parse(first).getroot().iter()}
+    assert {f"{each['operator']}, {each['workload']}" for each in record["kernels"]} <= words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no_flow"], "'no_flow' is none of flow_stack, "),
+        (["--record", "--quick"], "--record is for all operators in their full shapes"),
+        (["--record", "mean_flow"], "--record is for all operators in their full shapes"),
+        pytest.param(
+            ["--device", "cuda"],
+            "--device cuda: torch sees no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(
+    table: ModuleType, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    command = load_module(FOLDER / "__main__.py", "benchmarks_main")
+    with pytest.raises(SystemExit, match="2"):
+        command.main(arguments)
+    assert words in capsys.readouterr().err
+
+
+def test_the_readme_table_is_made_from_a_record(table: ModuleType, tmp_path: Path) -> None:
     assert run(table, tmp_path, "mean_flow") == 0
     record = json.loads((tmp_path / "kernels_cpu.json").read_text())
-    page = tmp_path / "benchmarks.md"
-    page.write_text("before\n<!-- kernels -->\nold\n<!-- /kernels -->\nafter\n")
-    table.markdown.write_page(page, [record])
-    text = page.read_text()
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- kernels -->\nold\n<!-- /kernels -->\nafter\n")
+    table.markdown.write_readme(readme, [record])
+    text = readme.read_text()
     assert text.startswith("before\n<!-- kernels -->\n")
     assert text.endswith("<!-- /kernels -->\nafter\n")
     assert "old" not in text
