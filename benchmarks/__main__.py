@@ -2,6 +2,7 @@
 """The benchmarks in one command, from the top of the checkout; benchmarks/README.md tells how they are made.
 
     python -m benchmarks [OPERATOR ...]       # ours, each peer that is installed, and the machine's limits
+    python -m benchmarks --history            # docs/benchmark-history.md anew, from git
 
 Prints a table and writes kernels_<device>.json and kernels_<device>.svg to OUT (build/benchmarks): on the CPU, and on
 CUDA where torch sees a GPU and the package was built for it (not yet run on a GPU). Nothing of what is recorded in
@@ -21,6 +22,7 @@ FOLDER = Path(__file__).resolve().parent
 # that is installed.
 sys.path[:1] = [str(FOLDER)] if Path(sys.path[0]).resolve() == FOLDER.parent else [str(FOLDER), sys.path[0]]
 
+import history  # noqa: E402
 import markdown  # noqa: E402
 import ratio_chart  # noqa: E402
 import table  # noqa: E402
@@ -30,6 +32,8 @@ from workloads import Setting  # noqa: E402
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
+    if options.history:
+        return history.main()
     table.set_threads(options.threads)
     return max(_measure(options, torch.device(device)) for device in options.devices)
 
@@ -55,6 +59,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     table.add_common(parser)
     parser.add_argument("--out", type=Path, default=FOLDER.parent / "build" / "benchmarks", help="folder to write to")
     parser.add_argument("--record", action="store_true", help="write to benchmarks/results, what is committed")
+    parser.add_argument("--history", action="store_true", help="only write docs/benchmark-history.md")
     options = parser.parse_args(arguments)
     if options.record and (options.quick or options.operators):
         parser.error("--record is for all operators in their full shapes")

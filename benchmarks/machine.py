@@ -60,6 +60,17 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def processor() -> str:
+    """The model's name and numbers: under some hypervisors the name alone tells no more than its maker."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return cpu_model()
+    values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    numbers = [f"{key} {values[key]}" for key in ("cpu family", "model", "stepping") if key in values]
+    return ", ".join([cpu_model(), *numbers])
+
+
 def commit() -> str:
     """The commit of this checkout, `+changes` where files differ from it."""
     return commit_of(ROOT)
@@ -68,13 +79,14 @@ def commit() -> str:
 def commit_of(checkout: Path) -> str:
     """The same of any checkout."""
     try:
-        head = _git(checkout, "rev-parse", "HEAD")
-        return head + ("+changes" if _git(checkout, "status", "--porcelain", "--untracked-files=no") else "")
+        head = git(checkout, "rev-parse", "HEAD")
+        return head + ("+changes" if git(checkout, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
-def _git(checkout: Path, *arguments: str) -> str:
+def git(checkout: Path, *arguments: str) -> str:
+    """What a command of git prints; OSError or CalledProcessError where it cannot."""
     return subprocess.run(
         ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=True
     ).stdout.strip()

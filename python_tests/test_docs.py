@@ -36,6 +36,7 @@ PAGES = (
     "docs/features.md",
     "docs/motion.md",
     "docs/estimators.md",
+    "docs/benchmark-history.md",
     "benchmarks/README.md",
 )
 # Names of files that a reader finds in the sources; those of a user's own (`summary.json`, `classInd.txt`) are others.
