@@ -85,7 +85,7 @@ def _of_python(arguments: list[str]) -> Iterator[str]:
     if first == "-m":
         if others[0] == "twostream_ext":
             yield from _of_twostream(others[1:])
-        elif importlib.util.find_spec(others[0]) is None:
+        elif importlib.util.find_spec(others[0]) is None and not (ROOT / others[0] / "__main__.py").exists():
             yield f"no module {others[0]}"
     elif not first.startswith("-") and not (ROOT / first).exists():
         yield f"no file {first}"

@@ -116,13 +116,13 @@ def test_what_cannot_be_asked_for_is_refused(
     assert words in capsys.readouterr().err
 
 
-def test_the_readme_table_is_made_from_a_record(table: ModuleType, tmp_path: Path) -> None:
+def test_the_table_of_the_page_is_made_from_a_record(table: ModuleType, tmp_path: Path) -> None:
     assert run(table, tmp_path, "mean_flow") == 0
     record = json.loads((tmp_path / "kernels_cpu.json").read_text())
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- kernels -->\nold\n<!-- /kernels -->\nafter\n")
-    table.markdown.write_readme(readme, [record])
-    text = readme.read_text()
+    page = tmp_path / "benchmarks.md"
+    page.write_text("before\n<!-- kernels -->\nold\n<!-- /kernels -->\nafter\n")
+    table.markdown.write_page(page, [record])
+    text = page.read_text()
     assert text.startswith("before\n<!-- kernels -->\n")
     assert text.endswith("<!-- /kernels -->\nafter\n")
     assert "old" not in text

@@ -16,56 +16,51 @@ from pathlib import Path
 
 import pytest
 import torch
+from pages import FENCE, ROOT, page_names, read, without_blocks
 
 import twostream_ext
 from twostream_ext.data import read_source
 from twostream_ext.errors import SettingsError
 from twostream_ext.flow import find_method
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twostream_ext"
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/design.md",
-    "docs/install.md",
-    "docs/data.md",
-    "docs/predict.md",
-    "docs/reproduce.md",
-    "docs/denseflow.md",
-    "docs/features.md",
-    "docs/motion.md",
-    "docs/estimators.md",
-    "docs/benchmark-history.md",
-    "benchmarks/README.md",
-)
 # Names of files that a reader finds in the sources; those of a user's own (`summary.json`, `classInd.txt`) are others.
 SOURCES = (".py", ".pyi", ".h", ".cpp", ".cu", ".cuh", ".md", ".toml")
 PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]*)*")
 MODULE = re.compile(r"twostream_ext(?:\.\w+)+")
-FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 pytestmark = pytest.mark.skipif(
     not ((ROOT / "docs").is_dir() and PACKAGE.is_dir()), reason="the pages, or the sources, are not beside the tests"
 )
 
 
-def read(page: str) -> str:
-    return (ROOT / page).read_text(encoding="utf-8")
-
-
 def blocks(text: str, language: str) -> list[str]:
     return [found["text"] for found in FENCE.finditer(text) if found["language"] == language]
 
 
+def slugs(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them: letters, digits and hyphens, in small letters."""
+    headings = re.findall(r"^#+ (.*)$", without_blocks(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def broken_links(page: str, text: str) -> list[str]:
-    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", FENCE.sub("", text))
-    return [each for each in targets if "://" not in each and not ((ROOT / page).parent / each).exists()]
+    """Links of a page, relative to it, to files or to headings that there are not."""
+    targets = re.findall(r"\]\(([^)\s]+)[^)]*\)", without_blocks(text))
+    return [each for each in targets if "://" not in each and not leads_somewhere(page, text, each)]
+
+
+def leads_somewhere(page: str, text: str, target: str) -> bool:
+    name, _, anchor = target.partition("#")
+    place = (ROOT / page).parent / name if name else ROOT / page
+    if not place.exists():
+        return False
+    return not anchor or anchor in slugs(place.read_text(encoding="utf-8") if name else text)
 
 
 def missing_names(text: str) -> list[str]:
     """What stands in backticks, looks like a file or a module of ours, and is none, nor that of a walked example."""
-    named = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+    named = re.findall(r"`([^`\n]+)`", without_blocks(text))
     shown = [path for diff in walked_examples().values() for path in re.findall(r"^\+\+\+ b/(\S+)", diff, re.MULTILINE)]
     return [name for name in named if not is_known(name) and not any(f"/{path}".endswith(f"/{name}") for path in shown)]
 
@@ -102,7 +97,7 @@ def is_importable(name: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", page_names())
 def test_links_and_names_lead_somewhere(page: str) -> None:
     assert broken_links(page, read(page)) == []
     assert missing_names(read(page)) == []
@@ -124,12 +119,24 @@ def test_a_name_of_nothing_is_found(name: str) -> None:
     assert broken_links("docs/design.md", f"[there](../README.md) and [here]({name})") == [name]
 
 
+def test_a_heading_that_is_not_there_is_found() -> None:
+    text = "# A page\n\n## `run`, in short\n\n[a](#run-in-short) [b](#no) [c](data.md#the-file) [d](data.md#nothing)\n"
+    assert broken_links("docs/design.md", text) == ["#no", "data.md#nothing"]
+
+
 def test_the_rooms_of_the_design_are_those_there_are() -> None:
     table = read("docs/design.md").partition("## Rooms")[2].partition("\n## ")[0]
     described = re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE)
     assert sorted(described) == sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
     floor = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py", "__main__.py"}
     assert {name for name in floor if f"`{name}`" in table} == floor
+
+
+def test_the_site_has_all_pages_and_all_rooms() -> None:
+    shown = re.findall(r": (\S+\.md)$", read("mkdocs.yml"), re.MULTILINE)
+    rooms = [path.parent.name for path in PACKAGE.glob("*/__init__.py") if path.parent.name != "cli"]
+    api = [f"docs/api/{name}.md" for name in (*rooms, "errors")]
+    assert sorted(shown) == sorted([*page_names(), *api, "CHANGELOG.md"])
 
 
 def test_the_test_that_is_shown_is_one_of_ours_and_holds() -> None:
@@ -150,7 +157,9 @@ def test_what_the_commands_install_is_declared() -> None:
 
 
 def test_the_errors_that_are_shown_are_those_that_come() -> None:
-    shown = read("CONTRIBUTING.md").partition("**Errors**")[2].partition("```\n")[2].partition("```")[0].splitlines()
+    shown = (
+        read("CONTRIBUTING.md").partition("**Errors**")[2].partition("```text\n")[2].partition("```")[0].splitlines()
+    )
     codes, ranges = torch.zeros(2, 3, 8, 9, 2, dtype=torch.uint8), torch.zeros(2, 3, 2)
     with pytest.raises(ValueError, match=rf"^{re.escape(shown[0])}$"):
         twostream_ext.ops.flow_stack(codes, torch.zeros(2, 3, dtype=torch.int32), 4, lo=ranges[:1], step=ranges)

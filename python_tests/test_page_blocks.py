@@ -71,7 +71,11 @@ NEEDS = {  # beside the extra test
     "docs/train.md": ("timm", "torchvision"),
 }
 TOUR = "docs/tour.md"  # its commands run, too
-NOT_READ = {"diff": "test_docs.py applies it", "text": "shows what is printed, or files"}
+ELSEWHERE = {
+    ("CONTRIBUTING.md", "diff"): "test_docs.py applies it",
+    ("docs/c-api.md", "cmake"): "test_c_api_page.py configures it",
+    ("docs/c-api.md", "cpp"): "test_c_api_page.py builds and runs it",
+}
 
 
 def all_blocks() -> list[Block]:
@@ -93,12 +97,22 @@ def check_toml(text: str) -> None:
     assert tomllib.loads(text)
 
 
-CHECKS: dict[str, Callable[[str], None]] = {"": check_shell, "bash": check_shell, "toml": check_toml}
+def check_text(text: str) -> None:
+    """What is printed, what lies in a folder, a formula: nothing to be read but by people."""
+    assert text.strip()
+
+
+CHECKS: dict[str, Callable[[str], None]] = {
+    "": check_shell,
+    "bash": check_shell,
+    "toml": check_toml,
+    "text": check_text,
+}
 
 
 @pytest.mark.parametrize("block", [each for each in all_blocks() if each.language != "python"], ids=str)
 def test_a_block_can_be_read(block: Block) -> None:
-    if block.language not in NOT_READ:
+    if (block.page, block.language) not in ELSEWHERE:
         assert block.language in CHECKS, f"a block of {block.language!r} is not tested: say here how it is"
         CHECKS[block.language](block.text)
 
