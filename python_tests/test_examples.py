@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from pathlib import Path
@@ -22,6 +23,13 @@ pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="no examples besid
 
 def load(name: str) -> ModuleType:
     return load_module(EXAMPLES / f"{name}.py")
+
+
+def test_every_example_has_a_row_in_the_table() -> None:
+    table = re.findall(r"^\| \[(\S+)\]\((\S+)\) \|", (EXAMPLES / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert all(name == target for name, target in table)
+    files = [path.name + "/" * path.is_dir() for path in EXAMPLES.iterdir() if path.name != "__pycache__"]
+    assert sorted(name for name, _ in table) == sorted(set(files) - {"README.md"})
 
 
 def test_the_flow_of_a_video_as_a_picture(tmp_path: Path) -> None:
