@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 import types
@@ -12,10 +13,15 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
+import reference
+import torch
 from modules import load_module
+from torch.utils.data import DataLoader
 from videos import moving_frames, write_video
 
 from twostream_ext import ops
+from twostream_ext.flow import write_flow_clip
+from twostream_ext.ops import QuantizedFlow
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="no examples beside the tests")
@@ -53,6 +59,62 @@ def test_the_kernels_on_arrays_of_numpy() -> None:
             pixels = pixels[:, :, ::-1] * [-1, 1]
         np.testing.assert_allclose(stack, pixels.transpose(0, 3, 1, 2).reshape(4, 12, 12), atol=1e-5)
     assert {bool(each) for each in windows[:, 2]} == {False, True}
+
+
+def swelling_fields(rate: float, seed: int) -> np.ndarray:
+    """Six fields that grow or shrink by `rate` a frame and drift at random, float32 [6, H, W, 2]."""
+    random = np.random.default_rng(seed)
+    height, width = random.integers(30, 40, 2)
+    y, x = np.mgrid[:height, :width]
+    swelling = rate * np.stack([x - width / 2, y - height / 2], axis=-1)
+    drift, noise = random.normal(0, 3, (6, 1, 1, 2)), random.normal(0, 0.3, (6, height, width, 2))
+    return (swelling + drift + noise).astype(np.float32)
+
+
+def write_flow(root: Path, stored: bool) -> dict[str, np.ndarray]:
+    """24 videos of two classes, as arrays or as a store; gives what a stack shows of each, float64 [6, H, W, 2]."""
+    shown = {}
+    for number in range(24):
+        name = f"{('grow', 'shrink')[number % 2]}/v{number:02d}"
+        fields = swelling_fields((0.1, -0.1)[number % 2], seed=number)
+        if stored:
+            coded = [each[0].numpy() for each in ops.quantize_flow(fields[None])]
+            write_flow_clip(root / f"{name}.safetensors", forward=map(QuantizedFlow, *coded), codec="raw")
+            codes, lo, step, mean = coded
+            shown[name] = reference.dequantize(codes, lo, step) - mean.astype(np.float64)[:, None, None]
+        else:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            np.save(root / f"{name}.npy", fields)
+            shown[name] = fields.astype(np.float64) - fields.astype(np.float64).mean((1, 2), keepdims=True)
+    return shown
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["arrays", "store"])
+def test_a_dataset_of_ones_own_gives_the_stacks_of_the_formula_and_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)  # for workers that are not forked
+    example = importlib.import_module("own_dataset")
+    torch.manual_seed(0)
+    shown = write_flow(tmp_path, stored)
+    data = (example.StoredFlow if stored else example.ArrayFlow)(tmp_path, 3)
+    loader = DataLoader(data, 5, num_workers=2, collate_fn=data.collate)
+    names, starts_seen = sorted(shown), set()
+    for first, (fields, labels) in zip(range(0, 24, 5), loader, strict=True):
+        found = example.stacks(fields, 24, seed=9, first=first)
+        sizes = [shown[name].shape[1:3] for name in names[first : first + 5]]
+        windows = ops.random_windows(sizes, 24, seed=9, offset=first)
+        for name, label, stack, window in zip(names[first : first + 5], labels, found, windows.numpy(), strict=True):
+            places = [reference.flow_stack([shown[name][t : t + 3]], [[window]], (24, 24))[0, 0] for t in range(4)]
+            distances = [np.abs(stack.numpy() - each).max() for each in places]
+            assert min(distances) < 1e-4
+            starts_seen.add(int(np.argmin(distances)))
+            assert name.startswith(data.classes[label])
+    assert starts_seen == {0, 1, 2, 3}
+
+    losses = example.main(tmp_path, side=24, length=3, epochs=12)
+    assert losses[0] > 0.5
+    assert losses[-1] < 0.2
 
 
 @pytest.fixture
