@@ -415,6 +415,35 @@ def test_a_new_operator_enters_the_table_by_being_registered(throw_away: None) -
         fault(OPERATORS["field_average"], torch.device("cpu"))
 
 
+def as_of_jax(memory: np.ndarray) -> Any:
+    """An array of JAX, or where there is none, what it shows of itself: DLPack does not tell that it never changes."""
+    try:
+        import jax.numpy
+    except ImportError:
+
+        class Array:
+            __module__ = "jaxlib._jax"
+
+            def __dlpack__(self, *, stream: object = None) -> object:
+                return memory.__dlpack__(stream=stream)
+
+            def __dlpack_device__(self) -> tuple[int, int]:
+                return memory.__dlpack_device__()
+
+        return Array()
+    return jax.numpy.asarray(memory)
+
+
+def test_an_array_of_jax_is_read_and_never_written() -> None:
+    flow, out = np.ones((2, 3, 8, 9, 2), np.float32), np.zeros((2, 3, 2), np.float32)
+    assert same(ops.mean_flow(as_of_jax(flow)), torch.ones(2, 3, 2))
+    array = as_of_jax(out)
+    words = "mean_flow: out must be an array to write into, got one of JAX, whose arrays never change"
+    with pytest.raises(ValueError, match=f"^{words}$"):
+        ops.mean_flow(flow, out=array)
+    assert not torch.from_dlpack(array).any()
+
+
 def test_a_device_that_is_neither_cpu_nor_cuda_reaches_no_kernel(cuda_on_host: Any) -> None:
     """A tensor of another framework, or of a torch built for another device, that the dispatcher let through."""
     flow, out = torch.zeros(2, 2, 8, 9, 2), torch.zeros(2, 2, 2)

@@ -37,6 +37,7 @@ Colour: TypeAlias = Sequence[float]  # three numbers
 Counter: TypeAlias = int  # from 0 to 2**63 - 1
 
 _LARGEST_SIDE = 2**31 - 1
+_UNCHANGING = ("jax", "jaxlib")  # their arrays never change, but the capsules do not say so
 _ON_THE_HOST_OR_CUDA = (1, 2, 3, 13)  # DLPack's kDLCPU, kDLCUDA, kDLCUDAHost, kDLCUDAManaged
 
 
@@ -225,6 +226,9 @@ def _import_array(operator: str, argument: str, array: Any, *, writable: bool) -
     if int(device_type) not in _ON_THE_HOST_OR_CUDA:
         wanted = "on the CPU or on a CUDA device"
         raise ValueError(f"{operator}: {argument} must be {wanted}, got DLPack's device type {int(device_type)}")
+    if writable and type(array).__module__.partition(".")[0] in _UNCHANGING:
+        wanted = "an array to write into"
+        raise ValueError(f"{operator}: {argument} must be {wanted}, got one of JAX, whose arrays never change")
     watched = _Watched(array)
     try:
         tensor = torch.utils.dlpack.from_dlpack(watched)
