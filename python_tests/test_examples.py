@@ -7,8 +7,10 @@ import importlib
 import re
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +21,7 @@ from modules import load_module
 from torch.utils.data import DataLoader
 from videos import moving_frames, write_video
 
-from twostream_ext import ops
+from twostream_ext import _C, ops
 from twostream_ext.flow import write_flow_clip
 from twostream_ext.ops import QuantizedFlow
 
@@ -115,6 +117,67 @@ def test_a_dataset_of_ones_own_gives_the_stacks_of_the_formula_and_learns(
     losses = example.main(tmp_path, side=24, length=3, epochs=12)
     assert losses[0] > 0.5
     assert losses[-1] < 0.2
+
+
+class Array:
+    """An array of a library that is neither torch's nor NumPy's: it has a shape, and gives its memory by DLPack."""
+
+    def __init__(self, memory: np.ndarray) -> None:
+        self.memory, self.shape = memory, memory.shape
+        self.place = memory.__array_interface__["data"][0]
+
+    def __dlpack__(self, *, stream: object = None) -> object:  # of the time before versions, as JAX and CuPy have it
+        return self.memory.__dlpack__(stream=stream)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.memory.__dlpack_device__()
+
+
+class StandIn:
+    """Of the namespace of such a library, what the example takes."""
+
+    @staticmethod
+    def asarray(numbers: object) -> Array:
+        return Array(np.asarray(numbers))
+
+    @staticmethod
+    def from_dlpack(tensor: torch.Tensor) -> Array:
+        return Array(np.from_dlpack(tensor))
+
+
+def of_jax(memory: np.ndarray) -> tuple[ModuleType, Any, Callable[[Any], int]]:
+    jax = pytest.importorskip("jax.numpy", reason="JAX is not installed: pip install 'twostream_ext[jax]'")
+    return jax, jax.asarray(memory), lambda array: array.unsafe_buffer_pointer()
+
+
+def of_numpy(memory: np.ndarray) -> tuple[ModuleType, Any, Callable[[Any], int]]:
+    return np, memory, lambda array: array.__array_interface__["data"][0]
+
+
+def of_the_stand_in(memory: np.ndarray) -> tuple[type, Any, Callable[[Any], int]]:
+    return StandIn, Array(memory), lambda array: array.place
+
+
+@pytest.mark.parametrize("library", [of_jax, of_numpy, of_the_stand_in])
+def test_arrays_of_other_libraries_pass_without_a_copy(
+    library: Callable[[np.ndarray], tuple[Any, Any, Callable[[Any], int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = np.random.default_rng(3).normal(2.0, 1.0, size=(3, 2, 20, 30, 2)).astype(np.float32)
+    xp, flow, place_of = library(fields)
+    places: list[tuple[int, int]] = []
+
+    def recorded(flow: list[torch.Tensor], *others: Any) -> None:
+        places.append((flow[0].data_ptr(), others[-1].data_ptr()))
+        kernel(flow, *others)
+
+    kernel = _C.flow_stack
+    monkeypatch.setattr(_C, "flow_stack", recorded)
+    found = load("dlpack_arrays").stacks(xp, flow, 12, seed=4)
+    assert type(found) is type(flow)
+    assert places == [(place_of(flow), place_of(found))]  # the kernel read and wrote where the library has its arrays
+    windows = ops.random_windows([[20, 30]] * 3, 12, seed=4).numpy()
+    expected = reference.flow_stack(fields.astype(np.float64), windows[:, None], (12, 12), subtract_mean=True)[:, 0]
+    np.testing.assert_allclose(np.from_dlpack(found), expected, atol=1e-5)
 
 
 @pytest.fixture
