@@ -17,8 +17,11 @@ import numpy as np
 import pytest
 import reference
 import torch
+from compilers import BACKENDS_IF_SLOW, fresh_compiler  # noqa: F401  a fixture
 from modules import load_module
+from torch._dynamo.backends.registry import lookup_backend
 from torch.utils.data import DataLoader
+from torchvision_package import import_timm
 from videos import moving_frames, write_video
 
 from twostream_ext import _C, ops
@@ -178,6 +181,41 @@ def test_arrays_of_other_libraries_pass_without_a_copy(
     windows = ops.random_windows([[20, 30]] * 3, 12, seed=4).numpy()
     expected = reference.flow_stack(fields.astype(np.float64), windows[:, None], (12, 12), subtract_mean=True)[:, 0]
     np.testing.assert_allclose(np.from_dlpack(found), expected, atol=1e-5)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("backend", BACKENDS_IF_SLOW)
+def test_a_compiled_step_of_a_net_of_timm_is_the_step(backend: str) -> None:
+    import_timm()
+    example = load("timm_compiled")
+    torch.manual_seed(0)
+    step = example.TrainingStep("test_vit", length=2, classes=3, side=64)
+    batch = (
+        ops.quantize_flow(torch.randn(4, 2, 72, 80, 2)),
+        ops.random_windows([[72, 80]] * 4, 64, seed=1),
+        torch.arange(4) % 3,
+    )
+    graphs: list[str] = []
+
+    def watched(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph.print_readable(print_output=False))
+        return lookup_backend(backend)(graph, inputs)
+
+    expected, expected_gradients = loss_and_gradients(step, step, batch)
+    found, gradients = loss_and_gradients(torch.compile(step, fullgraph=True, backend=watched), step, batch)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-3, atol=1e-4)
+    (graph,) = graphs
+    assert "twostream.flow_stack" in graph
+    assert "cross_entropy" in graph
+
+
+def loss_and_gradients(
+    call: Callable[..., torch.Tensor], step: torch.nn.Module, batch: tuple[Any, ...]
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    loss = call(*batch)
+    return loss.detach(), list(torch.autograd.grad(loss, list(step.parameters())))
 
 
 @pytest.fixture

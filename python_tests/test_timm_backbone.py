@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchvision_package import import_torchvision
+from torchvision_package import import_timm
 
 from twostream_ext.engine import find_recipe, load_model, new_net, save_model
 from twostream_ext.errors import SettingsError
@@ -200,15 +199,9 @@ def test_a_net_survives_its_own_file(make: Callable[..., StreamNet], stand_in: d
 # ---- the real package ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def timm() -> ModuleType:
-    """timm itself, which imports torchvision."""
-    if importlib.util.find_spec("timm") is None:
-        pytest.skip("timm is not installed")
-    import_torchvision()
-    import timm
-
-    return timm
+    return import_timm()
 
 
 def test_the_interface_that_the_stand_in_has_is_that_of_timm(timm: ModuleType) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""torchvision itself, for tests of what uses it, also where its wheel and torch are built for different devices."""
+"""torchvision itself, and timm, for tests that use them, also where wheel and torch are built for different devices."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from types import ModuleType
@@ -31,6 +32,14 @@ def import_torchvision() -> ModuleType:
         import torchvision
     module: ModuleType = torchvision
     return module
+
+
+def import_timm() -> ModuleType:
+    """timm, which imports torchvision; skips the test where one of them cannot be imported."""
+    if importlib.util.find_spec("timm") is None:
+        pytest.skip("timm is not installed: pip install 'twostream_ext[timm]'")
+    import_torchvision()
+    return importlib.import_module("timm")
 
 
 def _declare_operators(error: RuntimeError) -> None:
