@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -18,12 +19,14 @@ import pytest
 import reference
 import torch
 from compilers import BACKENDS_IF_SLOW, fresh_compiler  # noqa: F401  a fixture
+from consumers import build_project, configure, needs_cmake
 from modules import load_module
 from torch._dynamo.backends.registry import lookup_backend
 from torch.utils.data import DataLoader
 from torchvision_package import import_timm
 from videos import moving_frames, write_video
 
+import twostream_ext
 from twostream_ext import _C, ops
 from twostream_ext.flow import write_flow_clip
 from twostream_ext.ops import QuantizedFlow
@@ -216,6 +219,61 @@ def loss_and_gradients(
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     loss = call(*batch)
     return loss.detach(), list(torch.autograd.grad(loss, list(step.parameters())))
+
+
+@pytest.fixture(scope="module")
+def stack_from_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program of `examples/cpp`, built."""
+    build = tmp_path_factory.mktemp("cpp")
+    build_project(EXAMPLES / "cpp", build, "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror")
+    return build / "stack_from_memory"
+
+
+@needs_cmake
+@pytest.mark.parametrize("threads", [1, 3, 8])
+def test_a_program_in_cxx_makes_the_stacks(stack_from_memory: Path, tmp_path: Path, threads: int) -> None:
+    fields = np.random.default_rng(5).normal(3.0, 2.0, size=(5, 3, 20, 26, 2)).astype(np.float32)
+    fields.tofile(tmp_path / "flow")
+    sizes = (str(each) for each in (*fields.shape[:4], 12, threads, 9))
+    command = [stack_from_memory, tmp_path / "flow", tmp_path / "stacks", *sizes]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.match(rf"twostream_ext {twostream_ext.__version__}, \w+\n1 thread: [\d.]+ ms\n{threads} threads: ", shown)
+    windows = ops.random_windows([[20, 26]] * 5, 12, seed=9).numpy()
+    expected = reference.flow_stack(fields.astype(np.float64), windows[:, None], (12, 12), subtract_mean=True)
+    found = np.fromfile(tmp_path / "stacks", np.float32)
+    np.testing.assert_allclose(found.reshape(5, 6, 12, 12), expected[:, 0], atol=1e-5)
+    assert len(set(windows[:, 2])) == 2
+
+
+@needs_cmake
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ("1 2 8 9 4 1", "usage: stack_from_memory FLOW OUT SAMPLES LENGTH HEIGHT WIDTH SIDE THREADS SEED"),
+        ("1 2 8 9 9 1 0", "stack_from_memory: SIDE is '9', expected a number from 1 to 8"),
+        ("x 2 8 9 4 1 0", "stack_from_memory: SAMPLES is 'x', expected a number from 1 to 32768"),
+        ("2 2 8 9 4 1 0", "stack_from_memory: flow: has 1152 bytes, expected 2304"),
+    ],
+)
+def test_a_program_in_cxx_says_in_one_line_what_is_wrong(
+    stack_from_memory: Path, tmp_path: Path, sizes: str, words: str
+) -> None:
+    np.zeros((1, 2, 8, 9, 2), np.float32).tofile(tmp_path / "flow")
+    command = [stack_from_memory, "flow", "stacks", *sizes.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2)
+    assert done.stderr == f"{words}\n"
+    assert not (tmp_path / "stacks").exists()
+
+
+@needs_cmake
+@pytest.mark.parametrize("version", ["0.0", "99.0"])
+def test_cmake_refuses_a_version_that_is_not_the_installed_one(tmp_path: Path, version: str) -> None:
+    done = configure(EXAMPLES / "cpp", tmp_path, f"-DWANTED_VERSION={version}")
+    assert done.returncode != 0
+    words = " ".join(done.stderr.split())
+    assert f'"twostream_ext" that is compatible with requested version "{version}"' in words
+    assert f"version: {twostream_ext.__version__}" in words
 
 
 @pytest.fixture

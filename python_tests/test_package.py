@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from consumers import build_project, needs_cmake
 
 import twostream_ext
 from twostream_ext import _C
@@ -67,19 +68,12 @@ def test_the_library_exports_the_c_api_and_nothing_else():
     assert exported == declared
 
 
-@pytest.mark.skipif(shutil.which("c++") is None or shutil.which("cmake") is None, reason="no compiler")
+@needs_cmake
 def test_a_cxx_project_builds_on_the_package(tmp_path):
     (tmp_path / "CMakeLists.txt").write_text(CONSUMER_CMAKE)
     (tmp_path / "main.cpp").write_text(CONSUMER_CODE)
-    prefix = twostream_ext.cmake_prefix_path()
-    build = tmp_path / "build"
-    for command in (
-        ["cmake", "-S", tmp_path, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}"],
-        ["cmake", "--build", build],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    shown = subprocess.run([build / "consumer"], capture_output=True, text=True, check=True).stdout
+    build_project(tmp_path, tmp_path / "build")
+    shown = subprocess.run([tmp_path / "build" / "consumer"], capture_output=True, text=True, check=True).stdout
     assert shown == f"0 {twostream_ext.__version__}: -4 -2 -10 -8 5 3 11 9\n"
 
 
