@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import torch
 from compilers import BACKENDS_IF_SLOW, fresh_compiler  # noqa: F401  a fixture
 from consumers import build_project, configure, needs_cmake
 from modules import load_module
+from test_extract import assert_same_files
 from torch._dynamo.backends.registry import lookup_backend
 from torch.utils.data import DataLoader
 from torchvision_package import import_timm
@@ -28,6 +30,7 @@ from videos import moving_frames, write_video
 
 import twostream_ext
 from twostream_ext import _C, ops
+from twostream_ext.extraction import extract
 from twostream_ext.flow import write_flow_clip
 from twostream_ext.ops import QuantizedFlow
 
@@ -274,6 +277,80 @@ def test_cmake_refuses_a_version_that_is_not_the_installed_one(tmp_path: Path, v
     words = " ".join(done.stderr.split())
     assert f'"twostream_ext" that is compatible with requested version "{version}"' in words
     assert f"version: {twostream_ext.__version__}" in words
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(5):
+        frames = moving_frames(6, step=(2, number - 2), seed=number)
+        write_video(folder / f"{'ab'[number % 2]}" / f"v{number}.avi", frames)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def flow_of_one_run(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    flow = tmp_path_factory.mktemp("one-run") / "flow"
+    extract(videos, flow, method="dis", smallest_side=32, progress=False)
+    return flow
+
+
+@pytest.mark.filterwarnings("ignore")  # of Dask and tornado
+def test_a_dask_cluster_makes_the_store_of_one_run(
+    videos: Path, flow_of_one_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dask = pytest.importorskip("dask", reason="Dask is not installed: pip install 'twostream_ext[dask]'")
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'twostream_ext[dask]'")
+    monkeypatch.setattr("distributed.deploy.local.CPU_COUNT", 2)  # so many workers
+    with dask.config.set({"temporary-directory": str(tmp_path / "dask")}):
+        load("dask_cluster").main(videos, tmp_path / "flow", method="dis", smallest_side=32)
+    assert_same_files(tmp_path / "flow", flow_of_one_run)
+
+
+def array_job(task: int, *arguments: object) -> subprocess.Popen[str]:
+    """A task of an array of two jobs, as Slurm starts it."""
+    folder = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PARTS": "2",
+        "SLURM_ARRAY_TASK_ID": str(task),
+        "SLURM_CPUS_PER_TASK": "1",
+    }
+    command = ["bash", str(EXAMPLES / "slurm_array.sh"), *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(not (Path(sys.executable).parent / "twostream").exists(), reason="the command is not installed")
+def test_an_array_of_slurm_s_jobs_makes_the_store_of_one_run(
+    videos: Path, flow_of_one_run: Path, tmp_path: Path
+) -> None:
+    flow = tmp_path / "flow"
+    arguments = (videos, flow, "--method", "dis", "--size", 32)
+    jobs = [array_job(task, *arguments) for task in (1, 2)]
+    for job in jobs:
+        _, errors = job.communicate(timeout=120)
+        assert job.returncode == 0, errors
+    assert_same_files(flow, flow_of_one_run)
+
+    mine, other = flow / "b" / "v1.safetensors", flow / "a" / "v0.safetensors"  # of parts 2 and 1
+    whole = mine.read_bytes()
+    mine.unlink()
+    other.unlink()
+    written = {path: path.stat().st_mtime_ns for path in flow.rglob("*.safetensors")}
+    again = array_job(2, *arguments)
+    assert again.communicate(timeout=120)[0] == f"4 videos in {flow}\n"
+    assert mine.read_bytes() == whole
+    assert not other.exists()
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_an_array_job_without_videos_says_how_it_is_called(tmp_path: Path) -> None:
+    job = array_job(1, tmp_path)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 2
+    assert errors == "usage: sbatch slurm_array.sh VIDEOS FLOW [options of twostream extract]\n"
 
 
 @pytest.fixture
