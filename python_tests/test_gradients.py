@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from compilers import BACKENDS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import FLOATS, crops, flow_batches, frame_batches, random_values
@@ -146,8 +147,10 @@ def test_an_expanded_gradient_is_taken(device):
     assert torch.equal(flow.grad.cpu(), expected)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled_gradients_are_the_same():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiled_gradients_are_the_same(backend):
     flow = torch.randn(2, 2, 5, 6, 2, requires_grad=True)
     frames = torch.randn(2, 5, 6, 3, requires_grad=True)
 
@@ -156,7 +159,7 @@ def test_compiled_gradients_are_the_same():
         colours = ops.crop_frames(frames, WINDOWS, 4, mean=[0, 1, 2], std=[1, 2, 3])
         return stack.sin().sum() + colours.cos().sum()
 
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(loss, fullgraph=True, backend=backend)
     got = torch.autograd.grad(compiled(flow, frames), (flow, frames))
     for one, other in zip(got, torch.autograd.grad(loss(flow, frames), (flow, frames)), strict=True):
         torch.testing.assert_close(one, other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from compilers import BACKENDS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import local_response_norm as reference_norm
@@ -312,15 +313,17 @@ def test_out_with_a_gradient_is_refused():
         ops.local_response_norm(x, out=torch.empty(1, 6, 3))
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled_with_its_gradient():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiled_with_its_gradient(backend):
     def loss(values):
         return (ops.local_response_norm(values.relu()) * 3).square().sum()
 
     x = random(2, 6, 4, 5)
     ours, compiled = (x.clone().requires_grad_() for _ in range(2))
     loss(ours).backward()
-    torch.compile(loss, fullgraph=True, backend="aot_eager")(compiled).backward()
+    torch.compile(loss, fullgraph=True, backend=backend)(compiled).backward()
     torch.testing.assert_close(compiled.grad, ours.grad)
 
 

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
+from compilers import BACKENDS, BACKENDS_IF_SLOW
+from operators import CASES as CASES_BY_NAME
+from operators import EXAMPLES, cases, flattened
+from torch._dynamo.utils import counters
 
 from twostream_ext import ops
 
@@ -175,12 +180,80 @@ class Pipeline(torch.nn.Module):
         return normal.sum(1), paths.sum(1), ops.mean_flow(restored), colours.mean(1)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compile_traces_through():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compile_traces_through(backend):
     module, arguments = Pipeline(), (FLOW, FRAMES, SIZES)
-    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(module, fullgraph=True, backend=backend)
     for got, expected in zip(compiled(*arguments), module(*arguments), strict=True):
         torch.testing.assert_close(got, expected)
+
+
+# No two lengths of the first are the same, which torch.compile would take for one that is always shared.
+OTHER_SIZES = [cases(9, 11, (5, 6)), cases(12, 17, (8, 4)), cases(15, 10, (6, 9))]
+OTHER_BATCHES = [(5, 4, 12, 14), (2, 3, 9, 16), (4, 10, 20, 11)]  # samples, fields, height, width
+OF_EACH_OPERATOR = {name: [each for each in CASES_BY_NAME if CASES_BY_NAME[each].operator == name] for name in EXAMPLES}
+
+
+def unique_graphs() -> int:
+    """How many graphs torch.compile has made since the counters were cleared."""
+    return counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("case", [names[place] for names in OF_EACH_OPERATOR.values() for place in {0, len(names) - 1}])
+def test_other_sizes_are_not_compiled_again(case):
+    counters.clear()
+    compiled = torch.compile(
+        getattr(ops, OTHER_SIZES[0][case].operator), fullgraph=True, dynamic=True, backend="aot_eager"
+    )
+    for each in OTHER_SIZES:
+        call = each[case]
+        got = compiled(**call.tensors, **call.options)
+        torch.testing.assert_close(flattened(got), flattened(call()))
+    assert unique_graphs() == 1
+
+
+def inputs_of(samples: int, length: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    sizes = torch.tensor([[height, width]] * samples)
+    return torch.randn(samples, length, height, width, 2), torch.rand(samples, height, width, 3), sizes
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("backend", BACKENDS_IF_SLOW)
+def test_other_batches_lengths_and_sizes_are_not_compiled_again(backend):
+    counters.clear()
+    module = Pipeline()
+    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend=backend)
+    for size in OTHER_BATCHES:
+        arguments = inputs_of(*size)
+        torch.testing.assert_close(compiled(*arguments), module(*arguments))
+    assert unique_graphs() == 1
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("backend", BACKENDS_IF_SLOW)
+def test_gradients_of_other_sizes_are_not_compiled_again(backend):
+    def loss(flow, frames, windows):
+        stack = ops.flow_stack(flow, windows, 8, subtract_mean=True)
+        paths = ops.trajectory_stack(flow, windows, 8)
+        colours = ops.crop_frames(frames, windows, 8, mean=COLOUR[0], std=COLOUR[1])
+        return ops.local_response_norm(stack).sin().sum() + paths.cos().sum() + colours.sin().sum()
+
+    counters.clear()
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend=backend)
+    for size in OTHER_BATCHES:
+        flow, frames, sizes = inputs_of(*size)
+        inputs = (flow.requires_grad_(), frames.requires_grad_())
+        windows = ops.random_windows(sizes, 8, seed=2)
+        got = torch.autograd.grad(compiled(*inputs, windows), inputs)
+        expected = torch.autograd.grad(loss(*inputs, windows), inputs)
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    assert unique_graphs() == 1
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -189,6 +262,30 @@ def test_export():
     exported = torch.export.export(module, arguments)
     for got, expected in zip(exported.module()(*arguments), module(*arguments), strict=True):
         torch.testing.assert_close(got, expected)
+
+
+IN_A_FRESH_PROCESS = """
+import sys, torch, twostream_ext.ops
+program = torch.export.load(sys.argv[1]).module()
+torch.save([program(*arguments) for arguments in torch.load(sys.argv[2])], sys.argv[3])
+"""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_exported_program_gives_the_same_results_in_a_fresh_process(tmp_path):
+    """Batches of any number and length and fields of any size, from a file, in a process that never saw the module."""
+    batches = [inputs_of(*size) for size in OTHER_BATCHES]
+    samples, length, height, width = (torch.export.Dim(name) for name in ("samples", "length", "height", "width"))
+    shapes = ({0: samples, 1: length, 2: height, 3: width}, {0: samples, 1: height, 2: width}, {0: samples})
+    exported = torch.export.export(Pipeline(), batches[0], dynamic_shapes=shapes)
+    torch.export.save(exported, tmp_path / "pipeline.pt2")
+    torch.save(batches, tmp_path / "batches.pt")
+    script = ["-W", "ignore::DeprecationWarning", "-c", IN_A_FRESH_PROCESS]
+    files = [str(tmp_path / name) for name in ("pipeline.pt2", "batches.pt", "results.pt")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, *script, *files], cwd=tmp_path, env=environment, check=True, timeout=120)
+    for got, arguments in zip(torch.load(tmp_path / "results.pt"), batches, strict=True):
+        torch.testing.assert_close(got, Pipeline()(*arguments), rtol=0, atol=0)
 
 
 def test_ops_import_nothing_but_torch(tmp_path):

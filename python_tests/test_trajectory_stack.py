@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from compilers import BACKENDS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import trajectory_stack as reference_stack
@@ -528,8 +529,10 @@ def test_what_has_no_gradient_says_so():
         first.sum().backward()
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compile_traces_through_the_gradient():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compile_traces_through_the_gradient(backend):
     flow = smooth_fields((2, 3, 10, 12, 2))
     mean = torch.zeros(2, 3, 2)
 
@@ -537,7 +540,7 @@ def test_compile_traces_through_the_gradient():
         return ops.trajectory_stack(fields, GRADIENT_WINDOWS, (8, 9), mean=means).square().sum()
 
     results = []
-    for function in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):
+    for function in (loss, torch.compile(loss, fullgraph=True, backend=backend)):
         inputs = [flow.clone().requires_grad_(), mean.clone().requires_grad_()]
         results.append([function(*inputs), *torch.autograd.grad(function(*inputs), inputs)])
     for got, expected in zip(*results, strict=True):
