@@ -192,7 +192,8 @@ def test_compile_traces_through(backend):
 
 # No two lengths of the first are the same, which torch.compile would take for one that is always shared.
 OTHER_SIZES = [cases(9, 11, (5, 6)), cases(12, 17, (8, 4)), cases(15, 10, (6, 9))]
-OTHER_BATCHES = [(5, 4, 12, 14), (2, 3, 9, 16), (4, 10, 20, 11)]  # samples, fields, height, width
+# Samples, fields, height, width; from 4096 numbers on inductor sums in another way, for which it makes another graph.
+OTHER_BATCHES = [(5, 4, 12, 14), (2, 3, 9, 16), (4, 6, 20, 11)]
 OF_EACH_OPERATOR = {name: [each for each in CASES_BY_NAME if CASES_BY_NAME[each].operator == name] for name in EXAMPLES}
 
 
