@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import os
 import re
@@ -351,6 +352,29 @@ def test_an_array_job_without_videos_says_how_it_is_called(tmp_path: Path) -> No
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 2
     assert errors == "usage: sbatch slurm_array.sh VIDEOS FLOW [options of twostream extract]\n"
+
+
+@pytest.mark.filterwarnings("ignore")  # of Jupyter's packages
+def test_the_notebook_runs_and_shows_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="no notebooks: pip install 'twostream_ext[notebook]'")
+    pytest.importorskip("ipykernel", reason="no notebooks: pip install 'twostream_ext[notebook]'")
+    import nbformat
+
+    notebook = nbformat.read(EXAMPLES / "flow_crops_filters.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # they are not kept in the repository
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    pictures = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", ())]
+    assert len(pictures) == 3
+    for coded in pictures:
+        picture = cv2.imdecode(np.frombuffer(base64.b64decode(coded), np.uint8), cv2.IMREAD_COLOR)
+        assert min(picture.shape[:2]) > 200
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+    shown = "".join(output.text for output in outputs if output.output_type == "stream")
+    first, last = map(float, re.findall(r"loss: ([\d.]+) at first, ([\d.]+) at the end", shown)[0])
+    assert last < first / 3
 
 
 @pytest.fixture
