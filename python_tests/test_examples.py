@@ -46,8 +46,8 @@ def load(name: str) -> ModuleType:
 def test_every_example_has_a_row_in_the_table() -> None:
     table = re.findall(r"^\| \[(\S+)\]\((\S+)\) \|", (EXAMPLES / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert all(name == target for name, target in table)
-    files = [path.name + "/" * path.is_dir() for path in EXAMPLES.iterdir() if path.name != "__pycache__"]
-    assert sorted(name for name, _ in table) == sorted(set(files) - {"README.md"})
+    files = [f"{path.name}/main.cpp" if path.is_dir() else path.name for path in EXAMPLES.iterdir()]
+    assert sorted(name for name, _ in table) == sorted(set(files) - {"README.md", "__pycache__/main.cpp"})
 
 
 def test_the_flow_of_a_video_as_a_picture(tmp_path: Path) -> None:
