@@ -296,6 +296,7 @@ def flow_of_one_run(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return flow
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Dask and tornado
 def test_a_dask_cluster_makes_the_store_of_one_run(
     videos: Path, flow_of_one_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -354,6 +355,7 @@ def test_an_array_job_without_videos_says_how_it_is_called(tmp_path: Path) -> No
     assert errors == "usage: sbatch slurm_array.sh VIDEOS FLOW [options of twostream extract]\n"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Jupyter's packages
 def test_the_notebook_runs_and_shows_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient", reason="no notebooks: pip install 'twostream_ext[notebook]'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from compilers import BACKENDS
+from compilers import BACKENDS_IF_SLOW
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import local_response_norm as reference_norm
@@ -315,7 +315,7 @@ def test_out_with_a_gradient_is_refused():
 
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS_IF_SLOW)
 def test_compiled_with_its_gradient(backend):
     def loss(values):
         return (ops.local_response_norm(values.relu()) * 3).square().sum()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from compilers import BACKENDS
+from compilers import BACKENDS_IF_SLOW
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import trajectory_stack as reference_stack
@@ -531,7 +531,7 @@ def test_what_has_no_gradient_says_so():
 
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS_IF_SLOW)
 def test_compile_traces_through_the_gradient(backend):
     flow = smooth_fields((2, 3, 10, 12, 2))
     mean = torch.zeros(2, 3, 2)
