@@ -2,6 +2,7 @@
 """The benchmarks in one command, from the top of the checkout; benchmarks/README.md tells how they are made.
 
     python -m benchmarks [OPERATOR ...]       # ours, each peer that is installed, and the machine's limits
+    python -m benchmarks --guard              # has a kernel become slower than the record says? Needs valgrind and g++
     python -m benchmarks --history            # docs/benchmark-history.md anew, from git
 
 Prints a table and writes kernels_<device>.json and kernels_<device>.svg to OUT (build/benchmarks): on the CPU, and on
@@ -22,6 +23,7 @@ FOLDER = Path(__file__).resolve().parent
 # that is installed.
 sys.path[:1] = [str(FOLDER)] if Path(sys.path[0]).resolve() == FOLDER.parent else [str(FOLDER), sys.path[0]]
 
+import guard  # noqa: E402
 import history  # noqa: E402
 import markdown  # noqa: E402
 import ratio_chart  # noqa: E402
@@ -32,6 +34,8 @@ from workloads import Setting  # noqa: E402
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
+    if options.guard:
+        return guard.main(record=options.record)
     if options.history:
         return history.main()
     table.set_threads(options.threads)
@@ -59,7 +63,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     table.add_common(parser)
     parser.add_argument("--out", type=Path, default=FOLDER.parent / "build" / "benchmarks", help="folder to write to")
     parser.add_argument("--record", action="store_true", help="write to benchmarks/results, what is committed")
-    parser.add_argument("--history", action="store_true", help="only write docs/benchmark-history.md")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--guard", action="store_true", help="compare with benchmarks/results/guard.json")
+    other.add_argument("--history", action="store_true", help="only write docs/benchmark-history.md")
     options = parser.parse_args(arguments)
     if options.record and (options.quick or options.operators):
         parser.error("--record is for all operators in their full shapes")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from workloads import Call
@@ -44,10 +45,17 @@ class Times:
 
 
 def interleave(
-    calls: Mapping[str, Call], device: torch.device, rounds: int = 15, budget: float = 4.0
+    calls: Mapping[str, Call],
+    device: torch.device,
+    rounds: int = 15,
+    budget: float = 4.0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Times]:
-    """Time calls round by round; one that has taken `budget` seconds sits out the rest after three rounds."""
-    sample = _cuda_sample(device) if device.type == "cuda" else _cpu_sample
+    """Time calls round by round; one that has taken `budget` seconds sits out the rest after three rounds.
+
+    The clock, in seconds, is for the CPU; a GPU has its own.
+    """
+    sample = _cuda_sample(device) if device.type == "cuda" else partial(_cpu_sample, clock)
     names = list(calls)
     repeats = {}
     for name in names:
@@ -68,11 +76,11 @@ def interleave(
     return {name: Times(tuple(taken)) for name, taken in seconds.items()}
 
 
-def _cpu_sample(call: Call, repeat: int) -> float:
-    begin = time.perf_counter()
+def _cpu_sample(clock: Callable[[], float], call: Call, repeat: int) -> float:
+    begin = clock()
     for _ in range(repeat):
         call()
-    return (time.perf_counter() - begin) / repeat
+    return (clock() - begin) / repeat
 
 
 def _cuda_sample(device: torch.device):  # type: ignore[no-untyped-def]

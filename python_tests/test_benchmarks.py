@@ -100,6 +100,7 @@ def test_the_chart_of_a_record_is_the_same_bytes_again(table: ModuleType, tmp_pa
         (["no_flow"], "'no_flow' is none of flow_stack, "),
         (["--record", "--quick"], "--record is for all operators in their full shapes"),
         (["--record", "mean_flow"], "--record is for all operators in their full shapes"),
+        (["--guard", "--history"], "not allowed with"),
         pytest.param(
             ["--device", "cuda"],
             "--device cuda: torch sees no GPU",
