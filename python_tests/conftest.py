@@ -16,7 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
-from modules import load_module
+from modules import forget_scripts, load_module
 
 import twostream_ext.ops
 from twostream_ext import _C
@@ -179,8 +179,7 @@ def benchmark_scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         pytest.skip("the benchmarks are not beside the tests")
     monkeypatch.syspath_prepend(folder)
     yield folder
-    for path in folder.glob("*.py"):
-        sys.modules.pop(path.stem, None)
+    forget_scripts(folder)
 
 
 assert twostream_ext.ops is not None  # the operators must import before any test patches _C

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -16,3 +18,16 @@ def load_module(path: Path, name: str | None = None) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def forget_scripts(folder: Path) -> None:
+    """Let the next import of each script of a folder read it anew."""
+    for path in folder.glob("[!_]*.py"):  # not __main__: that is the module by which this process was started
+        sys.modules.pop(path.stem, None)
+
+
+def jax_numpy() -> ModuleType | None:
+    """JAX, where TWOSTREAM_JAX=1 allows it: once it is imported it warns at each fork, and other tests fork."""
+    if os.environ.get("TWOSTREAM_JAX") != "1":
+        return None
+    return importlib.import_module("jax.numpy")

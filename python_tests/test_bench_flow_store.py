@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from modules import forget_scripts
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -32,8 +32,7 @@ def benchmark_module(monkeypatch: pytest.MonkeyPatch, real_clips: Path) -> Modul
     yield module
     torch.set_num_threads(torch_threads)
     cv2.setNumThreads(opencv_threads)
-    for path in FOLDER.glob("*.py"):
-        sys.modules.pop(path.stem, None)
+    forget_scripts(FOLDER)
 
 
 def test_cost_and_speed_are_recorded(

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from modules import load_module
+from modules import forget_scripts, load_module
 
 from twostream_ext import ops
 from twostream_ext.engine import load_model
@@ -36,6 +36,11 @@ def table(benchmark_scripts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def run(table: ModuleType, out: Path, *operators: str) -> int:
     common = ["--quick", "--without", "torch.compile", "--out", str(out), "--operators"]
     return int(table.main([*common, *operators]))
+
+
+def test_scripts_are_forgotten_but_not_the_process_that_was_started() -> None:
+    forget_scripts(FOLDER)  # there is a __main__.py among them, and spawned processes look for this one's
+    assert "__main__" in sys.modules
 
 
 def test_quick_tables_of_two_operators_are_recorded_with_bytes_limits_and_machine(

@@ -72,6 +72,8 @@ def is_known(name: str) -> bool:
     if not PATH.fullmatch(name):
         return True
     first, slash, _ = name.partition("/")
+    if first == "build":  # what is made in a checkout, and never committed
+        return True
     if not slash:
         return not name.endswith(SOURCES) or name in {path.name for path in source_files()}
     places = [base for base in (ROOT, PACKAGE, ROOT / "csrc") if (base / first).is_dir()]

@@ -22,7 +22,7 @@ import reference
 import torch
 from compilers import BACKENDS_IF_SLOW
 from consumers import build_project, configure, needs_cmake
-from modules import load_module
+from modules import jax_numpy, load_module
 from test_extract import assert_same_files
 from torch._dynamo.backends.registry import lookup_backend
 from torch.utils.data import DataLoader
@@ -156,7 +156,9 @@ class StandIn:
 
 
 def of_jax(memory: np.ndarray) -> tuple[ModuleType, Any, Callable[[Any], int]]:
-    jax = pytest.importorskip("jax.numpy", reason="JAX is not installed: pip install 'twostream_ext[jax]'")
+    jax = jax_numpy()
+    if jax is None:
+        pytest.skip("with JAX in a process of its own: TWOSTREAM_JAX=1 pytest -k jax")
     return jax, jax.asarray(memory), lambda array: array.unsafe_buffer_pointer()
 
 

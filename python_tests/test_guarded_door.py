@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from foreign_tensors import tensor_on
+from modules import jax_numpy
 from operators import flattened, like
 from torch.autograd import forward_ad
 
@@ -417,9 +418,8 @@ def test_a_new_operator_enters_the_table_by_being_registered(throw_away: None) -
 
 def as_of_jax(memory: np.ndarray) -> Any:
     """An array of JAX, or where there is none, what it shows of itself: DLPack does not tell that it never changes."""
-    try:
-        import jax.numpy
-    except ImportError:
+    jax = jax_numpy()
+    if jax is None:
 
         class Array:
             __module__ = "jaxlib._jax"
@@ -431,7 +431,7 @@ def as_of_jax(memory: np.ndarray) -> Any:
                 return memory.__dlpack_device__()
 
         return Array()
-    return jax.numpy.asarray(memory)
+    return jax.asarray(memory)
 
 
 def test_an_array_of_jax_is_read_and_never_written() -> None:

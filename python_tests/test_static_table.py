@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from modules import forget_scripts
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "_ZN45_GLOBAL__N__f43cb0b4_12_mean_flow_cu_a87c70a516mean_flow_kernelIfEEvN9twostream11SampleChunkEPKfS4_Pf"
@@ -56,8 +56,7 @@ def static_table() -> Iterator[ModuleType]:
         import static_table
 
         yield static_table
-    for path in folder.glob("*.py"):
-        sys.modules.pop(path.stem, None)
+    forget_scripts(folder)
 
 
 def test_what_ptxas_says_of_a_kernel_is_read_for_each_architecture(static_table: ModuleType) -> None:

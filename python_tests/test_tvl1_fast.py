@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from modules import forget_scripts
 from videos import moving_frames, write_video
 
 from twostream_ext import ops
@@ -153,8 +153,7 @@ def flow_error(monkeypatch):
     yield module
     torch.set_num_threads(torch_threads)
     cv2.setNumThreads(opencv_threads)
-    for path in FOLDER.glob("*.py"):
-        sys.modules.pop(path.stem, None)
+    forget_scripts(FOLDER)
 
 
 def test_known_motion_is_the_motion_of_its_frames(flow_error: ModuleType):
