@@ -224,12 +224,17 @@ DISTURBANCES: dict[str, Callable[[int, int, random.Random], None]] = {
 }
 
 
-def disturb(training: int, progress: Progress, minutes: float, draw: random.Random) -> tuple[Counter[str], int]:
-    """Disturb a random reader at random moments until the time is over; counts, and how often the training hung."""
+def disturb(
+    training: int, progress: Progress, minutes: float, draw: random.Random, least: int = 0
+) -> tuple[Counter[str], int]:
+    """Disturb a random reader at random moments; counts, and how often the training hung.
+
+    It ends when the time is over and there were so many, which on a slow machine takes longer, but not SECONDS.
+    """
     counts: Counter[str] = Counter()
     end = time.monotonic() + 60 * minutes
     kinds: list[str] = []
-    while time.monotonic() < end:
+    while (now := time.monotonic()) < end or (counts.total() < least and now < end + SECONDS):
         time.sleep(draw.uniform(0.05, min(EVERY, 10 * minutes)))
         found = children(training)
         if not found:
@@ -253,8 +258,8 @@ def _goes_on(progress: Progress) -> bool:
     return True
 
 
-def soak(folder: Path, minutes: float, seed: int, iterations: int = ITERATIONS) -> dict[str, Any]:
-    """Train for so many minutes in a forked process that is disturbed; counts, and what did not hold."""
+def soak(folder: Path, minutes: float, seed: int, iterations: int = ITERATIONS, least: int = 0) -> dict[str, Any]:
+    """Train in a forked process, disturbed for so many minutes and at least so often; counts, and what did not hold."""
     folder.mkdir(parents=True, exist_ok=True)
     training_runs.make_folder(folder)
     progress = Progress()
@@ -264,7 +269,7 @@ def soak(folder: Path, minutes: float, seed: int, iterations: int = ITERATIONS) 
     began = time.monotonic()
     while not children(training) and time.monotonic() < began + SECONDS:
         time.sleep(0.05)  # the one without readers
-    disturbances, hangs = disturb(training, progress, minutes, random.Random(seed))
+    disturbances, hangs = disturb(training, progress, minutes, random.Random(seed), least)
     progress.end()
     status = _wait(training, progress)
     result = folder / "result.json"
