@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -110,6 +111,7 @@ class Camera:
         return bool(self.frames)
 
     def read(self) -> tuple[bool, np.ndarray | None]:
+        time.sleep(0.005)  # frames come one after the other, or a busy machine would drop nearly all
         return (True, cv2.cvtColor(self.frames.pop(0), cv2.COLOR_RGB2BGR)) if self.frames else (False, None)
 
     def get(self, _: int) -> float:
