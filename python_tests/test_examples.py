@@ -152,7 +152,7 @@ class StandIn:
 
     @staticmethod
     def from_dlpack(tensor: torch.Tensor) -> Array:
-        return Array(np.from_dlpack(tensor))
+        return Array(tensor.numpy())  # NumPy 2.1 makes what it takes by DLPack read-only, and cannot give it on
 
 
 def of_jax(memory: np.ndarray) -> tuple[ModuleType, Any, Callable[[Any], int]]:
