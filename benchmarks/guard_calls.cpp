@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "moving_picture.h"
+
 extern "C" __attribute__((noinline)) int counted(const std::function<int()>& call) { return call(); }
 
 namespace {
@@ -122,16 +124,8 @@ void count_windows() {
   count("ten_crop_windows", [&] { return twostream_ten_crop_windows_cpu(&ten); });
 }
 
-// A smooth picture that moves by one pixel and a half.
 void count_tvl1() {
-  std::vector<float> grey = room_for(2 * pixels);
-  for (int32_t frame = 0; frame < 2; ++frame) {
-    for (int64_t at = 0; at < pixels; ++at) {
-      const int64_t x = 4 * (at % width) - 6 * frame, y = 4 * (at / width);
-      grey[static_cast<size_t>(frame * pixels + at)] =
-          static_cast<float>((x * x / 16 + 3 * y * y / 16 + x * y / 8) % 251);
-    }
-  }
+  const std::vector<float> grey = moving_picture(height, width);
   const int32_t pair[] = {0, 1};
   std::vector<float> out = room_for(2 * pixels);
   struct Kind {

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "../benchmarks/moving_picture.h"
+
 namespace {
 
 constexpr int32_t samples = 2, length = 4, height = 37, width = 53, side = 24, windows = 3;
@@ -143,15 +145,7 @@ int main() {
     print("local_response_norm, gradient", twostream_local_response_norm_backward_cpu(&back), out);
   }
 
-  // A smooth picture that moves by one pixel and a half.
-  std::vector<float> grey(2 * pixels);
-  for (int32_t frame = 0; frame < 2; ++frame) {
-    for (int64_t at = 0; at < pixels; ++at) {
-      const int64_t x = 4 * (at % width) - 6 * frame, y = 4 * (at / width);
-      grey[static_cast<size_t>(frame * pixels + at)] =
-          static_cast<float>((x * x / 16 + 3 * y * y / 16 + x * y / 8) % 251);
-    }
-  }
+  const std::vector<float> grey = moving_picture(height, width);
   const int32_t pair[] = {0, 1};
   out.assign(static_cast<size_t>(2 * pixels), 0.0f);
   const twostream_flow_fields target{out.data(), 2 * pixels, 2 * width, 2, 1};
